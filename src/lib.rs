@@ -1,0 +1,3 @@
+//! Dormouse runs durable background tasks.
+
+pub mod model;

@@ -1,0 +1,3 @@
+//! The `dormouse` binary.
+
+fn main() {}

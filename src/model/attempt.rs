@@ -1,0 +1,91 @@
+//! One try at a run, who may make it, and how it ended.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    checkpoint::CheckpointRef,
+    context::RunContext,
+    error::RunError,
+    id::{RunId, WorkerId},
+    machine::Machine,
+    payload::Packet,
+    waitpoint::{Completion, WaitRequest},
+};
+
+/// The right to run one attempt, until it expires. Whoever holds a newer epoch has taken the run over, so everything
+/// written for a lease names its epoch, and an older one writes nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lease {
+    /// The run.
+    pub run: RunId,
+    /// Who holds it.
+    pub worker: WorkerId,
+    /// Grows by one with every claim of the run.
+    pub epoch: i64,
+    /// The attempt's number, from 1.
+    pub attempt: u32,
+}
+
+/// A run that was claimed, with all a worker needs to run it.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    /// The right to run it.
+    pub lease: Lease,
+    /// Digest of the component (lower-case hex blake3), the name of its blob.
+    pub component: String,
+    /// The task to run.
+    pub task: String,
+    /// What to run it with.
+    pub payload: Packet,
+    /// What `context.current` answers.
+    pub context: RunContext,
+    /// Memory and CPU it may use.
+    pub machine: Machine,
+    /// CPU milliseconds the attempt may use in all; none: no limit.
+    pub max_duration_ms: Option<u64>,
+    /// CPU milliseconds the attempt has used before its checkpoint.
+    pub used_cpu_ms: u64,
+    /// Environment variables.
+    pub variables: Vec<(String, String)>,
+    /// Where to go on; none: from the start.
+    pub resume: Option<Resume>,
+}
+
+/// A suspended run whose wait is over.
+#[derive(Debug, Clone)]
+pub struct Resume {
+    /// The snapshot.
+    pub checkpoint: CheckpointRef,
+    /// What it waited for.
+    pub wait: WaitRequest,
+    /// What the wait came to; empty for a sleep.
+    pub completions: Vec<Completion>,
+}
+
+/// What the guest decided about another attempt. Source: facts D4, D5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RetryDecision {
+    /// As the task's policy says.
+    Policy,
+    /// Not again.
+    Abort,
+    /// After this many milliseconds.
+    Delay(u64),
+    /// At this time.
+    At(DateTime<Utc>),
+}
+
+/// How an attempt ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The task returned.
+    Completed(Packet),
+    /// The task failed, or the host ended it.
+    Failed {
+        /// Why.
+        error: RunError,
+        /// Whether to try again.
+        retry: RetryDecision,
+    },
+}

@@ -1,0 +1,15 @@
+//! The words of the domain: pure types, their texts and their rules. No database, no HTTP, no WebAssembly, no async.
+
+pub mod attempt;
+pub mod checkpoint;
+pub mod context;
+pub mod error;
+pub mod id;
+pub mod log;
+pub mod machine;
+pub mod metadata;
+pub mod payload;
+pub mod run;
+pub mod task;
+pub mod token;
+pub mod waitpoint;

@@ -1,0 +1,122 @@
+//! What a bundle says of itself: its tasks and how they want to be run.
+
+use serde::{Deserialize, Serialize};
+
+use super::machine::Machine;
+
+/// A deployed component's declarations, as `tasks.describe` returned them and every check let them pass.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BundleDefinition {
+    /// Name and version of the SDK, such as `rust/0.1.0`.
+    pub sdk: String,
+    /// At least one; ids are unique.
+    pub tasks: Vec<TaskDefinition>,
+    /// Queues that the bundle declares.
+    pub queues: Vec<QueueDefinition>,
+}
+
+/// One task.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TaskDefinition {
+    /// Unique within the bundle.
+    pub id: String,
+    /// For people.
+    pub description: Option<String>,
+    /// Where it is written, such as `src/email.rs:12`.
+    pub source: Option<String>,
+    /// None: no retries. Source: facts D3.
+    pub retry: Option<RetryPolicy>,
+    /// None: the task's own queue, `task/<id>`.
+    pub queue: Option<String>,
+    /// None: the default preset.
+    pub machine: Option<Machine>,
+    /// CPU milliseconds per attempt; 0 switches the limit off; none: the host's default.
+    pub max_duration_ms: Option<u64>,
+    /// Milliseconds a run may wait for its start; 0: for ever.
+    pub ttl_ms: Option<u64>,
+    /// JSON Schema (text) of the payload.
+    pub payload_schema: Option<String>,
+    /// The task listens for cancellation.
+    pub on_cancel: bool,
+}
+
+/// A queue that the bundle declares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QueueDefinition {
+    /// 1 to 128 of `A-Z a-z 0-9 _ - /`.
+    pub name: String,
+    /// Runs of the queue that may execute at a time.
+    pub concurrency_limit: Option<u32>,
+}
+
+/// When and how often to try again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RetryPolicy {
+    /// 1 to 250; 1 means no retry. Source: facts A21.
+    pub max_attempts: u32,
+    /// What each delay is multiplied by.
+    pub factor: f64,
+    /// The first delay, in milliseconds.
+    pub min_timeout_ms: u64,
+    /// The longest delay, in milliseconds.
+    pub max_timeout_ms: u64,
+    /// Stretch each delay by a random factor from [1, 2).
+    pub randomize: bool,
+    /// Preset to try again on after running out of memory. None: no retry for that. Source: facts D8.
+    pub out_of_memory_machine: Option<Machine>,
+}
+
+impl Default for RetryPolicy {
+    /// Source: facts D1.
+    fn default() -> Self {
+        Self {
+            max_attempts: 3,
+            factor: 2.0,
+            min_timeout_ms: 1000,
+            max_timeout_ms: 60_000,
+            randomize: true,
+            out_of_memory_machine: None,
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// Milliseconds to wait before the attempt after attempt `number` (from 1), or none if it was the last. `random` is
+    /// from [0, 1). Source: facts D2.
+    pub fn delay_ms(&self, number: u32, random: f64) -> Option<u64> {
+        if number >= self.max_attempts {
+            return None;
+        }
+        let stretch = if self.randomize { 1.0 + random } else { 1.0 };
+        let delay = stretch * self.min_timeout_ms as f64 * self.factor.powi(number as i32 - 1);
+        Some(delay.min(self.max_timeout_ms as f64).round() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_delay_doubles_up_to_its_limit_and_ends_with_the_last_attempt() {
+        let policy = RetryPolicy { max_attempts: 9, randomize: false, ..RetryPolicy::default() };
+        let delays: Vec<Option<u64>> = (1..=9).map(|number| policy.delay_ms(number, 0.9)).collect();
+        assert_eq!(
+            delays,
+            [Some(1000), Some(2000), Some(4000), Some(8000), Some(16_000), Some(32_000), Some(60_000), Some(60_000), None]
+        );
+    }
+
+    #[test]
+    fn a_random_delay_stays_between_one_and_two_times_the_plain_one() {
+        let policy = RetryPolicy::default();
+        assert_eq!(policy.delay_ms(1, 0.0), Some(1000));
+        assert_eq!(policy.delay_ms(1, 0.5), Some(1500));
+        assert_eq!(policy.delay_ms(2, 0.999), Some(3998));
+        assert_eq!(policy.delay_ms(3, 0.0), None);
+    }
+}
