@@ -1,0 +1,4 @@
+//! The integration tests: one binary, so that wasmtime is linked once.
+
+mod architecture;
+mod support;
