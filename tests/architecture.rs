@@ -23,8 +23,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
 ];
 
 /// Libraries that stand behind a wall, with the rooms on the inner side.
-const WALLS: &[(&str, &[&str])] =
-    &[("sqlx::query", &["store"]), ("wasmtime::", &["runtime", "host"]), ("wasmtime_wasi::", &["runtime", "host"]), ("axum::", &["api", "app"])];
+const WALLS: &[(&str, &[&str])] = &[
+    ("sqlx::query", &["store"]),
+    ("wasmtime::", &["runtime", "host"]),
+    ("wasmtime_wasi::", &["runtime", "host"]),
+    ("axum::", &["api", "app"]),
+];
 
 #[test]
 fn the_rooms_of_the_house_use_each_other_in_one_direction_only() {
@@ -59,7 +63,11 @@ fn libraries_stay_behind_their_walls() {
 #[test]
 fn unsafe_code_stands_in_two_files_only() {
     let allowed = ["runtime/checkpoint/memory.rs", "runtime/component.rs"];
-    let found: Vec<String> = sources().into_iter().filter(|(file, text)| code(text).contains("unsafe ") && !allowed.contains(&file.as_str())).map(|(file, _)| file).collect();
+    let found: Vec<String> = sources()
+        .into_iter()
+        .filter(|(file, text)| code(text).contains("unsafe ") && !allowed.contains(&file.as_str()))
+        .map(|(file, _)| file)
+        .collect();
     assert!(found.is_empty(), "{found:?}");
 }
 

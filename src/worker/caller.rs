@@ -29,6 +29,7 @@ use crate::{
         token::{NewToken, TokenHandle},
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
+    store::environments,
 };
 
 /// How often waitpoints are looked at while a run waits for them in memory and no news comes: the net under lost notifications.
@@ -84,15 +85,14 @@ impl EngineCaller {
             }
             WaitRequest::Any { waitpoints } => loop {
                 // Interest first, then the look: what completes between the two is news.
-                let mut news = self.context.listener.waitpoints();
+                let mut news = self.context.signals.waitpoints.subscribe();
                 let complete = wait::look(&self.context.store, self.environment, waitpoints).await.map_err(host_error)?;
                 if !complete.is_empty() {
                     return Ok(complete);
                 }
-                tokio::select! {
-                    () = news.changed() => {}
-                    () = tokio::time::sleep(LOOK_AGAIN) => {}
-                }
+                // Whoever lags behind the news has missed some: a look tells.
+                let told = async { while news.recv().await.is_ok_and(|waitpoint| !waitpoints.contains(&waitpoint)) {} };
+                let _ = tokio::time::timeout(LOOK_AGAIN, told).await;
             },
         }
     }
@@ -112,7 +112,9 @@ impl EngineCaller {
     /// Whether the wait cannot end within the grace time, so that staying for it would be in vain.
     fn is_long(&self, request: &WaitRequest) -> bool {
         match request {
-            WaitRequest::Sleep { at } | WaitRequest::Timer { at, .. } => (*at - Utc::now()).to_std().is_ok_and(|left| left > self.context.config.grace),
+            WaitRequest::Sleep { at } | WaitRequest::Timer { at, .. } => {
+                (*at - Utc::now()).to_std().is_ok_and(|left| left > self.context.config.grace)
+            }
             WaitRequest::Any { .. } => false,
         }
     }
@@ -178,7 +180,9 @@ impl Caller for EngineCaller {
 
     async fn create_token(&self, new: NewToken) -> Result<TokenHandle, HostError> {
         let created = token::create_in_run(&self.context.store, &self.lease, self.call(), new).await.map_err(host_error)?;
-        let key = self.context.store.root_key(self.environment).await.map_err(engine::Error::from).map_err(host_error)?;
+        let environment =
+            environments::get(&self.context.store, self.environment).await.map_err(engine::Error::from).map_err(host_error)?;
+        let key = environment.ok_or_else(|| HostError::new(HostErrorCode::Internal, "the run's environment is gone"))?.root_key;
         let scopes = vec![format!("write:waitpoints:{}", created.id)];
         Ok(TokenHandle {
             id: created.id,

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 
 use super::Context;
 use crate::{
-    engine::lease::{self, Verdict},
+    engine::lease,
     model::{
         attempt::Lease,
         id::{RunId, WorkerId},
@@ -80,7 +80,8 @@ impl Leases {
     /// Renews the lease from now on until the result is dropped.
     pub fn hold(self: &Arc<Self>, lease: Lease) -> Hold {
         let signal = Arc::new(Signal::default());
-        let before = self.held.lock().expect("no code panics while it holds this lock").insert(lease.run, (lease, signal.clone()));
+        let before =
+            self.held.lock().expect("no code panics while it holds this lock").insert(lease.run, (lease, signal.clone()));
         if let Some((_, older)) = before {
             older.raise(Stop::Lost);
         }
@@ -107,21 +108,26 @@ impl Leases {
     }
 
     async fn renew(&self, worker: WorkerId, context: &Context) {
-        let held: Vec<(RunId, i64)> = self.held.lock().expect("no code panics while it holds this lock").values().map(|(lease, _)| (lease.run, lease.epoch)).collect();
+        let held: Vec<(RunId, i64)> = self
+            .held
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .values()
+            .map(|(lease, _)| (lease.run, lease.epoch))
+            .collect();
         if held.is_empty() {
             return;
         }
         match lease::renew(&context.store, worker, &held, context.config.lease).await {
-            Ok(verdicts) => verdicts.into_iter().for_each(|(run, verdict)| self.stop(run, verdict)),
+            Ok(renewed) => {
+                renewed.lost.into_iter().for_each(|run| self.stop(run, Stop::Lost));
+                renewed.cancel.into_iter().for_each(|run| self.stop(run, Stop::Cancelled));
+            }
             Err(error) => warn!(error = &error as &dyn std::error::Error, runs = held.len(), "renewing leases failed"),
         }
     }
 
-    fn stop(&self, run: RunId, verdict: Verdict) {
-        let reason = match verdict {
-            Verdict::Lost => Stop::Lost,
-            Verdict::CancelRequested => Stop::Cancelled,
-        };
+    fn stop(&self, run: RunId, reason: Stop) {
         info!(run.id = %run, ?reason, "stopping a run");
         if let Some((_, signal)) = self.held.lock().expect("no code panics while it holds this lock").get(&run) {
             signal.raise(reason);

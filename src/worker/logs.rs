@@ -49,7 +49,13 @@ impl LogBuffer {
 
     /// Takes a line of the host about the run.
     pub fn host(&self, level: Level, message: impl Into<String>) {
-        self.push(LogRecord { at: chrono::Utc::now(), level, source: Source::Host, message: message.into(), attributes: serde_json::Value::Null });
+        self.push(LogRecord {
+            at: chrono::Utc::now(),
+            level,
+            source: Source::Host,
+            message: message.into(),
+            attributes: serde_json::Value::Null,
+        });
     }
 
     /// Writes what waits. Lines that cannot be written are put back, as far as there is room.
@@ -62,11 +68,13 @@ impl LogBuffer {
         if records.is_empty() {
             return Ok(());
         }
-        let written = engine::log::append(store, lease, &records).await;
-        if written.is_err() {
-            self.put_back(records);
+        match engine::log::append(store, lease, records.clone()).await {
+            Ok(_kept) => Ok(()),
+            Err(error) => {
+                self.put_back(records);
+                Err(error)
+            }
         }
-        written
     }
 
     fn take(&self) -> Vec<LogRecord> {
@@ -74,7 +82,13 @@ impl LogBuffer {
         let mut records = waiting.records;
         if waiting.dropped > 0 {
             let message = format!("{} log lines were dropped: the run writes faster than they can be stored", waiting.dropped);
-            records.push(LogRecord { at: chrono::Utc::now(), level: Level::Warn, source: Source::Host, message, attributes: serde_json::Value::Null });
+            records.push(LogRecord {
+                at: chrono::Utc::now(),
+                level: Level::Warn,
+                source: Source::Host,
+                message,
+                attributes: serde_json::Value::Null,
+            });
         }
         records
     }

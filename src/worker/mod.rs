@@ -21,7 +21,7 @@ use crate::{
     engine::lease,
     model::id::WorkerId,
     runtime::Runtime,
-    store::{Store, listen::Listener},
+    store::{Store, listen::Signals},
 };
 use leases::Leases;
 
@@ -29,6 +29,8 @@ use leases::Leases;
 const IDLE_POLL: Duration = Duration::from_secs(1);
 /// How long to wait before asking again after the database failed.
 const AFTER_ERROR: Duration = Duration::from_millis(250);
+/// How long runs in progress may go on to their next wait when the process is told to end.
+const DRAIN_FOR: Duration = Duration::from_secs(3);
 /// Runs claimed by one statement.
 const CLAIM_BATCH: usize = 32;
 
@@ -39,9 +41,9 @@ pub struct Context {
     /// Components and snapshots.
     pub blobs: Blobs,
     /// Compiled components and live instances.
-    pub runtime: Runtime,
+    pub runtime: Arc<Runtime>,
     /// News of waitpoints and runs.
-    pub listener: Listener,
+    pub signals: Signals,
     /// Grace, lease and concurrency.
     pub config: config::Worker,
     /// Where scratch directories are made.
@@ -62,12 +64,12 @@ impl Worker {
     /// A worker that has leased nothing yet.
     pub fn new(context: Context) -> Worker {
         let id = WorkerId::new();
-        let permits = Arc::new(Semaphore::new(context.config.concurrency));
+        let permits = Arc::new(Semaphore::new(context.config.concurrency.max(1) as usize));
         Worker { id, permits, leases: Arc::new(Leases::default()), context: Arc::new(context) }
     }
 
     /// Leases and executes runs until `stop`, then waits for the ones in flight: each is suspended at its next wait or
-    /// handed back when `drain_for` is over, so that another worker goes on from its last checkpoint.
+    /// handed back after a few seconds, so that another worker goes on from its last checkpoint.
     pub async fn run(self, stop: CancellationToken) {
         info!(worker.id = %self.id, concurrency = self.context.config.concurrency, "worker started");
         let runs = TaskTracker::new();
@@ -77,7 +79,7 @@ impl Worker {
             self.tick(&runs, &stop).await;
         }
         runs.close();
-        if tokio::time::timeout(self.context.config.drain_for, runs.wait()).await.is_err() {
+        if tokio::time::timeout(DRAIN_FOR, runs.wait()).await.is_err() {
             info!(runs = runs.len(), "handing running runs back");
             self.leases.hand_back_all();
             runs.wait().await;
@@ -91,7 +93,8 @@ impl Worker {
     /// Takes permits, claims as many runs and starts them; waits for news if there are none.
     async fn tick(&self, runs: &TaskTracker, stop: &CancellationToken) {
         // Interest first, then the look, then the wait: news between look and wait is not missed.
-        let news = self.context.listener.runs();
+        let mut news = self.context.signals.line.clone();
+        news.mark_unchanged();
         let permits = tokio::select! {
             permits = take_permits(&self.permits) => permits,
             () = stop.cancelled() => return,
@@ -105,7 +108,7 @@ impl Worker {
         };
         if claimed.is_empty() {
             tokio::select! {
-                () = news.changed() => {}
+                Ok(()) = news.changed() => {}
                 () = tokio::time::sleep(IDLE_POLL) => {}
                 () = stop.cancelled() => {}
             }

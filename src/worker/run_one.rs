@@ -6,7 +6,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, info_span, warn};
 
 use super::{
     Context,
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     blobs::{self, Area},
-    engine::{self, cancel, finish, lease, suspend},
+    engine::{self, finish, lease, suspend},
     model::{
         attempt::{Claimed, Outcome, Resume, RetryDecision},
         checkpoint::CheckpointRef,
@@ -51,7 +51,7 @@ pub async fn run_one(context: &Arc<Context>, claimed: Claimed, hold: &Hold) {
         None => {}
         // Somebody else has the run: whatever is still buffered here is theirs to write again.
         Some(Stop::Lost) => {}
-        Some(Stop::Cancelled) => attempt.acknowledge_cancellation().await,
+        Some(Stop::Cancelled) => attempt.end_cancelled().await,
         Some(Stop::HandBack) => attempt.hand_back("the server is going down").await,
     }
 }
@@ -91,7 +91,9 @@ impl Attempt {
         };
         match ended {
             Ok(()) => {}
-            Err(Fault::Ends(error)) => self.finish(Outcome::Failed { error, retry: RetryDecision::Policy }, self.claimed.used_cpu_ms).await,
+            Err(Fault::Ends(error)) => {
+                self.finish(Outcome::Failed { error, retry: RetryDecision::Policy }, self.claimed.used_cpu_ms).await
+            }
             Err(Fault::Passing(error)) => {
                 warn!(error = format!("{error:#}"), "the run could not be loaded");
                 tokio::time::sleep(BEFORE_HANDING_BACK).await;
@@ -141,7 +143,10 @@ impl Attempt {
         let fetch = async || Ok(self.context.blobs.get(Area::Components, digest).await?.to_vec());
         self.context.runtime.load(digest, fetch).await.map_err(|error| match error {
             PrepareError::Host(error) => Fault::Passing(error),
-            refused => Fault::Ends(RunError::internal(ErrorCode::CouldNotImportTask, format!("the component cannot be loaded: {refused}"))),
+            refused => Fault::Ends(RunError::internal(
+                ErrorCode::CouldNotImportTask,
+                format!("the component cannot be loaded: {refused}"),
+            )),
         })
     }
 
@@ -181,7 +186,10 @@ impl Attempt {
             };
             if !std::mem::replace(&mut told, true) {
                 warn!(error = format!("{error:#}"), "kept in memory: the checkpoint could not be stored");
-                self.logs.host(Level::Warn, format!("Kept in memory while it waits, because its checkpoint could not be stored: {error:#}"));
+                self.logs.host(
+                    Level::Warn,
+                    format!("Kept in memory while it waits, because its checkpoint could not be stored: {error:#}"),
+                );
             }
             let over = tokio::time::timeout(STORE_AGAIN, self.caller.wait_in_memory(wait)).await;
             match over {
@@ -196,16 +204,26 @@ impl Attempt {
     async fn suspend(&self, execution: &mut Execution, wait: &WaitRequest) -> Result<(), NotSuspended> {
         let snapshot = match execution.capture().await {
             Ok(snapshot) => snapshot,
-            Err(error) => return Err(NotSuspended::Ends(RunError::internal(ErrorCode::UnspecifiedError, format!("the snapshot could not be taken: {error}")))),
+            Err(error) => {
+                return Err(NotSuspended::Ends(RunError::internal(
+                    ErrorCode::UnspecifiedError,
+                    format!("the snapshot could not be taken: {error}"),
+                )));
+            }
         };
         let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
-        let digest = self.context.blobs.put(Area::Checkpoints, snapshot.bytes.into()).await.map_err(|error| NotSuspended::NotStored(error.into()))?;
+        let digest = self
+            .context
+            .blobs
+            .put(Area::Checkpoints, snapshot.bytes.into())
+            .await
+            .map_err(|error| NotSuspended::NotStored(error.into()))?;
         let checkpoint = CheckpointRef { sequence: self.caller.next_checkpoint(), digest, stored_bytes, raw_bytes };
         self.logs.write(&self.context.store, &self.claimed.lease).await.map_err(|error| NotSuspended::NotStored(error.into()))?;
         let used_cpu_ms = execution.used_cpu().as_millis() as u64;
-        match suspend::suspend(&self.context.store, &self.claimed.lease, &checkpoint, wait, used_cpu_ms).await {
+        match suspend::suspend(&self.context.store, &self.claimed.lease, checkpoint, wait, used_cpu_ms).await {
             Ok(suspended) => {
-                debug!(checkpoint.sequence = checkpoint.sequence, size_bytes = stored_bytes, requeued = suspended.requeued, "suspended");
+                debug!(size_bytes = stored_bytes, requeued = suspended.requeued, "suspended");
                 self.forget_checkpoint(suspended.replaced).await;
                 Ok(())
             }
@@ -220,14 +238,15 @@ impl Attempt {
         let mut pause = Duration::from_millis(50);
         loop {
             self.write_logs().await;
-            match finish::finish(&self.context.store, &self.claimed.lease, &outcome, used_cpu_ms).await {
+            match finish::finish(&self.context.store, &self.claimed.lease, outcome.clone(), used_cpu_ms).await {
                 Ok(finished) => {
-                    info!(status = finished.status.as_str(), "attempt ended");
-                    self.forget_checkpoint(finished.replaced).await;
+                    debug!(?finished, "attempt ended");
                     return self.remove_scratch().await;
                 }
                 Err(engine::Error::LostLease) => return,
-                Err(error) => warn!(error = &error as &dyn std::error::Error, "the end of an attempt could not be reported; trying again"),
+                Err(error) => {
+                    warn!(error = &error as &dyn std::error::Error, "the end of an attempt could not be reported; trying again")
+                }
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(REPORT_AGAIN);
@@ -242,12 +261,9 @@ impl Attempt {
         }
     }
 
-    async fn acknowledge_cancellation(&self) {
-        self.write_logs().await;
-        match cancel::acknowledge(&self.context.store, &self.claimed.lease).await {
-            Ok(()) | Err(engine::Error::LostLease) => self.remove_scratch().await,
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "a cancellation could not be recorded; the lease will run out"),
-        }
+    async fn end_cancelled(&self) {
+        let error = RunError::internal(ErrorCode::TaskRunCancelled, "the run was cancelled");
+        self.finish(Outcome::Failed { error, retry: RetryDecision::Abort }, self.claimed.used_cpu_ms).await;
     }
 
     async fn write_logs(&self) {

@@ -40,7 +40,16 @@ impl Server {
         let arguments = arguments.iter().map(ToString::to_string).collect::<Vec<_>>();
         let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>();
         let child = spawn(&data, &arguments, &environment);
-        let mut server = Server { child, data, arguments, environment, url: String::new(), key: String::new(), http: reqwest::Client::new(), _folder: Some(folder) };
+        let mut server = Server {
+            child,
+            data,
+            arguments,
+            environment,
+            url: String::new(),
+            key: String::new(),
+            http: reqwest::Client::new(),
+            _folder: Some(folder),
+        };
         server.await_ready().await;
         server
     }
@@ -72,7 +81,8 @@ impl Server {
         let file = self.data.join("dev.json");
         let (url, key) = eventually("the server writes dev.json", READY, async || {
             let dev: Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
-            (dev["pid"] == json!(pid)).then(|| (dev["apiUrl"].as_str().unwrap().to_owned(), dev["secretKey"].as_str().unwrap().to_owned()))
+            (dev["pid"] == json!(pid))
+                .then(|| (dev["apiUrl"].as_str().unwrap().to_owned(), dev["secretKey"].as_str().unwrap().to_owned()))
         })
         .await;
         (self.url, self.key) = (url, key);

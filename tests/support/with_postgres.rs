@@ -21,7 +21,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         sqlx::query(statement).execute(&mut connection).await?;
     }
     connection.close().await?;
-    let status = tokio::process::Command::new(command).args(arguments).env("DATABASE_URL", postgres.database_url()).status().await;
+    let status =
+        tokio::process::Command::new(command).args(arguments).env("DATABASE_URL", postgres.database_url()).status().await;
     postgres.stop().await;
     let code = status.context("running the command")?.code();
     Ok(ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
