@@ -34,3 +34,4 @@
 
 pub mod blobs;
 pub mod model;
+pub mod rewrite;
