@@ -1,3 +1,4 @@
 //! Dormouse runs durable background tasks.
 
+pub mod host;
 pub mod model;
