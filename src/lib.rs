@@ -32,6 +32,21 @@
 //! - NOTIFY only says "look": rows are the truth, polling is the net.
 //! - Every state that is not final has an owner that moves it on: a lease, a timer row, or a sweep.
 
+pub mod api;
+pub mod app;
+pub mod auth;
 pub mod blobs;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod host;
 pub mod model;
+pub mod postgres;
+pub mod reconcile;
 pub mod rewrite;
+pub mod runtime;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
+pub mod worker;
