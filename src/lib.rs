@@ -1,3 +1,5 @@
 //! Dormouse runs durable background tasks.
 
+pub mod host;
 pub mod model;
+pub mod rewrite;

@@ -1,0 +1,106 @@
+//! The port through which a guest's wishes leave the host: implemented by whoever holds the run's lease.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use crate::model::{
+    id::WaitpointId,
+    log::LogRecord,
+    metadata::{Operation, Target},
+    payload::Packet,
+    token::{NewToken, TokenHandle},
+    waitpoint::{Completion, Idempotency, WaitRequest},
+};
+
+/// What a run may ask of the platform. Arguments have been checked against the limits of the guest's contract; whether they
+/// are allowed for this run is for the implementation to say.
+#[async_trait]
+pub trait Caller: Send + Sync + 'static {
+    /// Decides a wait, staying here (warm) for the grace time at most.
+    ///
+    /// `warm_only` says why the run must not be suspended now: then the call stays until the wait is over and never answers
+    /// [`WaitDecision::Suspend`].
+    async fn wait(&self, request: &WaitRequest, warm_only: Option<&str>) -> Result<WaitDecision, HostError>;
+    /// Takes a log line. Never fails and never blocks.
+    fn log(&self, record: LogRecord);
+    /// The run's metadata object with all updates made so far.
+    async fn read_metadata(&self) -> Result<serde_json::Value, HostError>;
+    /// Applies operations in order, as one step against other writers.
+    async fn update_metadata(&self, target: Target, operations: Vec<Operation>) -> Result<(), HostError>;
+    /// Writes metadata now; an error if an update was dropped since the last flush.
+    async fn flush(&self) -> Result<(), HostError>;
+    /// Makes a token, or finds the one with the same idempotency key.
+    async fn create_token(&self, token: NewToken) -> Result<TokenHandle, HostError>;
+    /// Completes a token; the first completion counts, later ones are no error.
+    async fn complete_token(&self, token: WaitpointId, value: Packet) -> Result<(), HostError>;
+    /// Starts a timer.
+    async fn start_timer(&self, at: DateTime<Utc>, idempotency: Option<Idempotency>) -> Result<WaitpointId, HostError>;
+    /// Adds tags to the run; those it has are left out.
+    async fn add_tags(&self, tags: Vec<String>) -> Result<(), HostError>;
+}
+
+/// What becomes of a wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WaitDecision {
+    /// It is over; the guest goes on. Empty for a sleep.
+    Ready(Vec<Completion>),
+    /// The run is to be suspended.
+    Suspend,
+}
+
+/// Why the host did not do what the guest asked; the guest sees it as the contract's `host-error`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct HostError {
+    /// What the guest can branch on.
+    pub code: HostErrorCode,
+    /// Names the field, the limit and the fix.
+    pub message: String,
+    /// Milliseconds after which asking again makes sense.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// The contract's `error-code`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HostErrorCode {
+    /// An argument breaks a rule.
+    Invalid,
+    /// The run's credentials do not allow it.
+    Denied,
+    /// No such thing in this environment.
+    NotFound,
+    /// The state forbids it.
+    Conflict,
+    /// A size or count is above its limit.
+    TooLarge,
+    /// Too many calls.
+    RateLimited,
+    /// The run is being cancelled.
+    Cancelled,
+    /// Not now: the store is away, there is no run, or this version lacks the function.
+    Unavailable,
+    /// A fault of the host.
+    Internal,
+}
+
+impl HostError {
+    /// An error without a time to ask again.
+    pub fn new(code: HostErrorCode, message: impl Into<String>) -> HostError {
+        HostError { code, message: message.into(), retry_after_ms: None }
+    }
+
+    /// An argument breaks a rule.
+    pub fn invalid(message: impl Into<String>) -> HostError {
+        HostError::new(HostErrorCode::Invalid, message)
+    }
+
+    /// A size or count is above its limit.
+    pub fn too_large(message: impl Into<String>) -> HostError {
+        HostError::new(HostErrorCode::TooLarge, message)
+    }
+
+    /// This version of the host does not have the function.
+    pub fn not_in_this_version(function: &str) -> HostError {
+        HostError::new(HostErrorCode::Unavailable, format!("{function} is not available in this version"))
+    }
+}

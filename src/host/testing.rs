@@ -1,0 +1,110 @@
+//! A caller for tests: remembers what it was asked and answers what it was told to.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::{Caller, HostError, HostErrorCode, WaitDecision};
+use crate::model::{
+    id::WaitpointId,
+    log::LogRecord,
+    metadata::{Operation, Target},
+    payload::Packet,
+    token::{NewToken, TokenHandle},
+    waitpoint::{Completion, Idempotency, WaitRequest},
+};
+
+/// What was asked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Asked {
+    Wait(WaitRequest, Option<String>),
+    Log(LogRecord),
+    Metadata(Target, Vec<Operation>),
+    Flush,
+    Token(NewToken),
+    Complete(WaitpointId, Packet),
+    Timer(DateTime<Utc>),
+    Tags(Vec<String>),
+}
+
+/// Remembers every call; waits are suspended unless `ready` holds an answer.
+#[derive(Default)]
+pub struct Recorder {
+    asked: Mutex<Vec<Asked>>,
+    ready: Mutex<Vec<Vec<Completion>>>,
+}
+
+impl Recorder {
+    /// Answers the next wait at once.
+    pub fn answer(&self, completions: Vec<Completion>) {
+        self.ready.lock().unwrap().push(completions);
+    }
+
+    /// Everything asked so far.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    /// The log lines so far.
+    pub fn messages(&self) -> Vec<String> {
+        let asked = self.asked();
+        asked.into_iter().filter_map(|one| if let Asked::Log(record) = one { Some(record.message) } else { None }).collect()
+    }
+
+    fn note(&self, asked: Asked) {
+        self.asked.lock().unwrap().push(asked);
+    }
+}
+
+#[async_trait]
+impl Caller for Recorder {
+    async fn wait(&self, request: &WaitRequest, warm_only: Option<&str>) -> Result<WaitDecision, HostError> {
+        self.note(Asked::Wait(request.clone(), warm_only.map(str::to_owned)));
+        let ready = self.ready.lock().unwrap().pop();
+        Ok(ready.map_or(WaitDecision::Suspend, WaitDecision::Ready))
+    }
+
+    fn log(&self, record: LogRecord) {
+        self.note(Asked::Log(record));
+    }
+
+    async fn read_metadata(&self) -> Result<serde_json::Value, HostError> {
+        Ok(serde_json::json!({"step": 1}))
+    }
+
+    async fn update_metadata(&self, target: Target, operations: Vec<Operation>) -> Result<(), HostError> {
+        self.note(Asked::Metadata(target, operations));
+        Ok(())
+    }
+
+    async fn flush(&self) -> Result<(), HostError> {
+        self.note(Asked::Flush);
+        Ok(())
+    }
+
+    async fn create_token(&self, token: NewToken) -> Result<TokenHandle, HostError> {
+        self.note(Asked::Token(token));
+        Ok(TokenHandle {
+            id: WaitpointId::new(),
+            is_cached: false,
+            callback_url: "http://localhost/callback".into(),
+            public_access_token: "pat".into(),
+        })
+    }
+
+    async fn complete_token(&self, token: WaitpointId, value: Packet) -> Result<(), HostError> {
+        self.note(Asked::Complete(token, value));
+        Err(HostError { code: HostErrorCode::RateLimited, message: "slow down".into(), retry_after_ms: Some(250) })
+    }
+
+    async fn start_timer(&self, at: DateTime<Utc>, _idempotency: Option<Idempotency>) -> Result<WaitpointId, HostError> {
+        self.note(Asked::Timer(at));
+        Ok(WaitpointId::new())
+    }
+
+    async fn add_tags(&self, tags: Vec<String>) -> Result<(), HostError> {
+        self.note(Asked::Tags(tags));
+        Ok(())
+    }
+}

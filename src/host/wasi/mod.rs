@@ -1,0 +1,4 @@
+//! WASI 0.2 as a guest sees it.
+
+pub mod clock;
+pub mod stdio;
