@@ -121,7 +121,7 @@ const GUEST: &str = r#"(component
 #[test]
 fn a_memory_of_wasmtime_falls_back_to_its_image() {
     let engine = Engine::new(Config::new().wasm_component_model(true)).unwrap();
-    let component = Component::new(&engine, GUEST).unwrap();
+    let component = Component::new(&engine, wat::parse_str(GUEST).unwrap()).unwrap();
     let mut linker = Linker::new(&engine);
     let visit = |mut store: StoreContextMut<'_, u32>, (list,): (WasmList<u8>,)| {
         let mut view = View::of(&list, &mut store);
