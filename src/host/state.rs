@@ -14,6 +14,8 @@ use super::{
     limits::{Account, MAX_RANDOM_BYTES, MAX_RESOURCES, MemoryLimiter},
     wasi::{
         clock::{GuestClock, SavedClock},
+        ids::{Ids, SavedIds},
+        reopen,
         stdio::LineLog,
     },
 };
@@ -69,6 +71,7 @@ pub enum Begin {
 pub struct HostState {
     pub(super) wasi: WasiCtx,
     pub(super) table: ResourceTable,
+    pub(super) ids: Ids,
     pub(super) clock: GuestClock,
     pub(super) run: Option<Run>,
     pub(super) cpu: CpuMeter,
@@ -99,6 +102,7 @@ struct Saved {
     stdout: Vec<u8>,
     stderr: Vec<u8>,
     polling: Vec<u32>,
+    ids: SavedIds,
 }
 
 /// Why a state could not be made again.
@@ -107,9 +111,6 @@ pub enum RebuildError {
     /// The bytes are not what [`HostState::save`] writes.
     #[error("the saved host state is damaged: {0}")]
     Damaged(String),
-    /// A fault of the host.
-    #[error("cannot rebuild the host state")]
-    Host(#[source] wasmtime::Error),
 }
 
 impl HostState {
@@ -133,11 +134,10 @@ impl HostState {
         if let Some(run) = &run {
             wasi.envs(&run.variables).preopened_dir(&run.scratch, SCRATCH_IN_GUEST, FsPerms::ReadWrite)?;
         }
-        let mut table = ResourceTable::new();
-        table.set_max_capacity(MAX_RESOURCES);
         Ok(HostState {
             wasi: wasi.build(),
-            table,
+            table: HostState::empty_table(),
+            ids: Ids::default(),
             clock,
             run,
             cpu,
@@ -196,11 +196,13 @@ impl HostState {
 
     /// Everything of this state that a restored instance needs.
     pub async fn save(&mut self) -> Vec<u8> {
+        let ids = reopen::save(self).await;
         let saved = Saved {
             clock: self.clock.save(),
             stdout: self.stdout.open_line(),
             stderr: self.stderr.open_line(),
             polling: self.polling.clone(),
+            ids,
         };
         postcard::to_stdvec(&saved).expect("numbers and byte strings can always be written")
     }
@@ -215,8 +217,16 @@ impl HostState {
         self.stdout.go_on(saved.stdout);
         self.stderr.go_on(saved.stderr);
         self.polling = saved.polling;
+        reopen::rebuild(self, saved.ids).await.map_err(RebuildError::Damaged)?;
         self.begin = Begin::Fresh;
         Ok(())
+    }
+
+    /// A table for what is behind the handles.
+    pub(super) fn empty_table() -> ResourceTable {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_RESOURCES);
+        table
     }
 
     /// The run in whose name something may be done now.
@@ -249,6 +259,11 @@ impl HostState {
     pub(super) fn over(&mut self, result: Result<Vec<Completion>, HostError>) -> bool {
         self.wait = Wait::Over(result);
         false
+    }
+
+    /// A sleep is over, whatever it was decided on: the guest asks again what is ready.
+    pub(super) fn end_sleep(&mut self) {
+        self.wait = Wait::None;
     }
 
     /// What the wait came to, for the finish function.
