@@ -1,0 +1,462 @@
+//! Component bytes to [`Model`]: validates while reading, and collects everything that cannot be rewritten.
+//!
+//! Function bodies are not validated here but with their core module, so that no byte of code is looked at twice.
+
+use std::{collections::HashMap, ops::Range};
+
+use wasmparser::{
+    CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentName, ComponentOuterAliasKind,
+    ComponentTypeRef, ExternalKind, KnownCustom, Parser, Payload, Validator, WasmFeatures, types::Types,
+};
+
+use super::{
+    Error, Limits, Refusal, imports,
+    model::{CoreExport, CoreFunc, CoreInstance, Export, Func, Instance, Model, Module, Named, Nested, Section},
+    unsupported,
+};
+
+/// More reasons than anybody reads; the bound keeps a hostile component from growing the list.
+const MOST_REASONS: usize = 200;
+
+/// Levels of nested components; the components of today's tools have one.
+const MOST_NESTING: usize = 16;
+
+/// Levels of instance and component types within each other that a type section may have, by the measure of [`may_nest_too_deeply`].
+const MOST_TYPE_NESTING: usize = 250;
+
+/// What is found while reading, before it is known that the component is valid to its end.
+#[derive(Default)]
+struct Draft<'a> {
+    sections: Vec<Section<'a>>,
+    types: Vec<Option<usize>>,
+    modules: Vec<&'a [u8]>,
+    module_names: HashMap<u32, &'a str>,
+    core_instances: Vec<CoreInstance<'a>>,
+    core_funcs: Vec<CoreFunc<'a>>,
+    core_tables: Vec<CoreExport<'a>>,
+    core_memories: Vec<CoreExport<'a>>,
+    core_globals: Vec<CoreExport<'a>>,
+    core_tags: Vec<CoreExport<'a>>,
+    components: Vec<Option<Nested<'a>>>,
+    instances: Vec<Instance<'a>>,
+    funcs: Vec<Func<'a>>,
+    exports: Vec<Export<'a>>,
+    refusals: Refusals,
+}
+
+/// What the parser is inside of.
+enum Frame {
+    Component,
+    Module,
+}
+
+/// The reasons found so far.
+#[derive(Default)]
+struct Refusals(Vec<Refusal>);
+
+impl Refusals {
+    fn component(&mut self, reason: impl Into<String>) {
+        let refusal = Refusal::of_component(reason);
+        if self.0.len() < MOST_REASONS && !self.0.contains(&refusal) {
+            self.0.push(refusal);
+        }
+    }
+}
+
+/// Reads and validates a component.
+///
+/// # Errors
+/// `Malformed` if it is not a valid component, `Refused` with every reason that can be seen without its core modules.
+pub fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> {
+    if bytes.len() > limits.max_component_bytes {
+        let reason = format!("is {} bytes large; at most {} are allowed", bytes.len(), limits.max_component_bytes);
+        return Err(Error::Refused(vec![Refusal::of_component(reason)]));
+    }
+    if !Parser::is_component(bytes) {
+        return Err(Error::Malformed(not_a_component(bytes).to_owned()));
+    }
+    let mut draft = Draft::default();
+    match draft.read(bytes) {
+        _ if !draft.refusals.0.is_empty() => Err(Error::Refused(draft.refusals.0)),
+        Ok(Some(validated)) => Ok(draft.finish(validated)),
+        Ok(None) => Err(Error::Malformed("the component has no end".to_owned())),
+        Err(error) => Err(Error::Malformed(error.to_string())),
+    }
+}
+
+/// Why bytes that do not begin as a component does cannot be one.
+fn not_a_component(bytes: &[u8]) -> &'static str {
+    if Parser::is_core_wasm(bytes) {
+        "this is a core WebAssembly module, not a component: build it for a component target such as wasm32-wasip2"
+    } else {
+        "this is not a WebAssembly component"
+    }
+}
+
+impl<'a> Draft<'a> {
+    /// Every feature is switched on: what cannot be supported is refused with a reason that names it, here or with its core module, and
+    /// nothing else passes the validation of the result.
+    fn read(&mut self, bytes: &'a [u8]) -> wasmparser::Result<Option<Types>> {
+        let mut validator = Validator::new_with_features(WasmFeatures::all());
+        let mut frames = vec![];
+        let mut types = None;
+        for payload in Parser::new(0).parse_all(bytes) {
+            let payload = payload?;
+            if let Payload::ComponentTypeSection(section) = &payload
+                && may_nest_too_deeply(within(bytes, section.range()))
+            {
+                self.refusals.component(format!("nests types more than {MOST_TYPE_NESTING} levels deep"));
+                break;
+            }
+            if let wasmparser::ValidPayload::End(end) = validator.payload(&payload)? {
+                types = Some(end);
+            }
+            match &payload {
+                Payload::End(_) => drop(frames.pop()),
+                Payload::ModuleSection { unchecked_range, .. } => {
+                    self.module(&frames, within(bytes, unchecked_range.clone()));
+                    frames.push(Frame::Module);
+                }
+                Payload::ComponentSection { unchecked_range, .. } => {
+                    self.component(&frames, within(bytes, unchecked_range.clone()));
+                    frames.push(Frame::Component);
+                }
+                _ => match frames.last() {
+                    None => self.top_level(&payload)?,
+                    Some(Frame::Component) => self.nested(frames.len(), &payload)?,
+                    Some(Frame::Module) => {}
+                },
+            }
+            if frames.len() > MOST_NESTING {
+                self.refusals.component(format!("nests components more than {MOST_NESTING} levels deep"));
+                break;
+            }
+        }
+        Ok(types)
+    }
+
+    fn module(&mut self, frames: &[Frame], bytes: &'a [u8]) {
+        if !frames.is_empty() {
+            return self.refusals.component("has a nested component that contains a core module");
+        }
+        self.sections.push(Section::Module(self.modules.len()));
+        self.modules.push(bytes);
+    }
+
+    fn component(&mut self, frames: &[Frame], bytes: &'a [u8]) {
+        if frames.is_empty() {
+            self.sections.push(Section::Component(bytes));
+            self.components.push(Some(Nested::default()));
+        }
+    }
+
+    fn top_level(&mut self, payload: &Payload<'a>) -> wasmparser::Result<()> {
+        match payload {
+            Payload::ComponentTypeSection(section) => {
+                for ty in section.clone().into_iter_with_offsets() {
+                    let (offset, ty) = ty?;
+                    self.unsupported(unsupported::in_type(&ty));
+                    self.types.push(Some(offset));
+                }
+                self.sections.push(Section::Types(section.clone()));
+            }
+            Payload::CoreTypeSection(section) => self.sections.push(Section::CoreTypes(section.clone())),
+            Payload::ComponentImportSection(section) => {
+                for import in section.clone() {
+                    let import = import?;
+                    self.import(import.name.name, import.ty);
+                }
+                self.sections.push(Section::Imports(section.clone()));
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section.clone() {
+                    self.alias(alias?);
+                }
+                self.sections.push(Section::Aliases(section.clone()));
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                for canonical in section.clone() {
+                    self.canonical(canonical?);
+                }
+                self.sections.push(Section::Canonicals(section.clone()));
+            }
+            Payload::InstanceSection(section) => {
+                for instance in section.clone() {
+                    self.core_instance(instance?);
+                }
+                self.sections.push(Section::CoreInstances(section.clone()));
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section.clone() {
+                    self.instance(instance?);
+                }
+                self.sections.push(Section::Instances(section.clone()));
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section.clone() {
+                    self.export(export?);
+                }
+                self.sections.push(Section::Exports(section.clone()));
+            }
+            Payload::ComponentStartSection { .. } => self.refusals.component("has a component start function"),
+            Payload::CustomSection(section) => {
+                if let KnownCustom::ComponentName(names) = section.as_known() {
+                    self.names(names);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn import(&mut self, name: &'a str, ty: ComponentTypeRef) {
+        if name.starts_with(imports::RESERVED) {
+            self.refusals.component(format!("imports `{name}`: names that begin with `{}` are reserved", imports::RESERVED));
+        } else if let Some(reason) = imports::refusal(name) {
+            self.refusals.component(reason);
+        } else if !matches!(ty, ComponentTypeRef::Instance(_)) {
+            self.refusals.component(format!("imports `{name}`, but not as an instance"));
+        }
+        match ty {
+            ComponentTypeRef::Instance(_) => self.instances.push(Instance::Imported(name)),
+            ComponentTypeRef::Func(_) => self.funcs.push(Func::Imported),
+            ComponentTypeRef::Type(_) => self.types.push(None),
+            ComponentTypeRef::Component(_) => {
+                self.refusals.component(format!("imports `{name}`, a component"));
+                self.components.push(None);
+            }
+            ComponentTypeRef::Module(_) => {
+                self.refusals.component(format!("imports `{name}`, a core module"));
+                self.modules.push(&[]);
+            }
+            ComponentTypeRef::Value(_) => {}
+        }
+    }
+
+    fn alias(&mut self, alias: ComponentAlias<'a>) {
+        match alias {
+            ComponentAlias::InstanceExport { kind, instance_index: instance, name } => match kind {
+                ComponentExternalKind::Func => self.funcs.push(Func::Export { instance, name }),
+                ComponentExternalKind::Type => self.types.push(None),
+                ComponentExternalKind::Instance => self.instances.push(Instance::Inner),
+                ComponentExternalKind::Component => self.components.push(None),
+                ComponentExternalKind::Module => self.foreign_module(),
+                ComponentExternalKind::Value => {}
+            },
+            ComponentAlias::CoreInstanceExport { kind, instance_index: instance, name } => {
+                let export = CoreExport { instance, name };
+                match kind {
+                    ExternalKind::Func | ExternalKind::FuncExact => self.core_funcs.push(CoreFunc::Export(export)),
+                    ExternalKind::Table => self.core_tables.push(export),
+                    ExternalKind::Memory => self.core_memories.push(export),
+                    ExternalKind::Global => self.core_globals.push(export),
+                    ExternalKind::Tag => self.core_tags.push(export),
+                }
+            }
+            ComponentAlias::Outer { kind, .. } => match kind {
+                ComponentOuterAliasKind::Type => self.types.push(None),
+                ComponentOuterAliasKind::Component => self.components.push(None),
+                ComponentOuterAliasKind::CoreModule => self.foreign_module(),
+                ComponentOuterAliasKind::CoreType => {}
+            },
+        }
+    }
+
+    fn foreign_module(&mut self) {
+        self.refusals.component("has a core module under a second index");
+        self.modules.push(&[]);
+    }
+
+    fn canonical(&mut self, canonical: CanonicalFunction) {
+        self.unsupported(unsupported::in_canonical(&canonical));
+        match canonical {
+            CanonicalFunction::Lift { core_func_index: core_func, options, .. } => {
+                self.funcs.push(Func::Lifted { core_func, options });
+            }
+            CanonicalFunction::Lower { func_index, .. } => self.core_funcs.push(CoreFunc::Lowered(func_index)),
+            CanonicalFunction::ResourceDrop { .. } => self.core_funcs.push(CoreFunc::Drop),
+            _ => self.core_funcs.push(CoreFunc::Other),
+        }
+    }
+
+    fn core_instance(&mut self, instance: wasmparser::Instance<'a>) {
+        self.core_instances.push(match instance {
+            wasmparser::Instance::Instantiate { module_index: module, args } => {
+                CoreInstance::Module { module, args: args.iter().map(|arg| (arg.name, arg.index)).collect() }
+            }
+            wasmparser::Instance::FromExports(items) => {
+                CoreInstance::Bundle(items.iter().map(|item| (item.name, (item.kind, item.index))).collect())
+            }
+        });
+    }
+
+    fn instance(&mut self, instance: ComponentInstance<'a>) {
+        self.instances.push(match instance {
+            ComponentInstance::Instantiate { component_index: component, args } => {
+                let args: Named<'a, _> = args.iter().map(|arg| (arg.name, (arg.kind, arg.index))).collect();
+                Instance::Nested { component, args }
+            }
+            ComponentInstance::FromExports(items) => {
+                Instance::Bundle(items.iter().map(|item| (item.name.name, (item.kind, item.index))).collect())
+            }
+        });
+    }
+
+    fn export(&mut self, export: wasmparser::ComponentExport<'a>) {
+        let (name, kind, index) = (export.name.name, export.kind, export.index);
+        if name.starts_with(imports::RESERVED) {
+            self.refusals.component(format!("exports `{name}`: names that begin with `{}` are reserved", imports::RESERVED));
+        }
+        let exported = match kind {
+            ComponentExternalKind::Func => push(&mut self.funcs, Func::Same(index)),
+            ComponentExternalKind::Instance => push(&mut self.instances, Instance::Same(index)),
+            ComponentExternalKind::Type => push(&mut self.types, None),
+            ComponentExternalKind::Component => push(&mut self.components, None),
+            ComponentExternalKind::Module => {
+                self.foreign_module();
+                index
+            }
+            ComponentExternalKind::Value => index,
+        };
+        self.exports.push(Export { name, kind, index, exported });
+    }
+
+    /// Inside of a nested component, `depth` levels down: only types and functions that are passed through.
+    fn nested(&mut self, depth: usize, payload: &Payload<'a>) -> wasmparser::Result<()> {
+        match payload {
+            Payload::ComponentTypeSection(section) => {
+                for ty in section.clone() {
+                    self.unsupported(unsupported::in_type(&ty?));
+                }
+            }
+            Payload::ComponentCanonicalSection(_) | Payload::InstanceSection(_) => {
+                self.refusals.component("has a nested component that lifts or lowers functions");
+            }
+            Payload::ComponentStartSection { .. } => self.refusals.component("has a component start function"),
+            Payload::ComponentImportSection(section) => {
+                for import in section.clone() {
+                    let import = import?;
+                    match import.ty {
+                        ComponentTypeRef::Module(_) | ComponentTypeRef::Component(_) => {
+                            self.refusals.component("has a nested component that imports a core module or a component");
+                        }
+                        ComponentTypeRef::Func(_) => self.nested_func(depth, Some(import.name.name)),
+                        _ => {}
+                    }
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section.clone() {
+                    match alias? {
+                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Func, .. } => self.nested_func(depth, None),
+                        ComponentAlias::InstanceExport { kind: ComponentExternalKind::Module, .. }
+                        | ComponentAlias::CoreInstanceExport { .. }
+                        | ComponentAlias::Outer { kind: ComponentOuterAliasKind::CoreModule, .. } => {
+                            self.refusals.component("has a nested component that refers to a core module");
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section.clone() {
+                    let export = export?;
+                    if export.kind == ComponentExternalKind::Func {
+                        self.nested_export(depth, export.name.name, export.index);
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn nested_func(&mut self, depth: usize, import: Option<&'a str>) {
+        if let Some(Some(nested)) = self.components.last_mut()
+            && depth == 1
+        {
+            nested.funcs.push(import);
+        }
+    }
+
+    fn nested_export(&mut self, depth: usize, name: &'a str, func: u32) {
+        if let Some(Some(nested)) = self.components.last_mut()
+            && depth == 1
+        {
+            nested.exports.insert(name, func);
+            let same = nested.funcs.get(func as usize).copied().flatten();
+            nested.funcs.push(same);
+        }
+    }
+
+    fn unsupported(&mut self, reason: Option<&'static str>) {
+        if let Some(reason) = reason {
+            self.refusals.component(reason);
+        }
+    }
+
+    /// Names in custom sections are a help for people: whatever is wrong with them is passed over.
+    fn names(&mut self, names: wasmparser::ComponentNameSectionReader<'a>) {
+        for names in names.into_iter().map_while(Result::ok) {
+            if let ComponentName::CoreModules(names) = names {
+                self.module_names.extend(names.into_iter().map_while(Result::ok).map(|naming| (naming.index, naming.name)));
+            }
+        }
+    }
+
+    fn finish(self, validated: Types) -> Model<'a> {
+        let name = |(index, bytes): (usize, &'a [u8])| {
+            let given = self.module_names.get(&(index as u32)).map(|name| (*name).to_owned());
+            Module { bytes, name: given.or_else(|| own_name(bytes)).unwrap_or_else(|| format!("#{index}")) }
+        };
+        Model {
+            sections: self.sections,
+            types: self.types,
+            modules: self.modules.iter().copied().enumerate().map(name).collect(),
+            core_instances: self.core_instances,
+            core_funcs: self.core_funcs,
+            core_tables: self.core_tables,
+            core_memories: self.core_memories,
+            core_globals: self.core_globals,
+            core_tags: self.core_tags,
+            components: self.components,
+            instances: self.instances,
+            funcs: self.funcs,
+            exports: self.exports,
+            validated,
+        }
+    }
+}
+
+/// A range of the component; nothing if the parser has yet to find out that the component ends before it.
+fn within(bytes: &[u8], range: Range<usize>) -> &[u8] {
+    bytes.get(range).unwrap_or_default()
+}
+
+/// Whether a type section could have more levels than the stack of the parser, which reads nested types by recursion, can take. Each level
+/// but the first is a declaration (byte 1) of a component or instance type (bytes 0x41 and 0x42), so counting such pairs is safe; in the
+/// types of real components they are rare.
+fn may_nest_too_deeply(section: &[u8]) -> bool {
+    let levels = section.windows(2).filter(|pair| matches!(pair, [1, 0x41 | 0x42])).count();
+    levels > MOST_TYPE_NESTING
+}
+
+/// The name a core module has for itself.
+fn own_name(bytes: &[u8]) -> Option<String> {
+    for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
+        if let Payload::CustomSection(section) = payload
+            && let KnownCustom::Name(names) = section.as_known()
+        {
+            return names.into_iter().map_while(Result::ok).find_map(|name| match name {
+                wasmparser::Name::Module { name, .. } => Some(name.to_owned()),
+                _ => None,
+            });
+        }
+    }
+    None
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) -> u32 {
+    list.push(item);
+    list.len() as u32 - 1
+}
