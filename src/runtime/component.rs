@@ -23,7 +23,7 @@ use wasmtime::{
     component::{Component, ComponentExportIndex, InstancePre, Linker},
 };
 
-use super::{RuntimeConfig, checkpoint, checkpoint::format::Identity, engine};
+use super::{RuntimeConfig, checkpoint, checkpoint::format::Identity, engine, host_fault};
 use crate::{
     host::{self, HostState},
     rewrite,
@@ -33,8 +33,6 @@ const MAGIC: &[u8; 4] = b"DRMC";
 const CHECKSUM: usize = 32;
 /// Components that are compiled at a time: each compilation uses all cores by itself, and much memory.
 const COMPILATIONS: usize = 1;
-/// The interface that a bundle exports, whatever its version.
-const TASKS: &str = "dormouse:task/tasks@";
 
 /// Why a component cannot be run. Cloned to everyone who waited for the same component.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -81,23 +79,9 @@ pub struct LoadedComponent {
     artifact_bytes: usize,
 }
 
-/// Where the functions are that the host calls.
-pub(super) struct Exports {
-    pub(super) describe: ComponentExportIndex,
-    pub(super) entry: Entry,
-}
-
-/// How a task is entered.
-pub(super) enum Entry {
-    /// The component can be suspended.
-    Durable(Durable),
-    /// It never waits, and was left as it is: its own `run`.
-    Plain(ComponentExportIndex),
-}
-
-/// The functions that the rewriter added.
+/// Where the functions are that the rewriter added.
 #[derive(Clone, Copy)]
-pub(super) struct Durable {
+pub(super) struct Exports {
     pub(super) run: ComponentExportIndex,
     pub(super) resume: ComponentExportIndex,
     pub(super) take: ComponentExportIndex,
@@ -111,11 +95,6 @@ impl LoadedComponent {
         hex::encode(self.identity.component)
     }
 
-    /// Whether runs of it can be suspended.
-    pub fn is_durable(&self) -> bool {
-        matches!(self.exports.entry, Entry::Durable(_))
-    }
-
     pub(super) fn engine(&self) -> &Engine {
         self.pre.engine()
     }
@@ -127,7 +106,7 @@ impl LoadedComponent {
         host::link(&mut linker, component).map_err(refused)?;
         checkpoint::link(&mut linker).map_err(refused)?;
         let exports = Exports::of(component)
-            .ok_or_else(|| refused(wasmtime::format_err!("it does not export the interface dormouse:task/tasks")))?;
+            .ok_or_else(|| refused(wasmtime::format_err!("a function that every rewritten component exports is missing")))?;
         let pre = linker.instantiate_pre(component).map_err(refused)?;
         let identity = Identity { component: digest, rewriter: rewrite::VERSION };
         Ok(LoadedComponent { pre, exports, identity, artifact_bytes })
@@ -136,25 +115,14 @@ impl LoadedComponent {
 
 impl Exports {
     fn of(component: &Component) -> Option<Exports> {
-        let tasks = component
-            .component_type()
-            .exports(component.engine())
-            .find_map(|(name, _)| name.starts_with(TASKS).then(|| component.get_export_index(None, name)).flatten())?;
         let added = |name: &str| component.get_export_index(None, name);
-        let durable = || {
-            Some(Durable {
-                run: added("ckpt-run")?,
-                resume: added("ckpt-resume")?,
-                take: added("ckpt-take")?,
-                save: added("ckpt-save")?,
-                load: added("ckpt-load")?,
-            })
-        };
-        let entry = match durable() {
-            Some(durable) => Entry::Durable(durable),
-            None => Entry::Plain(component.get_export_index(Some(&tasks), "run")?),
-        };
-        Some(Exports { describe: component.get_export_index(Some(&tasks), "describe")?, entry })
+        Some(Exports {
+            run: added("ckpt-run")?,
+            resume: added("ckpt-resume")?,
+            take: added("ckpt-take")?,
+            save: added("ckpt-save")?,
+            load: added("ckpt-load")?,
+        })
     }
 }
 
@@ -283,7 +251,7 @@ impl Maker {
         // SAFETY: the artifact was made by `precompile_component` of an engine with our configuration: either just now, or
         // by a process of this user, since it comes from a folder that only this user can write to (`own_folder`) and its
         // checksum holds (`unseal`), so it is what `keep` wrote.
-        let component = unsafe { Component::deserialize(&self.engine, artifact) }.map_err(anyhow::Error::from)?;
+        let component = unsafe { Component::deserialize(&self.engine, artifact) }.map_err(host_fault)?;
         LoadedComponent::link(&component, digest, artifact.len())
     }
 

@@ -201,7 +201,8 @@ mod tests {
         let meter = Meter::new(Duration::ZERO, Some(limit));
         assert!(matches!(meter.tick(), Ok(UpdateDeadline::Yield(1))));
         meter.measure(&mut Throttle::new(1.0), work(limit)).await;
-        assert_eq!(meter.tick().unwrap_err().downcast::<Exhausted>().unwrap(), Exhausted { limit });
+        let error = meter.tick().err().expect("the limit is reached");
+        assert_eq!(error.downcast::<Exhausted>().unwrap(), Exhausted { limit });
     }
 
     #[tokio::test]

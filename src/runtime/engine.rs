@@ -60,12 +60,16 @@ fn config() -> Config {
     config
 }
 
-/// Exactly what the rewriter understands: anything else is refused before it gets here, and stays refused if it does.
+/// Exactly what the rewriter accepts: anything else is refused before it gets here, and stays refused if it does.
 fn proposals(config: &mut Config) {
     config
         .wasm_component_model(true)
         .wasm_multi_memory(true)
         .wasm_reference_types(true)
+        .wasm_relaxed_simd(true)
+        .wasm_extended_const(true)
+        .wasm_tail_call(true)
+        .wasm_exceptions(false)
         .wasm_function_references(false)
         .wasm_gc(false)
         .wasm_memory64(false)

@@ -19,14 +19,18 @@ use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 use super::{
     Snapshot, TaskFailure,
     checkpoint::{self, format},
-    component::{Durable, Entry, LoadedComponent},
+    component::LoadedComponent,
     cpu::{Meter, Throttle},
-    guest,
+    host_fault,
     instance::Live,
 };
 use crate::{
-    host::{self, Begin, Caller},
+    host::{
+        self, Begin, Caller,
+        task::bindings::{dormouse::task::types, exports::dormouse::task::tasks::TaskError},
+    },
     model::{
+        attempt::RetryDecision,
         context::RunContext,
         error::{ErrorCode, RunError},
         machine::Machine,
@@ -78,7 +82,7 @@ pub enum RunFault {
 
 impl From<wasmtime::Error> for RunFault {
     fn from(error: wasmtime::Error) -> Self {
-        RunFault::Host(error.into())
+        RunFault::Host(host_fault(error))
     }
 }
 
@@ -126,15 +130,12 @@ impl Execution {
         setup: RunSetup,
         caller: Arc<dyn Caller>,
     ) -> Result<Execution, RunFault> {
-        let Entry::Durable(functions) = component.exports.entry else {
-            return Err(RunFault::Damaged("the component cannot have been suspended".into()));
-        };
         let limit = checkpoint::max_raw_bytes(setup.machine);
         let contents = format::decode(snapshot, component.identity, limit).map_err(|error| RunFault::Damaged(error.to_string()))?;
         let (mut execution, live) = Self::instantiate(component, setup, caller, Begin::Restored).await?;
         execution.state = match live {
             Ok(mut live) => {
-                let wait = checkpoint::load(&mut live, functions.load, contents).await?;
+                let wait = checkpoint::load(&mut live, component.exports.load, contents).await?;
                 State::Suspended(live, wait)
             }
             Err(error) => State::Failed(error),
@@ -171,17 +172,9 @@ impl Execution {
             State::Failed(error) => return Step::Ended(error),
             State::Suspended(..) | State::Over => return misused("called twice"),
         };
-        let params: guest::RunParams<'_> = (task, payload.into());
-        match self.component.exports.entry {
-            Entry::Durable(functions) => {
-                let returned = live.call(functions.run, params, &self.meter, &mut self.throttle).await;
-                self.after(live, functions, returned).await
-            }
-            Entry::Plain(run) => {
-                let result = live.call(run, params, &self.meter, &mut self.throttle).await;
-                finished(&live, result)
-            }
-        }
+        let payload = types::Packet::from(payload.clone());
+        let returned = live.call(self.component.exports.run, (task, &payload), &self.meter, &mut self.throttle).await;
+        self.after(live, returned).await
     }
 
     /// Goes on after [`Step::Suspended`], in place or restored, with what the wait came to; nothing for a sleep.
@@ -191,12 +184,9 @@ impl Execution {
             State::Failed(error) => return Step::Ended(error),
             State::Ready(_) | State::Over => return misused("resumed without being suspended"),
         };
-        let Entry::Durable(functions) = self.component.exports.entry else {
-            return misused("resumed without being able to be suspended");
-        };
         live.store.data_mut().answer(completions);
-        let returned = live.call(functions.resume, (), &self.meter, &mut self.throttle).await;
-        self.after(live, functions, returned).await
+        let returned = live.call(self.component.exports.resume, (), &self.meter, &mut self.throttle).await;
+        self.after(live, returned).await
     }
 
     /// The suspended attempt as bytes. It can still be resumed in place afterwards.
@@ -204,10 +194,10 @@ impl Execution {
     /// # Errors
     /// [`RunFault::Host`] if it is not suspended or cannot be saved.
     pub async fn capture(&mut self) -> Result<Snapshot, RunFault> {
-        let (State::Suspended(live, wait), Entry::Durable(functions)) = (&mut self.state, &self.component.exports.entry) else {
+        let State::Suspended(live, wait) = &mut self.state else {
             return Err(RunFault::Host(anyhow::anyhow!("a run was captured that is not suspended")));
         };
-        checkpoint::capture(live, functions.save, self.component.identity, wait).await
+        checkpoint::capture(live, self.component.exports.save, self.component.identity, wait).await
     }
 
     /// CPU time of the attempt so far, what it used before its snapshot included.
@@ -216,10 +206,10 @@ impl Execution {
     }
 
     /// After `ckpt-run` or `ckpt-resume`: 0 says that the task returned, 1 that its stack is unwound.
-    async fn after(&mut self, mut live: Live, functions: Durable, returned: wasmtime::Result<(u32,)>) -> Step {
+    async fn after(&mut self, mut live: Live, returned: wasmtime::Result<(u32,)>) -> Step {
         match returned {
             Ok((0,)) => {
-                let result = live.call(functions.take, (), &self.meter, &mut self.throttle).await;
+                let result = live.call(self.component.exports.take, (), &self.meter, &mut self.throttle).await;
                 finished(&live, result)
             }
             Ok((_,)) => match live.store.data_mut().take_suspended() {
@@ -235,7 +225,7 @@ impl Execution {
 }
 
 /// The task returned, or stopped on the way out.
-fn finished(live: &Live, result: wasmtime::Result<guest::RunResults>) -> Step {
+fn finished(live: &Live, result: wasmtime::Result<(Result<types::Packet, TaskError>,)>) -> Step {
     match result {
         Ok((result,)) => {
             live.store.data().finish_output();
@@ -246,15 +236,19 @@ fn finished(live: &Live, result: wasmtime::Result<guest::RunResults>) -> Step {
 }
 
 /// An output as it may be stored. Source: facts L3.
-fn checked(output: guest::PacketOut) -> Result<Packet, TaskFailure> {
+fn checked(output: types::Packet) -> Result<Packet, TaskFailure> {
     if output.data.len() > MAX_OUTPUT_BYTES {
         let message = format!("the output has {} bytes, the limit is {MAX_OUTPUT_BYTES}", output.data.len());
-        return Err(TaskFailure::of_output(message));
+        return Err(bad_output(message));
     }
     if output.content_type == STORE {
-        return Err(TaskFailure::of_output(format!("an output cannot have the content type {STORE}")));
+        return Err(bad_output(format!("an output cannot have the content type {STORE}")));
     }
-    Ok(Packet { data: output.data, content_type: output.content_type })
+    Ok(output.into())
+}
+
+fn bad_output(message: String) -> TaskFailure {
+    TaskFailure { error: RunError::internal(ErrorCode::TaskOutputError, message), retry: RetryDecision::Policy }
 }
 
 fn misused(how: &str) -> Step {

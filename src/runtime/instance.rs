@@ -20,7 +20,7 @@ use crate::{
 /// A store with the one instance in it.
 pub(super) struct Live {
     pub(super) store: Store<HostState>,
-    instance: Instance,
+    pub(super) instance: Instance,
     machine: Machine,
 }
 

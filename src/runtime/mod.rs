@@ -6,7 +6,7 @@
 //! - [`execution`]: one live instance, from its first call to its end, with suspensions between
 //! - [`checkpoint`]: its memory and call stack as bytes
 //! - [`cpu`]: how much of the processor it used and may use
-//! - [`failure`]: how its end becomes the error that users see
+//! - [`failure`]: how its untimely end becomes the error that users see
 
 pub mod checkpoint;
 pub mod component;
@@ -15,7 +15,6 @@ mod describe;
 pub mod engine;
 pub mod execution;
 pub mod failure;
-mod guest;
 mod instance;
 
 use std::{path::PathBuf, sync::Arc};
@@ -23,9 +22,10 @@ use std::{path::PathBuf, sync::Arc};
 pub use checkpoint::Snapshot;
 pub use component::{LoadedComponent, PrepareError};
 pub use execution::{Execution, RunFault, RunSetup, Step};
-pub use failure::TaskFailure;
 
 use crate::{model::task::BundleDefinition, rewrite};
+
+pub use crate::host::task::convert::TaskFailure;
 
 /// Where compiled components are kept, and how much of them.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ impl Runtime {
     /// # Errors
     /// If wasmtime does not support this machine, or the cache folder cannot be made or belongs to somebody else.
     pub fn new(config: RuntimeConfig) -> anyhow::Result<Runtime> {
-        let engine = engine::new().map_err(anyhow::Error::from)?;
+        let engine = engine::new().map_err(host_fault)?;
         let ticker = engine::Ticker::start(engine.clone())?;
         Ok(Runtime { components: component::Components::new(engine, config)?, _ticker: ticker })
     }
@@ -80,7 +80,8 @@ impl Runtime {
     pub async fn prepare(&self, component: Vec<u8>) -> Result<Prepared, PrepareError> {
         let digest = component::digest(&component);
         let (report, loaded) = self.components.prepare(&digest, component).await?;
-        let (definition, warnings) = describe::describe(&loaded).await?;
+        let definition = describe::describe(&loaded).await?;
+        let warnings = describe::warnings(&definition);
         Ok(Prepared { digest, definition, report, warnings })
     }
 
@@ -95,4 +96,9 @@ impl Runtime {
     ) -> Result<Arc<LoadedComponent>, PrepareError> {
         self.components.load(digest, fetch).await
     }
+}
+
+/// wasmtime has an error type of its own, which is not a standard one.
+fn host_fault(error: wasmtime::Error) -> anyhow::Error {
+    anyhow::Error::from_boxed(error.into())
 }

@@ -28,7 +28,7 @@ use wasmtime::{
 };
 
 use self::memory::{Tracker, View};
-use super::{execution::RunFault, instance::Live};
+use super::{execution::RunFault, host_fault, instance::Live};
 use crate::{
     host::{HostState, RebuildError, limits::HOSTCALL_FUEL},
     model::{machine::Machine, waitpoint::WaitRequest},
@@ -98,7 +98,6 @@ pub(super) async fn load(
     match live.store.data_mut().rebuild(&contents.host_state).await {
         Ok(()) => Ok(contents.wait),
         Err(error @ RebuildError::Damaged(_)) => Err(RunFault::Damaged(error.to_string())),
-        Err(error) => Err(RunFault::Host(error.into())),
     }
 }
 
@@ -116,7 +115,7 @@ async fn transfer(live: &mut Live, transfer: Transfer, function: ComponentExport
 
 fn failed(doing: &str, error: wasmtime::Error) -> RunFault {
     let context = format!("{doing} a run's memories failed (rewriter version {})", rewrite::VERSION);
-    RunFault::Host(anyhow::Error::from(error).context(context))
+    RunFault::Host(host_fault(error).context(context))
 }
 
 /// What is done with the memories that a guest shows.
