@@ -1,0 +1,75 @@
+//! What writing the functions of one module needs to know of the module and of the program.
+
+use std::collections::HashMap;
+
+use wasmparser::ValType;
+
+use super::super::Limits;
+use super::frame::SITE_BITS;
+use super::graph::MaySuspend;
+use super::module::CoreModule;
+
+pub struct Context<'m, 'a> {
+    pub module: &'m CoreModule<'a>,
+    pub may: &'m MaySuspend,
+    pub limits: &'m Limits,
+    /// First page of each defined function that may suspend.
+    pages: Vec<Option<u32>>,
+    /// All pages of the module.
+    pub page_range: std::ops::Range<u32>,
+    /// Type indices of blocks that return several values, added to the module's types.
+    pub result_types: HashMap<Vec<ValType>, u32>,
+}
+
+impl<'m, 'a> Context<'m, 'a> {
+    /// Numbers the pages of a module's functions, from `first_page` on.
+    pub fn new(module: &'m CoreModule<'a>, may: &'m MaySuspend, limits: &'m Limits, first_page: u32) -> Context<'m, 'a> {
+        let mut next_page = first_page;
+        let mut result_types = HashMap::new();
+        let mut pages = vec![];
+        for (index, function) in (module.imported_functions..).zip(&module.functions) {
+            if !may.function(index) {
+                pages.push(None);
+                continue;
+            }
+            pages.push(Some(next_page));
+            next_page = next_page.saturating_add(page_count(function.facts.calls));
+            let results = module.function_type(index).map_or(&[][..], |ty| ty.results());
+            if results.len() > 1 {
+                let next = (module.types.len() + result_types.len()) as u32;
+                result_types.entry(results.to_vec()).or_insert(next);
+            }
+        }
+        Context { module, may, limits, pages, page_range: first_page..next_page, result_types }
+    }
+
+    /// Whether any function of the module may suspend.
+    pub fn needs_ckpt(&self) -> bool {
+        !self.page_range.is_empty()
+    }
+
+    /// First page of the `position`th defined function, if it may suspend.
+    pub fn page(&self, position: usize) -> Option<u32> {
+        self.pages[position]
+    }
+
+    /// How many pages the `position`th defined function has.
+    pub fn page_count(&self, position: usize) -> usize {
+        page_count(self.module.functions[position].facts.calls) as usize
+    }
+
+    /// Index of the global that says whether the stack is being left: imported after all other imports.
+    pub fn state(&self) -> u32 {
+        self.module.imported_globals
+    }
+
+    /// Where a global of the original module has gone.
+    pub fn global(&self, original: u32) -> u32 {
+        original + u32::from(original >= self.module.imported_globals)
+    }
+}
+
+/// The number of calls is known before the number of sites, and hardly ever needs a second page.
+fn page_count(calls: usize) -> u32 {
+    calls.div_ceil(1 << SITE_BITS).max(1) as u32
+}

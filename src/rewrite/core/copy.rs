@@ -1,0 +1,85 @@
+//! Functions that never suspend are copied, only what names a function or a global is written anew.
+
+use wasmparser::{FuncValidatorAllocations, Operator, OperatorsReader};
+
+use super::body;
+use super::code::{Code, Symbol};
+use super::context::Context;
+use super::module::CoreModule;
+
+/// Copies and validates the `position`th defined function.
+///
+/// # Errors
+/// If the function is not valid.
+pub fn copy(context: &Context<'_, '_>, position: usize, allocations: &mut FuncValidatorAllocations) -> wasmparser::Result<Code> {
+    let module = context.module;
+    let mut validator = body::validator(module, position, allocations);
+    let mut code = Code::default();
+    let mut reader = module.functions[position].body.get_binary_reader();
+    let start = reader.original_position();
+    validator.read_locals(&mut reader)?;
+    code.raw_locals(&module.bytes()[start..reader.original_position()]);
+    let mut written = reader.original_position();
+    let mut operators = OperatorsReader::new(reader);
+    while !operators.eof() {
+        let offset = operators.original_position();
+        let operator = operators.read()?;
+        validator.op(offset, &operator)?;
+        if let Some(relocation) = relocation(&operator) {
+            code.raw(&module.bytes()[written..offset]);
+            written = operators.original_position();
+            relocation.write(context, &mut code);
+        }
+    }
+    operators.finish()?;
+    code.raw(&module.bytes()[written..operators.original_position()]);
+    *allocations = validator.into_allocations();
+    Ok(code)
+}
+
+/// Validates the `position`th defined function of a module that is not changed.
+///
+/// # Errors
+/// If the function is not valid.
+pub fn validate(module: &CoreModule<'_>, position: usize, allocations: &mut FuncValidatorAllocations) -> wasmparser::Result<()> {
+    let mut validator = body::validator(module, position, allocations);
+    validator.validate(&module.functions[position].body)?;
+    *allocations = validator.into_allocations();
+    Ok(())
+}
+
+/// An operator whose immediate changes.
+enum Relocation {
+    Call(u32),
+    ReturnCall(u32),
+    RefFunc(u32),
+    GlobalGet(u32),
+    GlobalSet(u32),
+}
+
+fn relocation(operator: &Operator<'_>) -> Option<Relocation> {
+    match *operator {
+        Operator::Call { function_index } => Some(Relocation::Call(function_index)),
+        Operator::ReturnCall { function_index } => Some(Relocation::ReturnCall(function_index)),
+        Operator::RefFunc { function_index } => Some(Relocation::RefFunc(function_index)),
+        Operator::GlobalGet { global_index } => Some(Relocation::GlobalGet(global_index)),
+        Operator::GlobalSet { global_index } => Some(Relocation::GlobalSet(global_index)),
+        _ => None,
+    }
+}
+
+impl Relocation {
+    fn write(self, context: &Context<'_, '_>, code: &mut Code) {
+        match self {
+            Relocation::Call(function) => code.call(Symbol::Function(function)),
+            Relocation::ReturnCall(function) => code.return_call(Symbol::Function(function)),
+            Relocation::RefFunc(function) => code.ref_func(Symbol::Function(function)),
+            Relocation::GlobalGet(global) => {
+                code.sink().global_get(context.global(global));
+            }
+            Relocation::GlobalSet(global) => {
+                code.sink().global_set(context.global(global));
+            }
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! All functions of one module, written by several threads; the result does not depend on how many.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use wasmparser::FuncValidatorAllocations;
+
+use super::super::Refusal;
+use super::body::Body;
+use super::code::Code;
+use super::context::Context;
+use super::{copy, fast, resume};
+
+/// What becomes of one function.
+#[derive(Debug)]
+pub enum Written {
+    /// It stays as it is, in a module that stays as it is.
+    Unchanged,
+    /// It never suspends.
+    Copied(Code),
+    /// It may suspend. Without sites (it reaches suspending functions by tail calls, or in dead code) it is never left itself.
+    Instrumented { fast: Code, resume: Option<Code>, sites: usize },
+}
+
+/// Functions that a thread takes at a time.
+const CHUNK: usize = 64;
+
+/// Writes all functions in order.
+///
+/// # Errors
+/// Every function that is not valid or cannot be instrumented.
+pub fn write(context: &Context<'_, '_>) -> Result<Vec<Written>, Vec<Refusal>> {
+    let count = context.module.functions.len();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = vec![];
+        let mut allocations = FuncValidatorAllocations::default();
+        loop {
+            let from = next.fetch_add(CHUNK, Ordering::Relaxed);
+            if from >= count {
+                return done;
+            }
+            for position in from..count.min(from + CHUNK) {
+                done.push((position, write_one(context, position, &mut allocations)));
+            }
+        }
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(count.div_ceil(CHUNK));
+    let mut all = std::thread::scope(|scope| {
+        let helpers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let mut all = work();
+        for helper in helpers {
+            all.extend(helper.join().expect("writing a function does not panic"));
+        }
+        all
+    });
+    all.sort_unstable_by_key(|(position, _)| *position);
+    let (mut written, mut refusals) = (vec![], vec![]);
+    for (position, result) in all {
+        match result {
+            Ok(function) => written.push(function),
+            Err(reason) => {
+                let name = context.module.function_name(context.module.imported_functions + position as u32);
+                refusals.push(Refusal::of_function(context.module.name(), name, reason));
+            }
+        }
+    }
+    if refusals.is_empty() { Ok(written) } else { Err(refusals) }
+}
+
+fn write_one(context: &Context<'_, '_>, position: usize, allocations: &mut FuncValidatorAllocations) -> Result<Written, String> {
+    let invalid = |error: wasmparser::Error| format!("is not valid: {error}");
+    let Some(page) = context.page(position) else {
+        if context.needs_ckpt() {
+            return copy::copy(context, position, allocations).map(Written::Copied).map_err(invalid);
+        }
+        return copy::validate(context.module, position, allocations).map(|()| Written::Unchanged).map_err(invalid);
+    };
+    let body = Body::analyse(context.module, position, context.may, context.limits, allocations)?;
+    if body.sites.is_empty() {
+        let fast = copy::copy(context, position, allocations).map_err(invalid)?;
+        return Ok(Written::Instrumented { fast, resume: None, sites: 0 });
+    }
+    let fast = fast::write(context, &body, page);
+    let resume = resume::write(context, &body, page)?;
+    Ok(Written::Instrumented { fast, resume: Some(resume), sites: body.sites.len() })
+}

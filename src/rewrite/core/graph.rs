@@ -1,0 +1,216 @@
+//! Which functions can be on the stack when a suspending import is called: the call graph of the whole program, walked backwards.
+//!
+//! A call through a table may reach every function of its type that an element segment puts into that table. Nothing else can: tables are
+//! not mutated (refused), and a reference made by `ref.func` has no other way to be called.
+
+use std::collections::HashMap;
+
+use wasmparser::FuncType;
+
+use super::program::Program;
+use super::scan::Callee;
+use super::wiring::{TableId, Target, Wiring};
+
+/// The answer for one module.
+#[derive(Debug, Default)]
+pub struct MaySuspend {
+    /// By function index, imported ones first.
+    functions: Vec<bool>,
+    /// Calls through tables.
+    indirect: HashMap<Callee, bool>,
+}
+
+impl MaySuspend {
+    /// Whether the function at `index` can be left and come back to.
+    pub fn function(&self, index: u32) -> bool {
+        self.functions.get(index as usize).copied().unwrap_or(false)
+    }
+
+    /// Whether any function can, an imported one included.
+    pub fn any(&self) -> bool {
+        self.functions.contains(&true)
+    }
+
+    /// Whether a call instruction can be a place of suspension.
+    pub fn callee(&self, callee: Callee) -> bool {
+        match callee {
+            Callee::Function(index) => self.function(index),
+            indirect => self.indirect.get(&indirect).copied().unwrap_or(true),
+        }
+    }
+}
+
+/// Analyses the program; one answer per module.
+pub fn may_suspend(program: &Program<'_>, wiring: &Wiring) -> Vec<MaySuspend> {
+    let mut graph = Graph::new(program, wiring);
+    graph.add_segments();
+    graph.add_bodies();
+    let reached = graph.backwards();
+    graph.answers(&reached)
+}
+
+/// Dense number of a node.
+type Node = u32;
+
+/// A node that is not a defined function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Through {
+    /// The functions of one type in a table.
+    Type(TableId, u32),
+    /// The functions of one type in one slot of a table.
+    Slot(TableId, u32, u32),
+}
+
+struct Graph<'p, 'a> {
+    program: &'p Program<'a>,
+    wiring: &'p Wiring,
+    /// First node of each module's defined functions; node 0 is "a suspending import".
+    first: Vec<Node>,
+    nodes: u32,
+    through: HashMap<Through, Node>,
+    /// Equal function types of all modules have one number.
+    type_ids: HashMap<&'p FuncType, u32>,
+    /// (callee, caller)
+    edges: Vec<(Node, Node)>,
+    /// What is known of each table's slots; absent if some segment's place or content is unknown.
+    known_slots: HashMap<TableId, bool>,
+}
+
+const SUSPENDING: Node = 0;
+
+impl<'p, 'a> Graph<'p, 'a> {
+    fn new(program: &'p Program<'a>, wiring: &'p Wiring) -> Graph<'p, 'a> {
+        let mut nodes = 1;
+        let mut type_ids = HashMap::new();
+        let mut first = vec![];
+        for linked in &program.modules {
+            first.push(nodes);
+            nodes += linked.module.functions.len() as u32;
+            for ty in &linked.module.types {
+                let next = type_ids.len() as u32;
+                type_ids.entry(ty).or_insert(next);
+            }
+        }
+        Graph { program, wiring, first, nodes, through: HashMap::new(), type_ids, edges: vec![], known_slots: HashMap::new() }
+    }
+
+    /// The node of a function index, or `None` for a host function that never suspends.
+    fn function(&self, module: usize, index: u32) -> Option<Node> {
+        match *self.wiring.functions[module].get(index as usize)? {
+            Target::Suspending => Some(SUSPENDING),
+            Target::Opaque => None,
+            Target::Defined { module, index } => {
+                Some(self.first[module] + index - self.program.modules[module].module.imported_functions)
+            }
+        }
+    }
+
+    fn through(&mut self, through: Through) -> Node {
+        let next = self.nodes;
+        let node = *self.through.entry(through).or_insert(next);
+        self.nodes += u32::from(node == next);
+        node
+    }
+
+    fn type_id(&self, module: usize, ty: u32) -> Option<u32> {
+        self.type_ids.get(self.program.modules[module].module.types.get(ty as usize)?).copied()
+    }
+
+    /// Tables reach what element segments put into them.
+    fn add_segments(&mut self) {
+        let program = self.program;
+        for (module, linked) in program.modules.iter().enumerate() {
+            for segment in &linked.module.segments {
+                let Some(table) = self.wiring.tables[module].get(segment.table as usize).copied() else { continue };
+                let is_known = segment.offset.is_some() && !segment.has_unknown_items;
+                *self.known_slots.entry(table).or_insert(true) &= is_known;
+                if segment.has_unknown_items {
+                    self.distrust(table);
+                }
+                for (slot, function) in segment.functions.iter().enumerate() {
+                    let Some(function) = *function else { continue };
+                    let Some(node) = self.function(module, function) else { continue };
+                    let Some(ty) = self.type_id(module, linked.module.function_types[function as usize]) else { continue };
+                    let by_type = self.through(Through::Type(table, ty));
+                    self.edges.push((node, by_type));
+                    if let Some(offset) = segment.offset {
+                        let by_slot = self.through(Through::Slot(table, offset.wrapping_add(slot as u32), ty));
+                        self.edges.push((node, by_slot));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The table may hold any function: every call through it may suspend.
+    fn distrust(&mut self, table: TableId) {
+        for ty in 0..self.type_ids.len() as u32 {
+            let node = self.through(Through::Type(table, ty));
+            self.edges.push((SUSPENDING, node));
+        }
+    }
+
+    fn add_bodies(&mut self) {
+        let program = self.program;
+        for (module, linked) in program.modules.iter().enumerate() {
+            for (caller, function) in (self.first[module]..).zip(&linked.module.functions) {
+                for callee in &function.facts.callees {
+                    if let Some(callee) = self.callee(module, *callee) {
+                        self.edges.push((callee, caller));
+                    }
+                }
+            }
+        }
+        self.edges.sort_unstable();
+        self.edges.dedup();
+    }
+
+    fn callee(&mut self, module: usize, callee: Callee) -> Option<Node> {
+        let (table, ty, slot) = match callee {
+            Callee::Function(index) => return self.function(module, index),
+            Callee::Indirect { table, ty } => (table, ty, None),
+            Callee::Slot { table, ty, slot } => (table, ty, Some(slot)),
+        };
+        let table = *self.wiring.tables[module].get(table as usize)?;
+        let ty = self.type_id(module, ty)?;
+        match slot {
+            Some(slot) if self.known_slots.get(&table) == Some(&true) => Some(self.through(Through::Slot(table, slot, ty))),
+            _ => Some(self.through(Through::Type(table, ty))),
+        }
+    }
+
+    /// Every node from which a suspending import can be reached.
+    fn backwards(&self) -> Vec<bool> {
+        let mut reached = vec![false; self.nodes as usize];
+        reached[SUSPENDING as usize] = true;
+        let mut work = vec![SUSPENDING];
+        while let Some(node) = work.pop() {
+            let start = self.edges.partition_point(|(callee, _)| *callee < node);
+            for (_, caller) in self.edges[start..].iter().take_while(|(callee, _)| *callee == node) {
+                if !std::mem::replace(&mut reached[*caller as usize], true) {
+                    work.push(*caller);
+                }
+            }
+        }
+        reached
+    }
+
+    fn answers(&mut self, reached: &[bool]) -> Vec<MaySuspend> {
+        let program = self.program;
+        let is_reached = |node: Option<Node>| node.is_some_and(|node| reached.get(node as usize).copied().unwrap_or(false));
+        let mut answers = vec![];
+        for (module, linked) in program.modules.iter().enumerate() {
+            let mut answer = MaySuspend::default();
+            answer.functions =
+                (0..linked.module.function_types.len() as u32).map(|index| is_reached(self.function(module, index))).collect();
+            for callee in linked.module.functions.iter().flat_map(|function| &function.facts.callees) {
+                if !matches!(callee, Callee::Function(_)) && !answer.indirect.contains_key(callee) {
+                    let node = self.callee(module, *callee);
+                    answer.indirect.insert(*callee, is_reached(node));
+                }
+            }
+            answers.push(answer);
+        }
+        answers
+    }
+}

@@ -1,0 +1,104 @@
+//! One cheap pass over a function body: whom it calls, and what it does that no suspendable program may do.
+
+use std::collections::BTreeSet;
+
+use wasmparser::{FunctionBody, Operator};
+
+/// Whom a call instruction may reach, as far as the module alone tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Callee {
+    /// A function of the module's index space.
+    Function(u32),
+    /// Any function of this type in this table.
+    Indirect { table: u32, ty: u32 },
+    /// The function in this slot of this table: the forwarders that wit-component generates look like this.
+    Slot { table: u32, ty: u32, slot: u32 },
+}
+
+/// A call instruction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Call {
+    pub callee: Callee,
+    pub is_tail: bool,
+}
+
+/// Recognises call instructions in a sequence of operators. The sequence has to be given as a whole.
+#[derive(Debug, Default)]
+pub struct CallReader {
+    constant: Option<u32>,
+}
+
+impl CallReader {
+    pub fn next(&mut self, operator: &Operator<'_>) -> Option<Call> {
+        let constant = self.constant.take();
+        let indirect = |ty, table| match constant {
+            Some(slot) => Callee::Slot { table, ty, slot },
+            None => Callee::Indirect { table, ty },
+        };
+        match *operator {
+            Operator::I32Const { value } => {
+                self.constant = Some(value.cast_unsigned());
+                None
+            }
+            Operator::Call { function_index } => Some(Call { callee: Callee::Function(function_index), is_tail: false }),
+            Operator::ReturnCall { function_index } => Some(Call { callee: Callee::Function(function_index), is_tail: true }),
+            Operator::CallIndirect { type_index, table_index } => {
+                Some(Call { callee: indirect(type_index, table_index), is_tail: false })
+            }
+            Operator::ReturnCallIndirect { type_index, table_index } => {
+                Some(Call { callee: indirect(type_index, table_index), is_tail: true })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What [`scan`] finds out about one body.
+#[derive(Debug, Default)]
+pub struct BodyFacts {
+    /// Each callee once.
+    pub callees: Vec<Callee>,
+    /// Call instructions, tail calls not counted: an upper bound of the sites.
+    pub calls: usize,
+    /// Declared locals, parameters not counted.
+    pub locals: usize,
+    /// Reasons to refuse the module, each once.
+    pub refused: BTreeSet<&'static str>,
+}
+
+/// # Errors
+/// If the body cannot be read. It is not validated.
+pub fn scan(body: &FunctionBody<'_>) -> wasmparser::Result<BodyFacts> {
+    let mut facts = BodyFacts::default();
+    for local in body.get_locals_reader()? {
+        facts.locals = facts.locals.saturating_add(local?.0 as usize);
+    }
+    let mut operators = body.get_operators_reader()?;
+    let mut calls = CallReader::default();
+    while !operators.eof() {
+        let operator = operators.read()?;
+        if let Some(call) = calls.next(&operator) {
+            facts.callees.push(call.callee);
+            facts.calls += usize::from(!call.is_tail);
+        } else if let Some(reason) = refused(&operator) {
+            facts.refused.insert(reason);
+        }
+    }
+    facts.callees.sort_unstable();
+    facts.callees.dedup();
+    Ok(facts)
+}
+
+/// A restored instance gets its memories and globals back, but not the contents of tables nor what was dropped.
+fn refused(operator: &Operator<'_>) -> Option<&'static str> {
+    match operator {
+        Operator::TableSet { .. } => Some("table.set changes a table, which a snapshot does not hold"),
+        Operator::TableGrow { .. } => Some("table.grow changes a table, which a snapshot does not hold"),
+        Operator::TableFill { .. } => Some("table.fill changes a table, which a snapshot does not hold"),
+        Operator::TableCopy { .. } => Some("table.copy changes a table, which a snapshot does not hold"),
+        Operator::TableInit { .. } => Some("table.init changes a table, which a snapshot does not hold"),
+        Operator::ElemDrop { .. } => Some("elem.drop cannot be repeated in a restored instance"),
+        Operator::DataDrop { .. } => Some("data.drop cannot be repeated in a restored instance"),
+        _ => None,
+    }
+}
