@@ -231,10 +231,9 @@ impl Maker {
 
     fn compile(&self, digest: &str, rewritten: &[u8]) -> Result<LoadedComponent, PrepareError> {
         let started = std::time::Instant::now();
-        let artifact = self
-            .engine
-            .precompile_component(rewritten)
-            .map_err(|error| PrepareError::Refused(vec![rewrite::Refusal::of_component(format!("it cannot be compiled: {error:#}"))]))?;
+        let artifact = self.engine.precompile_component(rewritten).map_err(|error| {
+            PrepareError::Refused(vec![rewrite::Refusal::of_component(format!("it cannot be compiled: {error:#}"))])
+        })?;
         let loaded = self.deserialize(digest, &artifact)?;
         // Only what could be linked is kept. A cache that cannot be written costs time, not correctness.
         if let Err(error) = self.keep(digest, &artifact) {
@@ -288,11 +287,16 @@ fn own_folder(folder: PathBuf) -> anyhow::Result<PathBuf> {
     use anyhow::Context;
     use std::os::unix::fs::PermissionsExt;
     let shown = folder.display().to_string();
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| format!("cannot make the folder {shown}"))?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("cannot make the folder {shown}"))?;
     let found = fs::metadata(&folder).with_context(|| format!("cannot look at the folder {shown}"))?;
     anyhow::ensure!(found.uid() == rustix::process::geteuid().as_raw(), "the folder {shown} belongs to another user");
     if found.mode() & 0o077 != 0 {
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).with_context(|| format!("cannot close the folder {shown}"))?;
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot close the folder {shown}"))?;
     }
     Ok(folder)
 }

@@ -131,7 +131,8 @@ impl Execution {
         caller: Arc<dyn Caller>,
     ) -> Result<Execution, RunFault> {
         let limit = checkpoint::max_raw_bytes(setup.machine);
-        let contents = format::decode(snapshot, component.identity, limit).map_err(|error| RunFault::Damaged(error.to_string()))?;
+        let contents =
+            format::decode(snapshot, component.identity, limit).map_err(|error| RunFault::Damaged(error.to_string()))?;
         let (mut execution, live) = Self::instantiate(component, setup, caller, Begin::Restored).await?;
         execution.state = match live {
             Ok(mut live) => {
@@ -152,13 +153,8 @@ impl Execution {
         let meter = Meter::new(setup.used_cpu, setup.cpu_limit);
         let mut throttle = Throttle::new(setup.machine.cpu());
         let read_meter = meter.clone();
-        let run = host::Run {
-            context: setup.context,
-            caller,
-            variables: setup.variables,
-            scratch: setup.scratch,
-            grace: setup.grace,
-        };
+        let run =
+            host::Run { context: setup.context, caller, variables: setup.variables, scratch: setup.scratch, grace: setup.grace };
         let cpu: host::CpuMeter = Arc::new(move || read_meter.used());
         let setup = host::Setup { machine: setup.machine, cpu, run: Some(run), begin };
         let live = Live::new(component, setup, &meter, &mut throttle).await?;

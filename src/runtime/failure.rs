@@ -109,7 +109,10 @@ mod tests {
     #[test]
     fn a_fault_of_suspending_or_resuming_names_the_rewriter() {
         let message = stopped(Trap::UnreachableCodeReached.into(), false, Doing::Unwinding);
-        assert!(message.contains(&format!("while the run was being suspended (rewriter version {})", rewrite::VERSION)), "{message}");
+        assert!(
+            message.contains(&format!("while the run was being suspended (rewriter version {})", rewrite::VERSION)),
+            "{message}"
+        );
     }
 
     #[test]

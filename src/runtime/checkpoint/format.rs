@@ -140,7 +140,8 @@ impl Writer {
     /// Adds the `dirty` pages of the memory `index` (from 1). The ranges count pages of 4 KiB, ascend, do not overlap
     /// and lie within the memory, whose length is a multiple of 64 KiB.
     pub fn memory(&mut self, index: u32, memory: &[u8], dirty: &[Range<u32>]) {
-        let wasm_pages = u32::try_from(memory.len() / (PAGE * PAGES_PER_WASM_PAGE as usize)).expect("a memory has at most 65,536 pages");
+        let wasm_pages =
+            u32::try_from(memory.len() / (PAGE * PAGES_PER_WASM_PAGE as usize)).expect("a memory has at most 65,536 pages");
         self.body.push(SECTION_MEMORY);
         let length_at = self.body.len();
         self.body.extend_from_slice(&[0; 8]);

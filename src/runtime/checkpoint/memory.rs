@@ -14,16 +14,7 @@
 //! This file holds the `unsafe` code of snapshots, all of it.
 #![allow(unsafe_code, reason = "asks the kernel about pages, and writes linear memory through wasmtime's read-only view")]
 
-use std::{
-    ffi::c_void,
-    fs::File,
-    io,
-    marker::PhantomData,
-    ops::Range,
-    os::fd::AsFd,
-    os::unix::fs::FileExt,
-    sync::OnceLock,
-};
+use std::{ffi::c_void, fs::File, io, marker::PhantomData, ops::Range, os::fd::AsFd, os::unix::fs::FileExt, sync::OnceLock};
 
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, opcode};
 use wasmtime::{StoreContextMut, component::WasmList};

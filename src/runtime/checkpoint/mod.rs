@@ -67,7 +67,8 @@ pub(super) async fn capture(
     let mut writer = format::Writer::default();
     writer.host_state(&live.store.data_mut().save().await);
     writer.wait(wait);
-    let Transfer::Saving(writer) = transfer(live, Transfer::Saving(writer), save).await.map_err(|error| failed("saving", error))?
+    let Transfer::Saving(writer) =
+        transfer(live, Transfer::Saving(writer), save).await.map_err(|error| failed("saving", error))?
     else {
         unreachable!("a transfer does not change its direction")
     };
@@ -88,7 +89,8 @@ pub(super) async fn load(
 ) -> Result<WaitRequest, RunFault> {
     let expected = contents.memories.len() + 1;
     let loading = Transfer::Loading { contents, visited: 0 };
-    let Transfer::Loading { contents, visited } = transfer(live, loading, load).await.map_err(|error| failed("loading", error))?
+    let Transfer::Loading { contents, visited } =
+        transfer(live, loading, load).await.map_err(|error| failed("loading", error))?
     else {
         unreachable!("a transfer does not change its direction")
     };
