@@ -102,3 +102,6 @@ impl Runtime {
 fn host_fault(error: wasmtime::Error) -> anyhow::Error {
     anyhow::Error::from_boxed(error.into())
 }
+
+#[cfg(test)]
+mod tests;
