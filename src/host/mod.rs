@@ -6,25 +6,52 @@
 //!
 //! - [`state`]: what belongs to one instance, its waits, and how it is saved and rebuilt
 //! - [`wasi`]: standard streams, clocks, random numbers, files; sockets are linked and denied
-//! - `task`: one file per interface of `dormouse:task`
+//! - [`task`]: one file per interface of `dormouse:task`
 //! - [`limits`]: what a guest may take
 
 pub mod caller;
 pub mod limits;
 pub mod state;
+pub mod task;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 pub mod wasi;
 
 pub use caller::{Caller, HostError, HostErrorCode, WaitDecision};
 pub use state::{Begin, CpuMeter, HostState, RebuildError, Run, Setup, exit_code};
 
-use wasmtime::component::{Component, Linker};
+use wasmtime::{
+    bail,
+    component::{Component, Linker},
+};
+
+/// The instance through which a rewritten component drops handles.
+const HANDLES: &str = "ckpt:host/handles";
+/// The prefix of instances that the rewriter adds; the runtime registers those that move memory.
+const CHECKPOINT: &str = "ckpt:host/";
 
 /// Registers all that `component` imports and this host offers, each interface under the name and version it is imported by.
+/// Instances of `ckpt:host/` other than `handles` are left to the runtime.
 ///
 /// # Errors
-/// If an import is not known; `ckpt:host/memory` is left to the caller.
-pub fn link(_linker: &mut Linker<HostState>, _component: &Component) -> wasmtime::Result<()> {
+/// If imports are not known: all of them are named.
+pub fn link(linker: &mut Linker<HostState>, component: &Component) -> wasmtime::Result<()> {
+    let engine = linker.engine().clone();
+    let mut unknown = Vec::new();
+    for (import, _) in component.component_type().imports(&engine) {
+        if import == HANDLES {
+            wasi::link_handles(linker, import)?;
+        } else if !import.starts_with(CHECKPOINT) && !wasi::link(linker, import)? && !task::link(linker, import)? {
+            unknown.push(import.to_owned());
+        }
+    }
+    if !unknown.is_empty() {
+        bail!(
+            "the component imports what this host does not offer: {}. It offers dormouse:task@0.1.0 and wasi 0.2 without http",
+            unknown.join(", ")
+        );
+    }
     Ok(())
 }

@@ -239,18 +239,18 @@ impl HostState {
     }
 
     /// Asks what becomes of a wait. True: the instance is to unwind. False: the finish function has its answer.
-    pub(super) async fn begin_wait(&mut self, request: Result<WaitRequest, HostError>, warm_only: Option<&str>) -> bool {
-        let decision = match (request, self.acting().map(|run| run.caller.clone())) {
-            (Ok(request), Ok(caller)) => caller.wait(&request, warm_only).await.map(|decision| (decision, request)),
-            (Err(error), _) | (_, Err(error)) => Err(error),
+    pub(super) async fn begin_wait(&mut self, request: WaitRequest, warm_only: Option<&str>) -> bool {
+        let caller = match self.acting() {
+            Ok(run) => run.caller.clone(),
+            Err(error) => return self.over(Err(error)),
         };
-        match decision {
-            Ok((WaitDecision::Suspend, request)) => {
+        match caller.wait(&request, warm_only).await {
+            Ok(WaitDecision::Suspend) => {
                 self.limiter.charge(Account::Saving);
                 self.wait = Wait::Suspended(request);
                 true
             }
-            Ok((WaitDecision::Ready(completions), _)) => self.over(Ok(completions)),
+            Ok(WaitDecision::Ready(completions)) => self.over(Ok(completions)),
             Err(error) => self.over(Err(error)),
         }
     }

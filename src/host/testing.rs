@@ -1,14 +1,20 @@
 //! A caller for tests: remembers what it was asked and answers what it was told to.
 
-use std::sync::Mutex;
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Caller, HostError, HostErrorCode, WaitDecision};
+use super::{Begin, Caller, CpuMeter, HostError, HostErrorCode, HostState, Run, Setup, WaitDecision};
 use crate::model::{
-    id::WaitpointId,
+    context::{EnvironmentKind, RunContext},
+    id::{DeploymentId, EnvironmentId, ProjectId, QueueId, RunId, WaitpointId},
     log::LogRecord,
+    machine::Machine,
     metadata::{Operation, Target},
     payload::Packet,
     token::{NewToken, TokenHandle},
@@ -106,5 +112,53 @@ impl Caller for Recorder {
     async fn add_tags(&self, tags: Vec<String>) -> Result<(), HostError> {
         self.note(Asked::Tags(tags));
         Ok(())
+    }
+}
+
+/// A state on a scratch directory, as the runtime makes it.
+pub fn state(begin: Begin, scratch: &Path, caller: Arc<Recorder>) -> HostState {
+    let run = Run {
+        context: context(),
+        caller,
+        variables: vec![("NAME".into(), "value".into())],
+        scratch: scratch.to_owned(),
+        grace: Duration::from_secs(5),
+    };
+    let cpu: CpuMeter = Arc::new(|| Duration::from_millis(1500));
+    HostState::new(Setup { machine: Machine::Micro, cpu, run: Some(run), begin }).unwrap()
+}
+
+/// A run in production.
+pub fn context() -> RunContext {
+    let run = RunId::new();
+    let at = DateTime::from_timestamp_millis(1_800_000_000_000).unwrap();
+    RunContext {
+        run,
+        tags: vec!["a".into()],
+        is_test: false,
+        is_replay: false,
+        created_at: at,
+        started_at: at,
+        parent: None,
+        root: run,
+        depth: 0,
+        batch: None,
+        idempotency_key: None,
+        max_attempts: 3,
+        max_duration_ms: None,
+        attempt: 2,
+        attempt_started_at: at,
+        task: "task".into(),
+        queue: QueueId::new(),
+        queue_name: "task/task".into(),
+        concurrency_key: None,
+        environment: EnvironmentId::new(),
+        environment_kind: EnvironmentKind::Production,
+        project: ProjectId::new(),
+        project_ref: "proj_x".into(),
+        project_name: "Project".into(),
+        deployment: DeploymentId::new(),
+        version: "20261120.1".into(),
+        machine: Machine::Micro,
     }
 }

@@ -56,7 +56,7 @@ async fn start(state: &mut HostState, pollables: Vec<u32>) -> wasmtime::Result<b
     match state.acting().map(|run| run.grace) {
         Ok(grace) if (at - Utc::now()).to_std().is_ok_and(|away| away > grace) => {
             let warm_only = reopen::warm_reason(state);
-            Ok(state.begin_wait(Ok(WaitRequest::Sleep { at }), warm_only.as_deref()).await)
+            Ok(state.begin_wait(WaitRequest::Sleep { at }, warm_only.as_deref()).await)
         }
         _ => Ok(false),
     }

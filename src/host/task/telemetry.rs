@@ -1,0 +1,133 @@
+//! `dormouse:task/telemetry`: log lines and spans. None of it can fail: what does not fit is cut.
+
+use chrono::Utc;
+use serde_json::{Map, Value};
+
+use super::{convert::cut, wit::telemetry};
+use crate::{
+    host::HostState,
+    model::log::{Level, LogRecord, Source},
+};
+
+/// Most attributes of a line. Source: facts P4.
+const MAX_ATTRIBUTES: usize = 1024;
+/// Longest message and longest text among the attributes, in characters. Source: facts P4.
+const MAX_VALUE_CHARS: usize = 131_072;
+/// Longest name of an attribute, in characters.
+const MAX_NAME_CHARS: usize = 256;
+
+impl telemetry::Host for HostState {
+    async fn log(
+        &mut self,
+        level: telemetry::Level,
+        message: String,
+        attributes: String,
+        parent: Option<telemetry::SpanId>,
+    ) -> wasmtime::Result<()> {
+        let level = match level {
+            telemetry::Level::Debug => Level::Debug,
+            telemetry::Level::Log => Level::Log,
+            telemetry::Level::Info => Level::Info,
+            telemetry::Level::Warn => Level::Warn,
+            telemetry::Level::Error => Level::Error,
+        };
+        let mut attributes = attributes_of(&attributes);
+        if let Some(span) = parent {
+            attributes.insert("span".into(), span_text(span));
+        }
+        write(self, level, &message, attributes);
+        Ok(())
+    }
+
+    async fn start_span(
+        &mut self,
+        name: String,
+        attributes: String,
+        parent: Option<telemetry::SpanId>,
+    ) -> wasmtime::Result<telemetry::SpanId> {
+        // W3C forbids the id of zeros.
+        let span = rand::random::<u64>().max(1);
+        let mut attributes = attributes_of(&attributes);
+        attributes.insert("span".into(), span_text(span));
+        if let Some(parent) = parent {
+            attributes.insert("parentSpan".into(), span_text(parent));
+        }
+        write(self, Level::Debug, &format!("span begins: {name}"), attributes);
+        Ok(span)
+    }
+
+    async fn end_span(&mut self, span: telemetry::SpanId, attributes: String, error: Option<String>) -> wasmtime::Result<()> {
+        let mut attributes = attributes_of(&attributes);
+        attributes.insert("span".into(), span_text(span));
+        if let Some(error) = error {
+            attributes.insert("error".into(), Value::String(cut(&error, MAX_VALUE_CHARS)));
+        }
+        write(self, Level::Debug, "span ends", attributes);
+        Ok(())
+    }
+}
+
+fn write(state: &HostState, level: Level, message: &str, attributes: Map<String, Value>) {
+    let Ok(run) = state.acting() else { return };
+    run.caller.log(LogRecord {
+        at: Utc::now(),
+        level,
+        source: Source::Logger,
+        message: cut(message, MAX_VALUE_CHARS),
+        attributes: if attributes.is_empty() { Value::Null } else { Value::Object(attributes) },
+    });
+}
+
+fn span_text(span: telemetry::SpanId) -> Value {
+    Value::String(format!("{span:016x}"))
+}
+
+/// An object within the limits. A text that is no object is kept as one attribute.
+fn attributes_of(text: &str) -> Map<String, Value> {
+    let given = match serde_json::from_str(text) {
+        Ok(Value::Object(given)) => given,
+        _ if text.trim().is_empty() => Map::new(),
+        _ => Map::from_iter([("attributes".to_owned(), Value::String(text.into()))]),
+    };
+    let mut room = MAX_ATTRIBUTES;
+    cut_object(given, &mut room)
+}
+
+/// Keeps as many attributes as there is room for, nested ones counted too.
+fn cut_object(object: Map<String, Value>, room: &mut usize) -> Map<String, Value> {
+    let mut kept = Map::new();
+    for (name, value) in object {
+        if *room == 0 {
+            break;
+        }
+        *room -= 1;
+        kept.insert(cut(&name, MAX_NAME_CHARS), cut_value(value, room));
+    }
+    kept
+}
+
+fn cut_value(value: Value, room: &mut usize) -> Value {
+    match value {
+        Value::String(text) => Value::String(cut(&text, MAX_VALUE_CHARS)),
+        Value::Array(list) => Value::Array(list.into_iter().map(|one| cut_value(one, room)).collect()),
+        Value::Object(object) => Value::Object(cut_object(object, room)),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn attributes_are_cut_to_what_a_line_may_have() {
+        assert_eq!(attributes_of(" "), Map::new());
+        assert_eq!(Value::Object(attributes_of("nonsense")), json!({"attributes": "nonsense"}));
+        assert_eq!(Value::Object(attributes_of(r#"{"a\u0000": "x\u0000y", "n": [1]}"#)), json!({"a": "xy", "n": [1]}));
+        let many: Map<String, Value> = (0..2000).map(|n| (n.to_string(), json!(n))).collect();
+        assert_eq!(attributes_of(&Value::Object(many).to_string()).len(), 1024);
+        let long = json!({"text": "é".repeat(200_000)}).to_string();
+        assert_eq!(attributes_of(&long)["text"].as_str().unwrap().chars().count(), 131_072);
+    }
+}
