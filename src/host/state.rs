@@ -3,7 +3,7 @@
 //! A suspended instance is this state plus memories and call stack. [`HostState::save`] puts it into bytes;
 //! [`HostState::rebuild`] makes it again in a fresh instance, in which the same handle numbers mean the same things.
 
-use std::{mem, path::PathBuf, sync::Arc, time::Duration};
+use std::{any::Any, mem, path::PathBuf, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use wasmtime::component::ResourceTable;
@@ -77,6 +77,8 @@ pub struct HostState {
     pub(super) cpu: CpuMeter,
     /// Handles that the poll in progress is about.
     pub(super) polling: Vec<u32>,
+    /// What the interface `ckpt:host/memory` works on while memories are saved or loaded; whoever links it knows its type.
+    pub memory_transfer: Option<Box<dyn Any + Send>>,
     limiter: MemoryLimiter,
     begin: Begin,
     stdout: LineLog,
@@ -140,6 +142,7 @@ impl HostState {
             run,
             cpu,
             polling: Vec::new(),
+            memory_transfer: None,
             limiter,
             begin,
             stdout,
@@ -173,6 +176,16 @@ impl HostState {
     pub fn answer(&mut self, completions: Vec<Completion>) {
         self.limiter.charge(Account::Guest);
         self.wait = Wait::Over(Ok(completions));
+    }
+
+    /// Whether a wait is over whose answer the guest has not taken: it is being resumed.
+    pub fn is_answer_pending(&self) -> bool {
+        matches!(self.wait, Wait::Over(_))
+    }
+
+    /// Whether a wait has begun whose instance has not come to rest: it is being unwound.
+    pub fn is_suspending(&self) -> bool {
+        matches!(self.wait, Wait::Suspended(_))
     }
 
     /// Logs a last line without a newline; at the end of an attempt, not before a suspension.

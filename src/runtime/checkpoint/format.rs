@@ -1,0 +1,401 @@
+//! What a snapshot is on disk: bytes that say whose they are, and that are not believed before they have proved it.
+//!
+//! ```text
+//!   0 ┌──────────────────────────────┐
+//!     │ "DRMS"                       │  a file of ours
+//!   4 │ u32  format version          │  how to read the rest
+//!   8 │ 32 B component               │  blake3 of the component as it was uploaded
+//!  40 │ u32  rewriter version        │  which rewriting of it the stack frames belong to
+//!  44 │ u64  body length             │  before compression
+//!  52 │ u64  stored length           │  of the next part
+//!  60 ├──────────────────────────────┤
+//!     │ body, zstd                   │
+//!     ├──────────────────────────────┤
+//!     │ 32 B checksum                │  blake3 of everything above
+//!     └──────────────────────────────┘
+//!
+//!   body = sections, in any order:   u8 tag, u64 length, bytes
+//!     1  host state    as the host wrote it                               exactly one
+//!     2  wait          the wait that the run is suspended on (postcard)   exactly one
+//!     3  aux           the call stack: all of the first memory in use     exactly one
+//!     4  memory        u32 index (from 1), u32 length in 64 KiB pages,    one for each memory
+//!                      then runs: u32 first, u32 count (of 4 KiB pages), u8 content, bytes
+//!                        content 0: the pages are all zero, no bytes
+//!                        content 1: the bytes of the pages
+//!     Pages of a memory that are in no run are as the component's own image has them.
+//! ```
+//!
+//! Numbers are little-endian. Nothing here belongs to the engine: a snapshot can be read by another engine, or another
+//! processor, as long as the component and its rewriting are the same.
+//!
+//! The decoder takes any bytes: it refuses, it does not panic, and it allocates no more than the limit of the body.
+
+use std::{io::Read, ops::Range};
+
+use bytes::Bytes;
+
+use crate::model::waitpoint::WaitRequest;
+
+/// Version of the layout above. A change of the layout, or of what the host state or the wait are encoded as, is a new one.
+pub const VERSION: u32 = 1;
+/// Bytes of the pages that are kept or left out.
+pub const PAGE: usize = 4096;
+/// Most memories a snapshot can have, as many as a component may define.
+pub const MAX_MEMORIES: usize = 1000;
+
+const MAGIC: &[u8; 4] = b"DRMS";
+const HEADER: usize = 60;
+const CHECKSUM: usize = 32;
+/// Pages of 4 KiB in a WebAssembly page.
+const PAGES_PER_WASM_PAGE: u32 = 16;
+const MAX_WASM_PAGES: u32 = 65_536;
+const SECTION_HOST: u8 = 1;
+const SECTION_WAIT: u8 = 2;
+const SECTION_AUX: u8 = 3;
+const SECTION_MEMORY: u8 = 4;
+const CONTENT_ZERO: u8 = 0;
+const CONTENT_BYTES: u8 = 1;
+
+/// What a snapshot belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// blake3 of the component as it was uploaded.
+    pub component: [u8; 32],
+    /// Version of the rewriter that made it suspendable.
+    pub rewriter: u32,
+}
+
+/// Why a snapshot is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Fewer or more bytes than it says.
+    #[error("the snapshot has {found} bytes, not the {expected} it should have")]
+    Truncated {
+        /// What it has.
+        found: u64,
+        /// What its header asks for.
+        expected: u64,
+    },
+    /// Something else altogether.
+    #[error("this is not a snapshot: it does not begin with DRMS")]
+    Magic,
+    /// Written by an older or newer program.
+    #[error("the snapshot has format version {0}, this program reads version {VERSION}")]
+    Version(u32),
+    /// The bytes were altered.
+    #[error("the checksum of the snapshot does not hold")]
+    Checksum,
+    /// It is of another component.
+    #[error("the snapshot is of the component {found}, not of {expected}")]
+    Component {
+        /// Whose it is.
+        found: String,
+        /// Whose it should be.
+        expected: String,
+    },
+    /// It is of the right component, rewritten by another version of the rewriter.
+    #[error("the snapshot was made with version {found} of the rewriter, this program has version {expected}")]
+    Rewriter {
+        /// Which it was made with.
+        found: u32,
+        /// Which this program has.
+        expected: u32,
+    },
+    /// It would need too much memory.
+    #[error("the snapshot holds {found} bytes, the limit is {limit}")]
+    TooLarge {
+        /// What it says it holds.
+        found: u64,
+        /// What it may hold.
+        limit: u64,
+    },
+    /// The checksum holds, but what it protects makes no sense.
+    #[error("the snapshot is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// Collects a body section by section, then seals it.
+#[derive(Debug, Default)]
+pub struct Writer {
+    body: Vec<u8>,
+}
+
+impl Writer {
+    /// Adds what the host keeps for the run.
+    pub fn host_state(&mut self, state: &[u8]) {
+        self.section(SECTION_HOST, state);
+    }
+
+    /// Adds the wait that the run is suspended on.
+    pub fn wait(&mut self, request: &WaitRequest) {
+        let bytes = postcard::to_stdvec(request).expect("a wait request has only plain fields");
+        self.section(SECTION_WAIT, &bytes);
+    }
+
+    /// Adds the call stack.
+    pub fn aux(&mut self, stack: &[u8]) {
+        self.section(SECTION_AUX, stack);
+    }
+
+    /// Adds the `dirty` pages of the memory `index` (from 1). The ranges count pages of 4 KiB, ascend, do not overlap
+    /// and lie within the memory, whose length is a multiple of 64 KiB.
+    pub fn memory(&mut self, index: u32, memory: &[u8], dirty: &[Range<u32>]) {
+        let wasm_pages =
+            u32::try_from(memory.len() / (PAGE * PAGES_PER_WASM_PAGE as usize)).expect("a memory has at most 65,536 pages");
+        self.body.push(SECTION_MEMORY);
+        let length_at = self.body.len();
+        self.body.extend_from_slice(&[0; 8]);
+        self.body.extend_from_slice(&index.to_le_bytes());
+        self.body.extend_from_slice(&wasm_pages.to_le_bytes());
+        for range in dirty {
+            self.runs(memory, range.clone());
+        }
+        let length = (self.body.len() - length_at - 8) as u64;
+        self.body[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
+    }
+
+    /// Bytes collected so far.
+    pub fn raw_bytes(&self) -> u64 {
+        self.body.len() as u64
+    }
+
+    /// The snapshot's bytes.
+    ///
+    /// # Errors
+    /// If there is not enough memory to compress it.
+    pub fn seal(self, identity: Identity) -> std::io::Result<Vec<u8>> {
+        let stored = zstd::bulk::compress(&self.body, 1)?;
+        let mut bytes = Vec::with_capacity(HEADER + stored.len() + CHECKSUM);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&identity.component);
+        bytes.extend_from_slice(&identity.rewriter.to_le_bytes());
+        bytes.extend_from_slice(&(self.body.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&(stored.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&stored);
+        let checksum = blake3::hash(&bytes);
+        bytes.extend_from_slice(checksum.as_bytes());
+        Ok(bytes)
+    }
+
+    fn section(&mut self, tag: u8, bytes: &[u8]) {
+        self.body.push(tag);
+        self.body.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        self.body.extend_from_slice(bytes);
+    }
+
+    /// Splits a range of dirty pages into runs that are all zero and runs that are not: a page that was given back, or
+    /// a huge page of which little is used, then costs nothing.
+    fn runs(&mut self, memory: &[u8], range: Range<u32>) {
+        let page = |number: u32| &memory[number as usize * PAGE..][..PAGE];
+        let mut first = range.start;
+        while first < range.end {
+            let is_zero = is_zero(page(first));
+            let end = (first + 1..range.end).find(|number| self::is_zero(page(*number)) != is_zero).unwrap_or(range.end);
+            self.body.extend_from_slice(&first.to_le_bytes());
+            self.body.extend_from_slice(&(end - first).to_le_bytes());
+            if is_zero {
+                self.body.push(CONTENT_ZERO);
+            } else {
+                self.body.push(CONTENT_BYTES);
+                self.body.extend_from_slice(&memory[first as usize * PAGE..end as usize * PAGE]);
+            }
+            first = end;
+        }
+    }
+}
+
+/// Whether a page holds only zeros.
+pub fn is_zero(page: &[u8]) -> bool {
+    page.chunks(64).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+}
+
+/// What a snapshot holds.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Contents {
+    /// What the host keeps for the run.
+    pub host_state: Bytes,
+    /// The wait that the run is suspended on.
+    pub wait: WaitRequest,
+    /// The call stack.
+    pub aux: Bytes,
+    /// The memories, from index 1 on.
+    pub memories: Vec<Memory>,
+}
+
+/// One memory of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Memory {
+    /// Its length in pages of 64 KiB.
+    pub wasm_pages: u32,
+    /// Pages that differ from the component's image; ascending, none twice.
+    pub runs: Vec<Run>,
+}
+
+/// Consecutive pages of 4 KiB.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Which pages.
+    pub pages: Range<u32>,
+    /// Their bytes; none: they are all zero.
+    pub bytes: Option<Bytes>,
+}
+
+/// Reads a snapshot of `expected`, whose body may have at most `limit` bytes.
+///
+/// # Errors
+/// If it is not that, or is damaged.
+pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Contents, Refused> {
+    let mut header = Input(snapshot);
+    if header.array::<4>().ok() != Some(*MAGIC) {
+        return Err(Refused::Magic);
+    }
+    let truncated = |expected: u64| Refused::Truncated { found: snapshot.len() as u64, expected };
+    let least = (HEADER + CHECKSUM) as u64;
+    let version = header.u32().map_err(|_| truncated(least))?;
+    if version != VERSION {
+        return Err(Refused::Version(version));
+    }
+    if (snapshot.len() as u64) < least {
+        return Err(truncated(least));
+    }
+    let component = header.array::<32>()?;
+    let rewriter = header.u32()?;
+    let body_length = header.u64()?;
+    let stored_length = header.u64()?;
+    if Some(snapshot.len() as u64) != stored_length.checked_add(least) {
+        return Err(truncated(stored_length.saturating_add(least)));
+    }
+    let (sealed, checksum) = snapshot.split_at(snapshot.len() - CHECKSUM);
+    if blake3::hash(sealed).as_bytes() != checksum {
+        return Err(Refused::Checksum);
+    }
+    if component != expected.component {
+        return Err(Refused::Component { found: hex::encode(component), expected: hex::encode(expected.component) });
+    }
+    if rewriter != expected.rewriter {
+        return Err(Refused::Rewriter { found: rewriter, expected: expected.rewriter });
+    }
+    if body_length > limit {
+        return Err(Refused::TooLarge { found: body_length, limit });
+    }
+    parse(inflate(&sealed[HEADER..], body_length)?)
+}
+
+/// Decompresses what must come to exactly `length` bytes.
+fn inflate(stored: &[u8], length: u64) -> Result<Bytes, Refused> {
+    const BROKEN: Refused = Refused::Malformed("the body is not the zstd frame it should be");
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(stored).map_err(|_| BROKEN)?.single_frame();
+    // The length is only claimed: room for it is made as the bytes come.
+    let mut body = Vec::with_capacity(length.min(stored.len() as u64 * 32) as usize);
+    decoder.by_ref().take(length + 1).read_to_end(&mut body).map_err(|_| BROKEN)?;
+    if body.len() as u64 != length || !decoder.finish().is_empty() {
+        return Err(Refused::Malformed("the body is not as long as it should be"));
+    }
+    Ok(body.into())
+}
+
+fn parse(body: Bytes) -> Result<Contents, Refused> {
+    let (mut host_state, mut wait, mut aux) = (None, None, None);
+    let mut memories: Vec<Option<Memory>> = Vec::new();
+    let mut input = Input(&body);
+    while !input.0.is_empty() {
+        let tag = input.u8()?;
+        let section = input.bytes_of_length_u64()?;
+        let is_new = match tag {
+            SECTION_HOST => host_state.replace(body.slice_ref(section)).is_none(),
+            SECTION_AUX => aux.replace(body.slice_ref(section)).is_none(),
+            SECTION_WAIT => wait.replace(parse_wait(section)?).is_none(),
+            SECTION_MEMORY => {
+                let (index, memory) = parse_memory(&body, section)?;
+                if memories.len() <= index {
+                    memories.resize(index + 1, None);
+                }
+                memories[index].replace(memory).is_none()
+            }
+            _ => return Err(Refused::Malformed("a section has an unknown tag")),
+        };
+        if !is_new {
+            return Err(Refused::Malformed("a section is there twice"));
+        }
+    }
+    const MISSING: Refused = Refused::Malformed("a section is missing");
+    Ok(Contents {
+        host_state: host_state.ok_or(MISSING)?,
+        wait: wait.ok_or(MISSING)?,
+        aux: aux.ok_or(MISSING)?,
+        memories: memories.into_iter().collect::<Option<_>>().ok_or(MISSING)?,
+    })
+}
+
+fn parse_wait(section: &[u8]) -> Result<WaitRequest, Refused> {
+    match postcard::take_from_bytes(section) {
+        Ok((wait, [])) => Ok(wait),
+        _ => Err(Refused::Malformed("the wait cannot be read")),
+    }
+}
+
+/// The memory's place in the list, from 0, and what it holds.
+fn parse_memory(body: &Bytes, section: &[u8]) -> Result<(usize, Memory), Refused> {
+    let mut input = Input(section);
+    let index = input.u32()? as usize;
+    if index == 0 || index > MAX_MEMORIES {
+        return Err(Refused::Malformed("a memory has an impossible index"));
+    }
+    let wasm_pages = input.u32()?;
+    if wasm_pages > MAX_WASM_PAGES {
+        return Err(Refused::Malformed("a memory is longer than a memory can be"));
+    }
+    let mut runs = Vec::new();
+    let mut end_of_last = 0;
+    while !input.0.is_empty() {
+        let (first, count, content) = (input.u32()?, input.u32()?, input.u8()?);
+        let end = first.checked_add(count).filter(|end| *end <= wasm_pages * PAGES_PER_WASM_PAGE);
+        let Some(end) = end.filter(|_| first >= end_of_last && count > 0) else {
+            return Err(Refused::Malformed("pages of a memory are out of place"));
+        };
+        let bytes = match content {
+            CONTENT_ZERO => None,
+            CONTENT_BYTES => Some(body.slice_ref(input.bytes(count as usize * PAGE)?)),
+            _ => return Err(Refused::Malformed("pages of a memory have an unknown content")),
+        };
+        runs.push(Run { pages: first..end, bytes });
+        end_of_last = end;
+    }
+    Ok((index - 1, Memory { wasm_pages, runs }))
+}
+
+/// Bytes still to be read.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn bytes(&mut self, length: usize) -> Result<&'a [u8], Refused> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Refused::Malformed("a section ends too early"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Refused> {
+        Ok(self.bytes(N)?.try_into().expect("N bytes were taken"))
+    }
+
+    fn u8(&mut self) -> Result<u8, Refused> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u32(&mut self) -> Result<u32, Refused> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Result<u64, Refused> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn bytes_of_length_u64(&mut self) -> Result<&'a [u8], Refused> {
+        let length = self.u64()?;
+        self.bytes(usize::try_from(length).unwrap_or(usize::MAX))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! Round trips, exact refusals, and any bytes at all.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::id::WaitpointId;
+
+const IDENTITY: Identity = Identity { component: [7; 32], rewriter: 3 };
+const LIMIT: u64 = 64 << 20;
+const WASM_PAGE: usize = PAGE * PAGES_PER_WASM_PAGE as usize;
+
+fn wait() -> WaitRequest {
+    WaitRequest::Any { waitpoints: vec![WaitpointId::from_uuid(uuid::Uuid::from_u128(1))] }
+}
+
+/// A memory of `wasm_pages` whose page n is filled with the n-th byte of `fill`.
+fn memory(wasm_pages: usize, fill: &[u8]) -> Vec<u8> {
+    (0..wasm_pages * 16).flat_map(|page| [fill.get(page).copied().unwrap_or(0); PAGE]).collect()
+}
+
+fn body() -> Writer {
+    let mut writer = Writer::default();
+    writer.memory(2, &memory(1, &[1, 2]), &[0..1]);
+    writer.host_state(b"host");
+    writer.wait(&wait());
+    writer.memory(1, &memory(2, &[0, 5, 5, 0, 9]), &[0..2, 3..5]);
+    writer.aux(b"frames");
+    writer
+}
+
+fn sealed() -> Vec<u8> {
+    body().seal(IDENTITY).unwrap()
+}
+
+/// Gives altered bytes a checksum that holds.
+fn reseal(mut bytes: Vec<u8>) -> Vec<u8> {
+    bytes.truncate(bytes.len() - CHECKSUM);
+    let checksum = blake3::hash(&bytes);
+    bytes.extend_from_slice(checksum.as_bytes());
+    bytes
+}
+
+#[test]
+fn what_was_written_is_read() {
+    let contents = decode(&sealed(), IDENTITY, LIMIT).unwrap();
+    assert_eq!(contents.host_state, "host");
+    assert_eq!(contents.wait, wait());
+    assert_eq!(contents.aux, "frames");
+    let bytes = |fill: u8| Some(Bytes::from(vec![fill; PAGE]));
+    assert_eq!(
+        contents.memories,
+        [
+            Memory {
+                wasm_pages: 2,
+                runs: vec![
+                    Run { pages: 0..1, bytes: None },
+                    Run { pages: 1..2, bytes: bytes(5) },
+                    Run { pages: 3..4, bytes: None },
+                    Run { pages: 4..5, bytes: bytes(9) },
+                ],
+            },
+            Memory { wasm_pages: 1, runs: vec![Run { pages: 0..1, bytes: bytes(1) }] },
+        ]
+    );
+}
+
+#[test]
+fn each_refusal_says_exactly_what_is_wrong() {
+    let good = sealed();
+    let refusal = |bytes: Vec<u8>| decode(&bytes, IDENTITY, LIMIT).unwrap_err().to_string();
+    let altered = |at: usize, with: &[u8]| {
+        let mut bytes = good.clone();
+        bytes[at..at + with.len()].copy_from_slice(with);
+        bytes
+    };
+    let length = good.len();
+    insta::assert_snapshot!(refusal(vec![]), @"this is not a snapshot: it does not begin with DRMS");
+    insta::assert_snapshot!(refusal(altered(0, b"\x7fELF")), @"this is not a snapshot: it does not begin with DRMS");
+    insta::assert_snapshot!(refusal(altered(4, &[9])), @"the snapshot has format version 9, this program reads version 1");
+    insta::assert_snapshot!(refusal(good[..70].to_vec()), @"the snapshot has 70 bytes, not the 92 it should have");
+    assert_eq!(
+        refusal(good[..length - 1].to_vec()),
+        format!("the snapshot has {} bytes, not the {length} it should have", length - 1)
+    );
+    insta::assert_snapshot!(refusal(altered(length - 1, &[good[length - 1] ^ 1])), @"the checksum of the snapshot does not hold");
+    insta::assert_snapshot!(refusal(altered(70, &[good[70] ^ 1])), @"the checksum of the snapshot does not hold");
+    insta::assert_snapshot!(refusal(reseal(altered(8, &[8; 32]))), @"the snapshot is of the component 0808080808080808080808080808080808080808080808080808080808080808, not of 0707070707070707070707070707070707070707070707070707070707070707");
+    insta::assert_snapshot!(refusal(reseal(altered(40, &[4]))), @"the snapshot was made with version 4 of the rewriter, this program has version 3");
+    insta::assert_snapshot!(refusal(reseal(altered(44, &[0xff; 8]))), @"the snapshot holds 18446744073709551615 bytes, the limit is 67108864");
+    insta::assert_snapshot!(refusal(reseal(altered(44, &[1, 0]))), @"the snapshot is malformed: the body is not as long as it should be");
+    insta::assert_snapshot!(refusal(reseal(altered(60, b"junk"))), @"the snapshot is malformed: the body is not the zstd frame it should be");
+}
+
+#[test]
+fn sections_must_be_there_once_and_make_sense() {
+    let parse_altered = |alter: &dyn Fn(&mut Writer)| {
+        let mut writer = body();
+        alter(&mut writer);
+        parse(writer.body.into()).unwrap_err().to_string()
+    };
+    let memory_with = |index: u32, pages: u32, run: (u32, u32, u8)| {
+        parse_altered(&|writer: &mut Writer| {
+            let mut section = [index.to_le_bytes(), pages.to_le_bytes(), run.0.to_le_bytes(), run.1.to_le_bytes()].concat();
+            section.push(run.2);
+            writer.section(SECTION_MEMORY, &section);
+        })
+    };
+    insta::assert_snapshot!(parse_altered(&|writer| writer.aux(b"again")), @"the snapshot is malformed: a section is there twice");
+    insta::assert_snapshot!(parse_altered(&|writer| writer.section(9, b"")), @"the snapshot is malformed: a section has an unknown tag");
+    insta::assert_snapshot!(parse_altered(&|writer| writer.memory(4, &[], &[])), @"the snapshot is malformed: a section is missing");
+    insta::assert_snapshot!(parse_altered(&|writer| writer.body.truncate(9)), @"the snapshot is malformed: a section ends too early");
+    insta::assert_snapshot!(parse_altered(&|writer| writer.body.clear()), @"the snapshot is malformed: a section is missing");
+    insta::assert_snapshot!(memory_with(0, 1, (0, 1, 0)), @"the snapshot is malformed: a memory has an impossible index");
+    insta::assert_snapshot!(memory_with(1001, 1, (0, 1, 0)), @"the snapshot is malformed: a memory has an impossible index");
+    insta::assert_snapshot!(memory_with(3, 65_537, (0, 1, 0)), @"the snapshot is malformed: a memory is longer than a memory can be");
+    insta::assert_snapshot!(memory_with(3, 1, (16, 1, 0)), @"the snapshot is malformed: pages of a memory are out of place");
+    insta::assert_snapshot!(memory_with(3, 1, (u32::MAX, 2, 0)), @"the snapshot is malformed: pages of a memory are out of place");
+    insta::assert_snapshot!(memory_with(3, 1, (0, 0, 0)), @"the snapshot is malformed: pages of a memory are out of place");
+    insta::assert_snapshot!(memory_with(3, 1, (0, 1, 2)), @"the snapshot is malformed: pages of a memory have an unknown content");
+    insta::assert_snapshot!(memory_with(3, 1, (0, 1, 1)), @"the snapshot is malformed: a section ends too early");
+}
+
+#[test]
+fn a_body_that_claims_little_and_unpacks_to_much_is_stopped_at_what_it_claims() {
+    let bomb = zstd::bulk::compress(&vec![0; 32 << 20], 1).unwrap();
+    assert_eq!(inflate(&bomb, 1000), Err(Refused::Malformed("the body is not as long as it should be")));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_memory_survives_the_round_trip(
+        fill in proptest::collection::vec(0u8..3, 0..48),
+        dirty in proptest::collection::btree_set(0u32..48, 0..48),
+        host in any::<Vec<u8>>(),
+    ) {
+        let original = memory(3, &fill);
+        let mut writer = Writer::default();
+        writer.host_state(&host);
+        writer.wait(&wait());
+        writer.aux(&host);
+        writer.memory(1, &original, &dirty.iter().map(|page| *page..page + 1).collect::<Vec<_>>());
+        let contents = decode(&writer.seal(IDENTITY).unwrap(), IDENTITY, LIMIT).unwrap();
+        prop_assert_eq!(&contents.host_state[..], &host[..]);
+        let mut restored = vec![0xee; 3 * WASM_PAGE];
+        for run in &contents.memories[0].runs {
+            let place = run.pages.start as usize * PAGE..run.pages.end as usize * PAGE;
+            match &run.bytes {
+                Some(bytes) => restored[place].copy_from_slice(bytes),
+                None => restored[place].fill(0),
+            }
+        }
+        for page in 0..48u32 {
+            let place = page as usize * PAGE..(page as usize + 1) * PAGE;
+            let expected = if dirty.contains(&page) { original[place.clone()].to_vec() } else { vec![0xee; PAGE] };
+            prop_assert_eq!(&restored[place], &expected[..]);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_refused(bytes in any::<Vec<u8>>(), with_magic in any::<bool>()) {
+        let bytes = if with_magic { [&sealed()[..44], &bytes].concat() } else { bytes };
+        prop_assert!(decode(&bytes, IDENTITY, LIMIT).is_err());
+    }
+
+    #[test]
+    fn altered_snapshots_are_refused(at in any::<prop::sample::Index>(), flip in 1u8.., cut in any::<prop::sample::Index>()) {
+        let good = sealed();
+        let mut altered = good.clone();
+        let at = at.index(good.len());
+        altered[at] ^= flip;
+        prop_assert!(decode(&altered, IDENTITY, LIMIT).is_err());
+        prop_assert!(decode(&good[..cut.index(good.len())], IDENTITY, LIMIT).is_err());
+        // Even when somebody corrects the checksum: an answer, whatever it is.
+        let _ = decode(&reseal(altered), IDENTITY, LIMIT);
+    }
+
+    #[test]
+    fn altered_bodies_are_read_or_refused(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        let mut altered = body().body;
+        for (at, byte) in changes {
+            let at = at.index(altered.len().min(80));
+            altered[at] = byte;
+        }
+        let _ = parse(altered.into());
+    }
+
+    #[test]
+    fn any_body_is_read_or_refused(bytes in any::<Vec<u8>>()) {
+        let _ = parse(bytes.into());
+    }
+}

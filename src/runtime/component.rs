@@ -1,0 +1,310 @@
+//! From the digest of an uploaded component to one that is rewritten, compiled and linked.
+//!
+//! A component is looked for in memory, then in the cache folder, and only then made again from the original bytes. What
+//! is in the folder is believed only if its name and checksum say that this program, on this kind of machine, wrote it;
+//! anything else is thrown away and made again, so the folder can be deleted at any time. Two that want the same
+//! component wait for one compilation.
+#![allow(unsafe_code, reason = "wasmtime trusts the artifacts that it is given; what it is given is checked here")]
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+};
+
+use tokio::{sync::Semaphore, task::spawn_blocking};
+use wasmtime::{
+    Engine,
+    component::{Component, ComponentExportIndex, InstancePre, Linker},
+};
+
+use super::{RuntimeConfig, checkpoint, checkpoint::format::Identity, engine, host_fault};
+use crate::{
+    host::{self, HostState},
+    rewrite,
+};
+
+const MAGIC: &[u8; 4] = b"DRMC";
+const CHECKSUM: usize = 32;
+/// Components that are compiled at a time: each compilation uses all cores by itself, and much memory.
+const COMPILATIONS: usize = 1;
+
+/// Why a component cannot be run. Cloned to everyone who waited for the same component.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PrepareError {
+    /// The bytes are not a component.
+    #[error("not a component: {0}")]
+    Malformed(String),
+    /// It does what cannot be supported; every reason found.
+    #[error("the component is refused")]
+    Refused(Vec<rewrite::Refusal>),
+    /// It cannot say what it declares, or what it declares breaks a rule; every reason found.
+    #[error("the bundle cannot be described: {}", .0.join("; "))]
+    Undescribed(Vec<String>),
+    /// A fault of the host.
+    #[error("{0:#}")]
+    Host(Arc<anyhow::Error>),
+}
+
+impl From<anyhow::Error> for PrepareError {
+    fn from(error: anyhow::Error) -> Self {
+        PrepareError::Host(Arc::new(error))
+    }
+}
+
+impl From<rewrite::Error> for PrepareError {
+    fn from(error: rewrite::Error) -> Self {
+        match error {
+            rewrite::Error::Malformed(reason) => PrepareError::Malformed(reason),
+            rewrite::Error::Refused(reasons) => PrepareError::Refused(reasons),
+        }
+    }
+}
+
+/// The name of an uploaded component: blake3 in lower-case hex.
+pub fn digest(component: &[u8]) -> String {
+    blake3::hash(component).to_hex().to_string()
+}
+
+/// A component that is ready to be instantiated.
+pub struct LoadedComponent {
+    pub(super) pre: InstancePre<HostState>,
+    pub(super) exports: Exports,
+    pub(super) identity: Identity,
+    artifact_bytes: usize,
+}
+
+/// Where the functions are that the rewriter added.
+#[derive(Clone, Copy)]
+pub(super) struct Exports {
+    pub(super) run: ComponentExportIndex,
+    pub(super) resume: ComponentExportIndex,
+    pub(super) take: ComponentExportIndex,
+    pub(super) save: ComponentExportIndex,
+    pub(super) load: ComponentExportIndex,
+}
+
+impl LoadedComponent {
+    /// Digest of the component as it was uploaded.
+    pub fn digest(&self) -> String {
+        hex::encode(self.identity.component)
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        self.pre.engine()
+    }
+
+    /// Links a compiled component.
+    pub(super) fn link(component: &Component, digest: [u8; 32], artifact_bytes: usize) -> Result<LoadedComponent, PrepareError> {
+        let refused = |error: wasmtime::Error| PrepareError::Refused(vec![rewrite::Refusal::of_component(format!("{error:#}"))]);
+        let mut linker = Linker::new(component.engine());
+        host::link(&mut linker, component).map_err(refused)?;
+        checkpoint::link(&mut linker).map_err(refused)?;
+        let exports = Exports::of(component)
+            .ok_or_else(|| refused(wasmtime::format_err!("a function that every rewritten component exports is missing")))?;
+        let pre = linker.instantiate_pre(component).map_err(refused)?;
+        let identity = Identity { component: digest, rewriter: rewrite::VERSION };
+        Ok(LoadedComponent { pre, exports, identity, artifact_bytes })
+    }
+}
+
+impl Exports {
+    fn of(component: &Component) -> Option<Exports> {
+        let added = |name: &str| component.get_export_index(None, name);
+        Some(Exports {
+            run: added("ckpt-run")?,
+            resume: added("ckpt-resume")?,
+            take: added("ckpt-take")?,
+            save: added("ckpt-save")?,
+            load: added("ckpt-load")?,
+        })
+    }
+}
+
+/// All components of this process.
+pub struct Components {
+    loaded: moka::future::Cache<String, Arc<LoadedComponent>>,
+    maker: Maker,
+    compilations: Semaphore,
+}
+
+/// What is needed to make one.
+#[derive(Clone)]
+struct Maker {
+    engine: Engine,
+    fingerprint: String,
+    folder: Arc<Path>,
+    limits: rewrite::Limits,
+}
+
+impl Components {
+    /// No components yet.
+    ///
+    /// # Errors
+    /// If the cache folder cannot be made or belongs to somebody else.
+    pub fn new(engine: Engine, config: RuntimeConfig) -> anyhow::Result<Components> {
+        let folder = own_folder(config.cache)?;
+        let fingerprint = engine::fingerprint(&engine);
+        // Weights are 32 bits wide, so they count KiB.
+        let loaded = moka::future::Cache::builder()
+            .max_capacity(config.cached_bytes >> 10)
+            .weigher(|_, component: &Arc<LoadedComponent>| u32::try_from(component.artifact_bytes >> 10).unwrap_or(u32::MAX))
+            .build();
+        let maker = Maker { engine, fingerprint, folder: folder.into(), limits: config.limits };
+        Ok(Components { loaded, maker, compilations: Semaphore::new(COMPILATIONS) })
+    }
+
+    /// See [`super::Runtime::fingerprint`].
+    pub fn fingerprint(&self) -> &str {
+        &self.maker.fingerprint
+    }
+
+    /// Rewrites a component, whether it is in the cache or not, for the report; compiles it if it is not.
+    pub(super) async fn prepare(
+        &self,
+        digest: &str,
+        original: Vec<u8>,
+    ) -> Result<(rewrite::Report, Arc<LoadedComponent>), PrepareError> {
+        let limits = self.maker.limits.clone();
+        let rewritten = blocking(move || Ok(rewrite::rewrite(&original, &limits)?)).await?;
+        let bytes = rewritten.bytes;
+        Ok((rewritten.report, self.get(digest, async || Ok(bytes)).await?))
+    }
+
+    /// See [`super::Runtime::load`].
+    pub(super) async fn load(
+        &self,
+        digest: &str,
+        fetch: impl AsyncFnOnce() -> anyhow::Result<Vec<u8>>,
+    ) -> Result<Arc<LoadedComponent>, PrepareError> {
+        let rewritten = async || {
+            let original = fetch().await?;
+            if self::digest(&original) != digest {
+                return Err(anyhow::anyhow!("the stored component {digest} is damaged: it has another digest").into());
+            }
+            let limits = self.maker.limits.clone();
+            blocking(move || Ok(rewrite::rewrite(&original, &limits)?.bytes)).await
+        };
+        self.get(digest, rewritten).await
+    }
+
+    async fn get(
+        &self,
+        digest: &str,
+        rewritten: impl AsyncFnOnce() -> Result<Vec<u8>, PrepareError>,
+    ) -> Result<Arc<LoadedComponent>, PrepareError> {
+        let make = async {
+            let (maker, name) = (self.maker.clone(), digest.to_owned());
+            if let Some(loaded) = blocking(move || maker.from_folder(&name)).await? {
+                return Ok(Arc::new(loaded));
+            }
+            let bytes = rewritten().await?;
+            let _permit = self.compilations.acquire().await.expect("the semaphore is never closed");
+            let (maker, name) = (self.maker.clone(), digest.to_owned());
+            blocking(move || maker.compile(&name, &bytes)).await.map(Arc::new)
+        };
+        self.loaded.try_get_with_by_ref(digest, make).await.map_err(|error: Arc<PrepareError>| (*error).clone())
+    }
+}
+
+impl Maker {
+    /// The component from the cache folder; none if it is not there or must not be used.
+    fn from_folder(&self, digest: &str) -> Result<Option<LoadedComponent>, PrepareError> {
+        let path = self.path(digest);
+        let artifact = match fs::read(&path) {
+            Ok(file) => unseal(&file).map(<[u8]>::to_vec),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(anyhow::Error::from(error).context("cannot read the component cache").into()),
+        };
+        let loaded = artifact.and_then(|artifact| self.deserialize(digest, &artifact).ok());
+        if loaded.is_none() {
+            tracing::warn!(component = digest, "threw away a damaged file of the component cache");
+            let _ = fs::remove_file(path);
+        }
+        Ok(loaded)
+    }
+
+    fn compile(&self, digest: &str, rewritten: &[u8]) -> Result<LoadedComponent, PrepareError> {
+        let started = std::time::Instant::now();
+        let artifact = self.engine.precompile_component(rewritten).map_err(|error| {
+            PrepareError::Refused(vec![rewrite::Refusal::of_component(format!("it cannot be compiled: {error:#}"))])
+        })?;
+        let loaded = self.deserialize(digest, &artifact)?;
+        // Only what could be linked is kept. A cache that cannot be written costs time, not correctness.
+        if let Err(error) = self.keep(digest, &artifact) {
+            tracing::warn!(component = digest, %error, "cannot write to the component cache");
+        }
+        let duration_ms = started.elapsed().as_millis() as u64;
+        tracing::info!(component = digest, size_bytes = artifact.len(), duration_ms, "compiled a component");
+        Ok(loaded)
+    }
+
+    fn deserialize(&self, digest: &str, artifact: &[u8]) -> Result<LoadedComponent, PrepareError> {
+        let bytes = hex::decode(digest).ok().and_then(|bytes| bytes.try_into().ok());
+        let digest = bytes.ok_or_else(|| anyhow::anyhow!("{digest:?} is not a digest"))?;
+        // SAFETY: the artifact was made by `precompile_component` of an engine with our configuration: either just now, or
+        // by a process of this user, since it comes from a folder that only this user can write to (`own_folder`) and its
+        // checksum holds (`unseal`), so it is what `keep` wrote.
+        let component = unsafe { Component::deserialize(&self.engine, artifact) }.map_err(host_fault)?;
+        LoadedComponent::link(&component, digest, artifact.len())
+    }
+
+    /// Writes an artifact so that the file is there as a whole or not at all.
+    fn keep(&self, digest: &str, artifact: &[u8]) -> io::Result<()> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let temporary = self.folder.join(format!(".{}.{}.new", std::process::id(), COUNT.fetch_add(1, Relaxed)));
+        let written = (|| {
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            file.write_all(MAGIC)?;
+            file.write_all(blake3::hash(artifact).as_bytes())?;
+            file.write_all(artifact)?;
+            fs::rename(&temporary, self.path(digest))
+        })();
+        if written.is_err() {
+            let _ = fs::remove_file(&temporary);
+        }
+        written
+    }
+
+    fn path(&self, digest: &str) -> PathBuf {
+        self.folder.join(format!("{digest}-{}", self.fingerprint))
+    }
+}
+
+/// The artifact in a file of the cache, if it is whole.
+fn unseal(file: &[u8]) -> Option<&[u8]> {
+    let (checksum, artifact) = file.strip_prefix(MAGIC)?.split_at_checked(CHECKSUM)?;
+    (blake3::hash(artifact).as_bytes() == checksum).then_some(artifact)
+}
+
+/// Makes a folder that only this user can write to, or sees to it that it is one.
+fn own_folder(folder: PathBuf) -> anyhow::Result<PathBuf> {
+    use anyhow::Context;
+    use std::os::unix::fs::PermissionsExt;
+    let shown = folder.display().to_string();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&folder)
+        .with_context(|| format!("cannot make the folder {shown}"))?;
+    let found = fs::metadata(&folder).with_context(|| format!("cannot look at the folder {shown}"))?;
+    anyhow::ensure!(found.uid() == rustix::process::geteuid().as_raw(), "the folder {shown} belongs to another user");
+    if found.mode() & 0o077 != 0 {
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("cannot close the folder {shown}"))?;
+    }
+    Ok(folder)
+}
+
+/// Runs what takes long on a thread that may.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PrepareError> + Send + 'static) -> Result<T, PrepareError> {
+    match spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(failed) => Err(anyhow::Error::from(failed).context("preparing a component failed").into()),
+    }
+}

@@ -1,0 +1,111 @@
+//! The runtime through its public door: a component by hand, rewritten, compiled, run, captured and restored.
+
+mod components;
+mod executions;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use chrono::{DateTime, Utc};
+use tempfile::TempDir;
+
+use super::{Execution, LoadedComponent, RunSetup, Runtime, RuntimeConfig, Step};
+use crate::{
+    host::testing::Recorder,
+    model::{
+        context::{EnvironmentKind, RunContext},
+        id::{DeploymentId, EnvironmentId, ProjectId, QueueId, RunId},
+        machine::Machine,
+        payload::Packet,
+        waitpoint::{Completion, Resolution},
+    },
+    rewrite::Limits,
+};
+
+fn guest() -> Vec<u8> {
+    wat::parse_str(include_str!("guest.wat")).unwrap()
+}
+
+/// A runtime with its own folder, and folders for runs.
+struct Bench {
+    folder: TempDir,
+    runtime: Runtime,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let folder = TempDir::new().unwrap();
+        let runtime = runtime(folder.path().join("cache"));
+        Bench { folder, runtime }
+    }
+
+    async fn load(&self) -> Arc<LoadedComponent> {
+        let prepared = self.runtime.prepare(guest()).await.unwrap();
+        self.runtime.load(&prepared.digest, async || panic!("it is in the cache")).await.unwrap()
+    }
+
+    fn setup(&self, machine: Machine) -> RunSetup {
+        let scratch = self.folder.path().join("scratch");
+        std::fs::create_dir_all(&scratch).unwrap();
+        RunSetup {
+            context: context(machine),
+            machine,
+            cpu_limit: None,
+            used_cpu: Duration::ZERO,
+            variables: Vec::new(),
+            scratch,
+            grace: Duration::ZERO,
+        }
+    }
+}
+
+fn runtime(cache: PathBuf) -> Runtime {
+    Runtime::new(RuntimeConfig { cache, cached_bytes: 64 << 20, limits: Limits::default() }).unwrap()
+}
+
+fn context(machine: Machine) -> RunContext {
+    let (run, now) = (RunId::new(), DateTime::<Utc>::UNIX_EPOCH);
+    RunContext {
+        run,
+        tags: Vec::new(),
+        is_test: false,
+        is_replay: false,
+        created_at: now,
+        started_at: now,
+        parent: None,
+        root: run,
+        depth: 0,
+        batch: None,
+        idempotency_key: None,
+        max_attempts: 1,
+        max_duration_ms: None,
+        attempt: 1,
+        attempt_started_at: now,
+        task: "waits".into(),
+        queue: QueueId::new(),
+        queue_name: "task/waits".into(),
+        concurrency_key: None,
+        environment: EnvironmentId::new(),
+        environment_kind: EnvironmentKind::Development,
+        project: ProjectId::new(),
+        project_ref: "proj_test".into(),
+        project_name: "test".into(),
+        deployment: DeploymentId::new(),
+        version: "20261120.1".into(),
+        machine,
+    }
+}
+
+fn elapsed() -> Vec<Completion> {
+    vec![Completion { index: 0, resolution: Resolution::Elapsed }]
+}
+
+/// The output of a run none of whose waits is suspended.
+async fn straight(bench: &Bench, component: &Arc<LoadedComponent>) -> Packet {
+    let caller = Recorder::default();
+    (0..100).for_each(|_| caller.answer(elapsed()));
+    let mut execution = Execution::start(component, bench.setup(Machine::Micro), Arc::new(caller)).await.unwrap();
+    match execution.call("waits", &Packet::empty()).await {
+        Step::Returned(Ok(output)) => output,
+        other => panic!("{other:?}"),
+    }
+}
