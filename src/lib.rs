@@ -1,3 +1,6 @@
 //! Dormouse runs durable background tasks.
 
+pub mod clock;
+pub mod engine;
 pub mod model;
+pub mod store;
