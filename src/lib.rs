@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod engine;
 pub mod model;
+pub mod reconcile;
 pub mod store;
