@@ -127,6 +127,13 @@ impl Cluster {
         }
         private_folder(folder, &self.account)
     }
+
+    /// Tidies up; the next start makes it anew in any case.
+    pub(super) fn remove_socket_folder(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.socket_folder) {
+            tracing::debug!(%error, folder = %self.socket_folder.display(), "the folder of the socket stays");
+        }
+    }
 }
 
 /// Where the cluster is or shall be, whose it is, and what to tell about that.

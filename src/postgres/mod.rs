@@ -151,7 +151,10 @@ fn lock(data_dir: &Path) -> Result<File, Error> {
 async fn keep(cluster: Cluster, mut process: Process, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = stop.cancelled() => return process.stop().await,
+            () = stop.cancelled() => {
+                process.stop().await;
+                return cluster.remove_socket_folder();
+            }
             status = process.died() => tracing::error!(%status, log = %cluster.log.display(), "the private PostgreSQL died; starting it again"),
         }
         process = loop {

@@ -109,6 +109,7 @@ async fn a_data_folder_that_the_unprivileged_user_cannot_reach_is_said_and_works
         return;
     }
     let closed = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(closed.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
     let folder = closed.path().join("data");
     let postgres = PrivatePostgres::start(&folder).await.unwrap();
     let notice = postgres.notice().unwrap().to_owned();
