@@ -153,6 +153,11 @@ pub fn callback_hash(waitpoint: WaitpointId, key: &SecretString) -> String {
     hex::encode(callback_mac(waitpoint, key).finalize().into_bytes())
 }
 
+/// The address that completes a token without any key; `public_url` is the API's, without a slash at the end.
+pub fn callback_url(public_url: &str, waitpoint: WaitpointId, key: &SecretString) -> String {
+    format!("{public_url}/api/v1/waitpoints/tokens/{waitpoint}/callback/{}", callback_hash(waitpoint, key))
+}
+
 /// Whether `hash` is the [`callback_hash`] of the waitpoint.
 pub fn is_callback_hash(hash: &str, waitpoint: WaitpointId, key: &SecretString) -> bool {
     hex::decode(hash).is_ok_and(|bytes| callback_mac(waitpoint, key).verify_slice(&bytes).is_ok())
