@@ -284,39 +284,44 @@ clang() {
   local root=$1 libraries
   shift
   libraries=$(dirname "$(find "$root/usr/lib" -name 'libclang-cpp.so.14' -not -path '*/llvm-14/*' | sed -n 1p)")
-  local linker=$BASE/lib/rustlib/$TRIPLE/bin/wasm-component-ld
+  local linkers=$BASE/lib/rustlib/$TRIPLE/bin
   LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" "$root/usr/lib/llvm-14/bin/clang" \
     --target=wasm32-wasi -isystem "$root/usr/include/wasm32-wasi" -L "$root/usr/lib/wasm32-wasi" -B "$root/usr/lib/wasm32-wasi" \
-    -resource-dir "$root/usr/lib/llvm-14/lib/clang/14.0.6" -fuse-ld="$linker" -Wno-unused-command-line-argument "$@"
+    -resource-dir "$root/usr/lib/llvm-14/lib/clang/14.0.6" -fuse-ld="$linkers/wasm-component-ld" \
+    -Wl,--wasm-ld-path="$linkers/gcc-ld/wasm-ld" -Wno-unused-command-line-argument "$@"
 }
 
 # --- what was asked for
 
-case ${1:-} in
-  rust)
-    ensure_rust
-    if active_has_target; then
-      say "the active toolchain has $TARGET: cargo build --release --target $TARGET"
-    else
-      say "ready: $(dirname "$(readlink -f "$0")")/cargo-guest build --release"
-    fi
-    ;;
-  cargo)
-    shift
-    ensure_rust
-    run_cargo "$@"
-    ;;
-  c)
-    ensure_c
-    say "ready: $(readlink -f "$0") cc -o guest.wasm guest.c"
-    ;;
-  cc)
-    shift
-    ensure_c
-    clang "$CACHE/c" "$@"
-    ;;
-  *)
-    sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0" >&2
-    exit 2
-    ;;
-esac
+# A function, so that bash has read all of this file before it begins.
+main() {
+  case ${1:-} in
+    rust)
+      ensure_rust
+      if active_has_target; then
+        say "the active toolchain has $TARGET: cargo build --release --target $TARGET"
+      else
+        say "ready: $(dirname "$(readlink -f "$0")")/cargo-guest build --release"
+      fi
+      ;;
+    cargo)
+      ensure_rust
+      run_cargo "${@:2}"
+      ;;
+    c)
+      ensure_c
+      say "ready: $(readlink -f "$0") cc -o guest.wasm guest.c"
+      ;;
+    cc)
+      ensure_c
+      clang "$CACHE/c" "${@:2}"
+      ;;
+    *)
+      sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0" >&2
+      exit 2
+      ;;
+  esac
+}
+
+main "$@"
+exit

@@ -3,7 +3,7 @@
 use syn::parse::{Parse, ParseStream};
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::{Error, Expr, ExprLit, ExprUnary, Lit, Meta, Result, Token, UnOp};
+use syn::{Error, Expr, ExprLit, Lit, Meta, Result, Token};
 
 use crate::duration;
 
@@ -188,16 +188,15 @@ fn number(meta: &Meta) -> Result<f64> {
         Lit::Int(number) => number.base10_parse()?,
         other => return Err(Error::new(other.span(), "a number is expected")),
     };
-    match number.is_finite() {
+    match number.is_finite() && number >= 0.0 {
         true => Ok(number),
-        false => Err(Error::new(meta.span(), "must be finite")),
+        false => Err(Error::new(meta.span(), "must be 0 or more")),
     }
 }
 
 fn literal(meta: &Meta) -> Result<&Lit> {
     match value(meta)? {
         Expr::Lit(ExprLit { lit, .. }) => Ok(lit),
-        Expr::Unary(ExprUnary { op: UnOp::Neg(sign), .. }) => Err(Error::new(sign.span(), "must not be negative")),
         other => Err(Error::new(other.span(), "a literal is expected: the options are read when the task is compiled")),
     }
 }
@@ -243,7 +242,8 @@ mod tests {
             ("colour = 3", "there are id"),
             ("retry(tries = 3)", "max_attempts"),
             ("retry(max_attempts = 0)", "1 to 250"),
-            ("retry(max_attempts = -1)", "negative"),
+            ("retry(max_attempts = -1)", "1 to 250"),
+            ("retry(factor = -0.5)", "0 or more"),
             ("retry(randomize = 1)", "true"),
             (r#"max_duration = "1s""#, "at least 5s"),
             (r#"ttl = "soon""#, "not a duration"),
