@@ -45,7 +45,12 @@ pub(super) async fn read(headers: &HeaderMap, body: Body, what: &'static str, li
 ///
 /// # Errors
 /// 413 as [`read`]; 400 that names the field that is not what it should be.
-pub(super) async fn read_json<T: DeserializeOwned>(headers: &HeaderMap, body: Body, what: &'static str, limit: u64) -> Result<T, Error> {
+pub(super) async fn read_json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    what: &'static str,
+    limit: u64,
+) -> Result<T, Error> {
     let bytes = read(headers, body, what, limit).await?;
     parse(if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes })
 }
@@ -54,7 +59,8 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     // axum's own reader is used because it names the field.
     axum::Json::<T>::from_bytes(bytes).map(|axum::Json(value)| value).map_err(|rejection| {
         let text = rejection.body_text();
-        let text = text.split_once("target type: ").or_else(|| text.split_once("as JSON: ")).map_or(text.as_str(), |(_, rest)| rest);
+        let text =
+            text.split_once("target type: ").or_else(|| text.split_once("as JSON: ")).map_or(text.as_str(), |(_, rest)| rest);
         match text.split_once(": ") {
             Some((path, message)) if !path.contains(' ') => Error::body(path, message),
             _ => Error::body("", text),
@@ -74,7 +80,7 @@ pub(super) enum TextOrNumber {
     /// A text.
     Text(String),
     /// A number.
-    Number(serde_json::Number),
+    Number(f64),
 }
 
 impl TextOrNumber {
@@ -148,7 +154,10 @@ mod tests {
         let payload = |text: &str| parse::<Outer>(text.as_bytes()).unwrap().payload.map(|raw| raw.get().to_owned());
         assert_eq!(payload("{}"), None);
         assert_eq!(payload(r#"{"payload":null}"#).as_deref(), Some("null"));
-        assert_eq!(payload(r#"{"payload":{"n":12345678901234567890.123}}"#).as_deref(), Some(r#"{"n":12345678901234567890.123}"#));
+        assert_eq!(
+            payload(r#"{"payload":{"n":12345678901234567890.123}}"#).as_deref(),
+            Some(r#"{"n":12345678901234567890.123}"#)
+        );
         let outer: Outer = parse(br#"{"inner":{"tags":"a","number":1}}"#).unwrap();
         let inner = outer.inner.unwrap();
         assert_eq!((inner.tags.unwrap().into_vec(), inner.number), (vec!["a".to_owned()], Some(1)));

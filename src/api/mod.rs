@@ -123,7 +123,8 @@ pub struct Reason {
 pub fn router(state: AppState) -> axum::Router {
     let limits = state.limits.clone();
     let (browser, mut api) = layers::timeout(routes(), limits.request).split_for_parts();
-    let (uploads, upload_api) = layers::timeout(OpenApiRouter::new().routes(routes!(deployments::create)), limits.deploy).split_for_parts();
+    let (uploads, upload_api) =
+        layers::timeout(OpenApiRouter::new().routes(routes!(deployments::create)), limits.deploy).split_for_parts();
     // A callback address is for servers: a browser that could use it from another page would be a hole.
     let (callbacks, callback_api) =
         layers::timeout(OpenApiRouter::new().routes(routes!(waitpoints::callback)), limits.request).split_for_parts();

@@ -25,7 +25,8 @@ pub(super) fn with_description(mut api: OpenApi) -> OpenApi {
     };
     let mut components = ComponentsBuilder::from(api.components.take().unwrap_or_default());
     components = components.security_scheme("secretKey", scheme("A secret key of the environment, such as tr_dev_…"));
-    components = components.security_scheme("publicToken", scheme("A public access token: a JWT with scopes, signed with the secret key"));
+    components =
+        components.security_scheme("publicToken", scheme("A public access token: a JWT with scopes, signed with the secret key"));
     api.components = Some(components.build());
     api
 }

@@ -6,9 +6,9 @@ use utoipa::ToSchema;
 
 use super::when::{duration_text, rfc3339};
 use crate::model::{
+    environment::Environment,
     error::{Cause, RunError},
     id::{EnvironmentId, RunId},
-    environment::Environment,
     run::{Run, RunDetail, RunStatus},
 };
 
@@ -141,6 +141,7 @@ pub(super) struct RunDetails {
     error: Option<ErrorObject>,
     related_runs: RelatedRuns,
     /// Always empty: clients of old expect it.
+    #[schema(value_type = Vec<Object>)]
     attempts: [(); 0],
 }
 

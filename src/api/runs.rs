@@ -51,7 +51,11 @@ const UNAVAILABLE_FILTERS: [&str; 9] = [
     params(("runId" = String, Path)),
     responses((status = 200, body = RunDetails), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 404, body = ErrorBody)))]
-pub(super) async fn retrieve(State(state): State<AppState>, caller: Caller, Path(id): Path<String>) -> Result<Json<RunDetails>, Error> {
+pub(super) async fn retrieve(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<RunDetails>, Error> {
     let detail = runs::detail(&state.store, caller.environment.id, parse(&id)?).await?.ok_or_else(not_found)?;
     may_read(&caller, &detail.run)?;
     Ok(Json(RunDetails::of(detail)))
@@ -69,7 +73,11 @@ pub(super) async fn retrieve(State(state): State<AppState>, caller: Caller, Path
         ("filter[createdAt][period]" = Option<String>, Query, description = "Such as 1d")),
     responses((status = 200, body = Paged<RunItem>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody)))]
-pub(super) async fn list(State(state): State<AppState>, caller: Caller, query: Parameters) -> Result<Json<Paged<RunItem>>, Error> {
+pub(super) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    query: Parameters,
+) -> Result<Json<Paged<RunItem>>, Error> {
     let tasks = query.list("filter[taskIdentifier]");
     may_list(&caller, &tasks)?;
     query.without(&UNAVAILABLE_FILTERS)?;
@@ -96,7 +104,11 @@ pub(super) struct Cancelled {
     params(("runId" = String, Path)),
     responses((status = 200, body = Cancelled), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 404, body = ErrorBody)))]
-pub(super) async fn cancel(State(state): State<AppState>, caller: Caller, Path(id): Path<String>) -> Result<Json<Cancelled>, Error> {
+pub(super) async fn cancel(
+    State(state): State<AppState>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Cancelled>, Error> {
     let run = find(&state, &caller, &id).await?;
     caller.must("write", &[("runs", Some(&id)), ("tasks", Some(&run.task))])?;
     engine::cancel::cancel(&state.store, caller.environment.id, run.id).await?;

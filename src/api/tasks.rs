@@ -187,8 +187,8 @@ fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now: DateTime<U
     new.delay_until = checks.read("options.delay", options.delay.as_deref(), |text| when::moment(text, now), when::MOMENT_HINT);
     new.ttl_ms = match options.ttl {
         Some(TextOrNumber::Number(seconds)) => {
-            let seconds = seconds.as_u64().and_then(|seconds| seconds.checked_mul(1000));
-            checks.known("options.ttl", seconds, "write a whole number of seconds, 0 or more, or a duration such as 10m")
+            let ms = (seconds.fract() == 0.0 && (0.0..1e12).contains(&seconds)).then_some(seconds as u64 * 1000);
+            checks.known("options.ttl", ms, "write a whole number of seconds, 0 or more, or a duration such as 10m")
         }
         Some(TextOrNumber::Text(text)) => checks.read("options.ttl", Some(&text), when::duration_ms, when::DURATION_HINT),
         None => None,
@@ -349,7 +349,13 @@ impl Checks {
     }
 
     /// What a text says, if there is one; an issue if it says nothing known.
-    pub(super) fn read<T>(&mut self, path: &str, text: Option<&str>, parse: impl Fn(&str) -> Option<T>, message: &str) -> Option<T> {
+    pub(super) fn read<T>(
+        &mut self,
+        path: &str,
+        text: Option<&str>,
+        parse: impl Fn(&str) -> Option<T>,
+        message: &str,
+    ) -> Option<T> {
         let text = text?;
         self.known(path, parse(text), message)
     }

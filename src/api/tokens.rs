@@ -48,7 +48,12 @@ impl Minted {
     }
 
     /// For whoever holds the secret key.
-    pub(super) fn for_environment(environment: Environment, scopes: Vec<String>, now: DateTime<Utc>, lifetime: TimeDelta) -> Minted {
+    pub(super) fn for_environment(
+        environment: Environment,
+        scopes: Vec<String>,
+        now: DateTime<Utc>,
+        lifetime: TimeDelta,
+    ) -> Minted {
         Minted::new(&Caller { environment, token: None }, scopes, now, lifetime)
     }
 }

@@ -8,7 +8,7 @@ use axum::{
 };
 use chrono::{TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{json, value::RawValue};
 use utoipa::ToSchema;
 
 use super::{
@@ -191,7 +191,8 @@ pub(super) async fn retrieve(
         }
         _ => (token.output, false),
     };
-    let (output, output_type) = output.map(|packet| (String::from_utf8_lossy(&packet.data).into_owned(), packet.content_type)).unzip();
+    let (output, output_type) =
+        output.map(|packet| (String::from_utf8_lossy(&packet.data).into_owned(), packet.content_type)).unzip();
     Ok(Json(TokenDetails { token: item, output_is_error: output.as_ref().map(|_| is_error), output, output_type }))
 }
 
@@ -229,7 +230,7 @@ pub(super) async fn complete(
 /// Completes a token with the body. Who knows the address needs no key; it is not for browsers.
 #[utoipa::path(post, path = "/api/v1/waitpoints/tokens/{tokenId}/callback/{hash}", tag = "waitpoints", security(()),
     params(("tokenId" = String, Path), ("hash" = String, Path)),
-    request_body(content = Value, description = "Any JSON; what is not becomes an empty object"),
+    request_body(content = Object, description = "Any JSON; what is not becomes an empty object"),
     responses((status = 200, body = Success), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody),
         (status = 411, body = ErrorBody), (status = 413, body = ErrorBody)))]
 pub(super) async fn callback(

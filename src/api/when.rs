@@ -42,7 +42,8 @@ pub(super) fn moment(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
         return now.checked_add_signed(TimeDelta::try_milliseconds(i64::try_from(ms).ok()?)?);
     }
     let with_zone = || DateTime::parse_from_rfc3339(text).or_else(|_| DateTime::parse_from_rfc2822(text)).ok();
-    let local = || ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"].iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
+    let local =
+        || ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"].iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
     let day = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok().and_then(|day| day.and_hms_opt(0, 0, 0));
     with_zone().map(|time| time.with_timezone(&Utc)).or_else(|| local().or_else(day).map(|time| time.and_utc()))
 }
