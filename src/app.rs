@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 use tracing::info;
 
 use crate::{
@@ -22,7 +23,8 @@ use crate::{
         environment::{ApiKeyKind, Environment, NewApiKey, NewProject},
     },
     postgres::PrivatePostgres,
-    reconcile, rewrite,
+    reconcile::{self, driver::Intervals},
+    rewrite,
     runtime::{PrepareError, Runtime, RuntimeConfig},
     shutdown::{Phase, Shutdown},
     store::{
@@ -90,7 +92,8 @@ async fn serve(
     let environment = first_environment(config, &store).await?;
 
     let shutdown = Shutdown::new();
-    let signals = listen::listen(&store, Listening::On, &shutdown);
+    let (background, stop) = (TaskTracker::new(), shutdown.token(Phase::Background));
+    let signals = listen::listen(&store, Listening::On, &background, stop.clone());
     let listener =
         TcpListener::bind(config.http.listen).await.with_context(|| format!("could not listen on {}", config.http.listen))?;
     let api_url = format!("http://{}", listener.local_addr()?);
@@ -106,12 +109,12 @@ async fn serve(
             scratch: data_dir.join("scratch"),
             public_url: public_url.clone(),
         };
-        let (worker, stop) = (Worker::new(context), shutdown.token(Phase::Intake));
+        let (worker, no_more) = (Worker::new(context), shutdown.token(Phase::Intake));
         shutdown.spawn(Phase::Runs, "the worker", async move {
-            worker.run(stop).await;
+            worker.run(no_more).await;
             Ok(())
         });
-        reconcile::driver::start(&store, &blobs, &signals, &shutdown);
+        reconcile::driver::start(&store, &blobs, &signals, Intervals::default(), &background, &stop);
     }
     if config.role.serves() {
         let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime });
@@ -122,6 +125,12 @@ async fn serve(
             serving.await.context("the API ended")
         });
     }
+    shutdown.spawn(Phase::Background, "the sweeps", async move {
+        stop.cancelled().await;
+        background.close();
+        background.wait().await;
+        Ok(())
+    });
     announce(&Ready {
         api_url,
         secret_key: environment.root_key.clone(),
@@ -181,7 +190,7 @@ fn refused(error: PrepareError) -> DeployError {
                 .map(|refusal| Reason { module: refusal.module, function: refusal.function, reason: refusal.reason })
                 .collect(),
         },
-        PrepareError::Host(error) => DeployError::Internal(error),
+        PrepareError::Host(error) => DeployError::Internal(anyhow::anyhow!(error)),
         _ => DeployError::Refused { reasons: vec![Reason { module: None, function: None, reason: message.clone() }], message },
     }
 }

@@ -7,6 +7,8 @@
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt as _;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, aws::AmazonS3Builder, local::LocalFileSystem, path::Path as Key};
 
 /// What a blob holds; each area is a folder of its own.
@@ -97,6 +99,16 @@ impl Blobs {
             return Err(Error::Damaged(digest.into()));
         }
         Ok(found)
+    }
+
+    /// Digests of the blobs of an area that were stored before `before`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub async fn stored_before(&self, area: Area, before: DateTime<Utc>) -> Result<Vec<String>, Error> {
+        let all = self.store.list(Some(&Key::from(area.folder())));
+        let old = all.try_filter(|blob| std::future::ready(blob.last_modified < before));
+        old.map_ok(|blob| blob.location.filename().unwrap_or_default().to_owned()).try_collect().await.map_err(Error::Unavailable)
     }
 
     /// Forgets the bytes with this digest; none there is no error.

@@ -6,7 +6,10 @@ use std::time::Duration;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{gc, leases, timers};
-use crate::store::{Store, listen::Signals};
+use crate::{
+    blobs::Blobs,
+    store::{Store, listen::Signals},
+};
 
 /// How often the sweeps run.
 #[derive(Debug, Clone, Copy)]
@@ -17,11 +20,13 @@ pub struct Intervals {
     pub timers: Duration,
     /// Between two collections of garbage.
     pub gc: Duration,
+    /// Between two looks for orphaned blobs.
+    pub blobs: Duration,
 }
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { leases: Duration::from_secs(2), timers: Duration::from_secs(10), gc: Duration::from_secs(600) }
+        Self { leases: Duration::from_secs(2), timers: Duration::from_secs(10), gc: Duration::from_secs(600), blobs: Duration::from_secs(3600) }
     }
 }
 
@@ -29,7 +34,7 @@ impl Default for Intervals {
 const TIMER_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts the sweeps as tasks of `tasks`; they end soon after `stop` is cancelled, each at the end of what it is doing.
-pub fn start(store: &Store, signals: &Signals, intervals: Intervals, tasks: &TaskTracker, stop: &CancellationToken) {
+pub fn start(store: &Store, blobs: &Blobs, signals: &Signals, intervals: Intervals, tasks: &TaskTracker, stop: &CancellationToken) {
     tasks.spawn(fire_timers(store.clone(), signals.clone(), intervals.timers, stop.clone()));
     tasks.spawn(every(intervals.leases, stop.clone(), {
         let store = store.clone();
@@ -45,6 +50,14 @@ pub fn start(store: &Store, signals: &Signals, intervals: Intervals, tasks: &Tas
             Ok(swept) if swept == gc::Swept::default() => {}
             Ok(swept) => tracing::info!(requests = swept.requests, logs = swept.logs, "swept away what is old"),
             Err(error) => failed("gc", &error),
+        }
+    }));
+    tasks.spawn(every(intervals.blobs, stop.clone(), {
+        let (store, blobs) = (store.clone(), blobs.clone());
+        async move || match gc::blobs_tick(&store, &blobs).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "deleted blobs that no row names"),
+            Err(error) => tracing::error!(sweep = "blobs", error = format!("{error:#}"), "a sweep failed and will be tried again"),
         }
     }));
 }

@@ -3,7 +3,10 @@
 
 use std::time::Duration;
 
+use chrono::Utc;
+
 use crate::{
+    blobs::{Area, Blobs},
     engine,
     store::{Store, StoreError, checkpoints, sweep},
 };
@@ -41,26 +44,33 @@ pub async fn tick(store: &Store) -> Result<Swept, engine::Error> {
     }
 }
 
-/// Deletes those of the blobs that no row names, through `delete`, and returns how many. `old` are digests of blobs that are
-/// older than [`KEEP_BLOBS`], as the blob store lists them; storing a blob again must make it young again. One that cannot be
-/// deleted is left for the next sweep.
+/// Deletes old blobs of both areas that no row names, and returns how many. One that cannot be deleted is left for the
+/// next sweep.
 ///
 /// # Errors
-/// If the database does not answer.
-pub async fn sweep_blobs(
-    store: &Store,
-    old: &[String],
-    delete: impl AsyncFn(&str) -> anyhow::Result<()>,
-) -> Result<u64, StoreError> {
+/// If the database or the blob store does not answer.
+pub async fn blobs_tick(store: &Store, blobs: &Blobs) -> anyhow::Result<u64> {
     let mut deleted = 0;
-    for some in old.chunks(BATCH as usize) {
-        let orphans = checkpoints::unnamed(&mut *store.read().await?, some).await?;
-        for digest in &orphans {
-            match delete(digest).await {
+    for area in [Area::Components, Area::Checkpoints] {
+        let old = blobs.stored_before(area, Utc::now() - KEEP_BLOBS).await?;
+        for digest in orphans(store, &old).await? {
+            match blobs.delete(area, &digest).await {
                 Ok(()) => deleted += 1,
                 Err(error) => tracing::warn!(blob.digest = digest, error = ?error, "an orphaned blob could not be deleted"),
             }
         }
     }
     Ok(deleted)
+}
+
+/// Those of the digests that no row names.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn orphans(store: &Store, digests: &[String]) -> Result<Vec<String>, StoreError> {
+    let mut orphans = Vec::new();
+    for some in digests.chunks(BATCH as usize) {
+        orphans.extend(checkpoints::unnamed(&mut *store.read().await?, some).await?);
+    }
+    Ok(orphans)
 }

@@ -142,7 +142,7 @@ impl Attempt {
         let digest = &self.claimed.component;
         let fetch = async || Ok(self.context.blobs.get(Area::Components, digest).await?.to_vec());
         self.context.runtime.load(digest, fetch).await.map_err(|error| match error {
-            PrepareError::Host(error) => Fault::Passing(error),
+            PrepareError::Host(error) => Fault::Passing(anyhow::anyhow!(error)),
             refused => Fault::Ends(RunError::internal(
                 ErrorCode::CouldNotImportTask,
                 format!("the component cannot be loaded: {refused}"),
@@ -241,6 +241,7 @@ impl Attempt {
             match finish::finish(&self.context.store, &self.claimed.lease, outcome.clone(), used_cpu_ms).await {
                 Ok(finished) => {
                     debug!(?finished, "attempt ended");
+                    self.forget_checkpoint(self.claimed.resume.as_ref().map(|resume| resume.checkpoint.digest.clone())).await;
                     return self.remove_scratch().await;
                 }
                 Err(engine::Error::LostLease) => return,

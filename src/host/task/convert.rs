@@ -150,7 +150,7 @@ pub fn cut(text: &str, characters: usize) -> String {
     text.chars().filter(|character| *character != '\0').take(characters).collect()
 }
 
-fn cut_stack(stack: &str) -> String {
+pub(crate) fn cut_stack(stack: &str) -> String {
     let lines: Vec<String> = stack.lines().take(MAX_STACK_LINES).map(|line| cut(line, MAX_STACK_LINE_CHARS)).collect();
     lines.join("\n")
 }
