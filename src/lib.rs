@@ -3,3 +3,4 @@
 pub mod host;
 pub mod model;
 pub mod rewrite;
+pub mod runtime;
