@@ -78,7 +78,7 @@
                 (local.set $value (i64.shr_u (local.get $value) (i64.const 4)))
                 (br_if 0 (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 1))) (i32.const 16)))))
 
-        (func (export "run") (param $task i32) (param i32 i32 i32 i32 i32) (result i32)
+        (func $run (export "run") (param $task i32) (param i32 i32 i32 i32 i32) (result i32)
             (local $letter i32)
             (local.set $letter (i32.load8_u (local.get $task)))
             (if (i32.eq (local.get $letter) (i32.const 0x74)) (then (unreachable)))
