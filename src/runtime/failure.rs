@@ -33,7 +33,7 @@ pub(super) enum Doing {
 pub(super) fn of_stopped(error: &wasmtime::Error, machine: Machine, memory_denied: bool, doing: Doing) -> RunError {
     let (code, message) = code_and_message(error, machine, memory_denied);
     let stack = error.downcast_ref::<WasmBacktrace>();
-    let message = match doing_by_stack(stack).unwrap_or(doing) {
+    let message = match doing {
         Doing::Running => message,
         Doing::Unwinding => format!("while the run was being suspended (rewriter version {}): {message}", rewrite::VERSION),
         Doing::Rewinding => format!("while the run was being resumed (rewriter version {}): {message}", rewrite::VERSION),
@@ -69,16 +69,15 @@ fn code_and_message(error: &wasmtime::Error, machine: Machine, memory_denied: bo
     (ErrorCode::TaskRunCrashed, message)
 }
 
-/// The frames of the checkpoint module are on top only while a stack is left or restored.
-fn doing_by_stack(stack: Option<&WasmBacktrace>) -> Option<Doing> {
-    let module = stack?.frames().first()?.module().name()?;
-    (module == "ckpt").then_some(Doing::Rewinding)
-}
-
-/// A backtrace without heading and addresses: those are of the rewritten code and tell an author nothing.
+/// A backtrace without heading and addresses, which are of the rewritten code and tell an author nothing, and without the
+/// rewriter's own frames, whose modules have no name.
 fn names(backtrace: &str) -> String {
-    let names = backtrace.lines().skip(1).map(|line| line.split_once(" - ").map_or(line, |(_, name)| name).trim());
-    names.collect::<Vec<_>>().join("\n")
+    let frame = |line: &'_ str| -> Option<String> {
+        let (_, frame) = line.split_once(": ")?;
+        let name = frame.split_once(" - ").map_or(frame, |(_, name)| name);
+        (!name.starts_with("<unknown>!")).then(|| name.to_owned())
+    };
+    backtrace.lines().skip(1).filter_map(frame).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -117,7 +116,8 @@ mod tests {
 
     #[test]
     fn a_backtrace_is_reduced_to_names() {
-        let text = "error while executing at wasm backtrace:\n    0:   0x1a - app!task::inner\n    1:   0x2b - app!run";
+        let text = "error while executing at wasm backtrace:\n    0: app!task::inner\n    1:   0x2b - app!run\n    \
+            2:   0x3c - <unknown>!<wasm function 9>";
         assert_eq!(names(text), "app!task::inner\napp!run");
     }
 }

@@ -112,7 +112,10 @@ async fn what_is_not_suspended_is_neither_captured_nor_resumed() {
     let caller = Arc::new(Recorder::default());
     let mut execution = Execution::start(&component, bench.setup(Machine::Micro), caller).await.unwrap();
     assert!(matches!(execution.capture().await, Err(RunFault::Host(_))));
-    assert!(matches!(execution.resume(elapsed()).await, Step::Ended(RunError::Internal { code: ErrorCode::UnspecifiedError, .. })));
+    assert!(matches!(
+        execution.resume(elapsed()).await,
+        Step::Ended(RunError::Internal { code: ErrorCode::UnspecifiedError, .. })
+    ));
 }
 
 /// How a task ends, with the names on its stack.
