@@ -34,10 +34,10 @@ endef
 $(foreach guest,$(EXAMPLE_GUESTS),$(eval $(call rust_guest,examples,$(guest))))
 $(foreach guest,$(RUST_TEST_GUESTS),$(eval $(call rust_guest,tests/guests,$(guest))))
 
-$(GUESTS)/c-chain.wasm: $(call guest_sources,tests/guests/c-chain) guest-sdk/toolchain/toolchain.sh
+$(GUESTS)/c-chain.wasm: $(call guest_sources,tests/guests/c-chain) tests/guests/c-chain/build.sh guest-sdk/toolchain/toolchain.sh
 	@echo "guest c-chain"
-	@mkdir -p $(GUESTS)
-	@tests/guests/c-chain/build.sh $@.new && mv $@.new $@
+	@mkdir -p $(GUESTS)/.new
+	@tests/guests/c-chain/build.sh $(GUESTS)/.new/$(@F) && mv $(GUESTS)/.new/$(@F) $@
 
 test-guest-sdk:
 	@$(CARGO_ON_HOST) test --quiet --locked --manifest-path guest-sdk/rust/Cargo.toml --workspace

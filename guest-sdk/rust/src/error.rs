@@ -46,15 +46,13 @@ impl TaskError {
     /// An error with this message, retried as the task's policy says.
     #[track_caller]
     pub fn new(message: impl fmt::Display) -> TaskError {
-        TaskError::with_reason(FailureReason::Thrown, "Error", message.to_string())
+        TaskError::thrown("Error", message.to_string())
     }
 
     /// An error with this message that is not retried: the run fails.
     #[track_caller]
     pub fn abort(message: impl fmt::Display) -> TaskError {
-        let mut error = TaskError::with_reason(FailureReason::Thrown, "AbortTaskRunError", message.to_string());
-        error.0.retry = RetryDecision::Abort;
-        error
+        TaskError::thrown("AbortTaskRunError", message.to_string()).no_retry()
     }
 
     /// From whatever serves as an error elsewhere: `anyhow::Error`, boxed errors, texts.
@@ -101,18 +99,30 @@ impl TaskError {
         self
     }
 
+    /// From what a task's function returned: its place is not known any more.
+    pub(crate) fn returned(error: impl Into<Box<dyn Error + Send + Sync>>) -> TaskError {
+        match error.into().downcast::<Boxed>() {
+            Ok(boxed) => boxed.0,
+            Err(error) => {
+                let mut error = TaskError::from_chain("Error", &*error);
+                error.0.exceptions[0].stack_trace.clear();
+                error
+            }
+        }
+    }
+
     pub(crate) fn unknown_task(id: &str) -> TaskError {
-        let message = format!("there is no task `{id}` in this bundle");
-        TaskError::with_reason(FailureReason::UnknownTask, "UnknownTask", message).no_retry()
+        TaskError::of_the_sdk(FailureReason::UnknownTask, "UnknownTask", format!("there is no task `{id}` in this bundle"))
+            .no_retry()
     }
 
     pub(crate) fn input(error: &dyn Error, is_empty: bool) -> TaskError {
         let what = if is_empty { "the run has no payload" } else { "the payload does not fit the task" };
-        TaskError::with_reason(FailureReason::Input, "InvalidPayload", format!("{what}: {error}")).no_retry()
+        TaskError::of_the_sdk(FailureReason::Input, "InvalidPayload", format!("{what}: {error}")).no_retry()
     }
 
     pub(crate) fn output(error: &dyn Error) -> TaskError {
-        TaskError::with_reason(FailureReason::Output, "InvalidOutput", format!("the output cannot be encoded: {error}"))
+        TaskError::of_the_sdk(FailureReason::Output, "InvalidOutput", format!("the output cannot be encoded: {error}"))
     }
 
     pub(crate) fn into_wit(self) -> tasks::TaskError {
@@ -122,14 +132,21 @@ impl TaskError {
     }
 
     #[track_caller]
-    fn with_reason(reason: FailureReason, name: &str, message: String) -> TaskError {
-        let outermost = Exception { name: name.into(), message, stack_trace: format!("    at {}", Location::caller()) };
+    fn thrown(name: &str, message: String) -> TaskError {
+        let mut error = TaskError::of_the_sdk(FailureReason::Thrown, name, message);
+        error.0.exceptions[0].stack_trace = format!("    at {}", Location::caller());
+        error
+    }
+
+    /// Without a place: none in the SDK is of use to anybody.
+    fn of_the_sdk(reason: FailureReason, name: &str, message: String) -> TaskError {
+        let outermost = Exception { name: name.into(), message, stack_trace: String::new() };
         TaskError(Box::new(Parts { reason, exceptions: vec![outermost], retry: RetryDecision::Policy }))
     }
 
     #[track_caller]
     fn from_chain(name: &str, error: &dyn Error) -> TaskError {
-        let mut task_error = TaskError::with_reason(FailureReason::Thrown, name, error.to_string());
+        let mut task_error = TaskError::thrown(name, error.to_string());
         let causes = std::iter::successors(error.source(), |&cause| cause.source()).take(MAX_CAUSES);
         task_error.0.exceptions.extend(causes.map(|cause| Exception {
             name: "Error".into(),

@@ -84,7 +84,7 @@ impl<T, E> Returned<Result<T, E>> {
     {
         match self.0 {
             Ok(output) => encode(&output).map_err(|error| TaskError::output(&error)),
-            Err(error) => Err(TaskError::from_any(error)),
+            Err(error) => Err(TaskError::returned(error)),
         }
     }
 }
