@@ -9,6 +9,7 @@ pub mod config;
 pub mod engine;
 pub mod model;
 pub mod postgres;
+pub mod reconcile;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

@@ -31,10 +31,7 @@ pub fn name_of_task(task: &str) -> String {
 
 /// A name as it is stored: letters that no queue may have are left out, the rest is cut to length. Source: facts A15.
 pub fn sanitize(name: &str) -> String {
-    name.chars()
-        .filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/'))
-        .take(MAX_QUEUE_NAME_CHARS)
-        .collect()
+    name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '/')).take(MAX_QUEUE_NAME_CHARS).collect()
 }
 
 #[cfg(test)]

@@ -252,10 +252,8 @@ mod tests {
         let table: Vec<String> = RunStatus::ALL
             .into_iter()
             .map(|status| {
-                let answers: Vec<&str> = happenings
-                    .into_iter()
-                    .map(|happening| status.on(happening).map_or("-", RunStatus::as_str))
-                    .collect();
+                let answers: Vec<&str> =
+                    happenings.into_iter().map(|happening| status.on(happening).map_or("-", RunStatus::as_str)).collect();
                 format!("{}: {}", status.as_str(), answers.join(" "))
             })
             .collect();

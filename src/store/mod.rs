@@ -3,15 +3,24 @@
 //! [`Store::tx`] is the only way to write: it runs the whole transaction in a task of its own, so that a caller who goes
 //! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
 
+pub mod checkpoints;
 pub mod clock;
 pub mod deployments;
+pub mod endings;
 pub mod environments;
 pub mod events;
+pub mod journal;
+pub mod leases;
+pub mod line;
 pub mod listen;
 pub mod logs;
+pub mod notes;
+pub(crate) mod notify;
 mod page;
 pub mod queues;
+mod rows;
 pub mod runs;
+pub mod sweep;
 pub mod waitpoints;
 
 use std::{str::FromStr, time::Duration};

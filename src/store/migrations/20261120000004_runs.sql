@@ -21,8 +21,8 @@ create table runs (
     depth               integer not null default 0,
     batch_id            uuid,
     delay_until         timestamptz,
-    -- Milliseconds from queueing to the first start; null: for ever.
-    ttl_ms              bigint check (ttl_ms > 0),
+    -- Milliseconds from queueing to the first start; 0: for ever; null: as the task says.
+    ttl_ms              bigint check (ttl_ms >= 0),
     priority_ms         bigint not null default 0,
     -- Overrides of what the task declares; null: as the task says. An attempt that ran out of memory may change the machine.
     max_attempts        integer check (max_attempts between 1 and 250),
@@ -39,7 +39,8 @@ create table runs (
 
     -- Its place in the line.
     queue_id            uuid not null,
-    concurrency_key     text,
+    -- Empty: none.
+    concurrency_key     text not null default '',
     -- When it was queued for the first time, less its priority; kept through waits and retries, so what has begun goes first.
     position            timestamptz,
     -- Its queue was full when its turn came: out of the line until a place is free.
@@ -59,6 +60,7 @@ create table runs (
     attempt             integer not null default 0,
     -- The attempt has begun and not ended: a claim goes on with it instead of beginning the next.
     in_attempt          boolean not null default false,
+    attempt_started_at  timestamptz,
     -- CPU time of this attempt up to its checkpoint, and of the attempts before it.
     attempt_cpu_ms      bigint not null default 0,
     earlier_cpu_ms      bigint not null default 0,
@@ -71,6 +73,8 @@ create table runs (
     error               json,
 
     event_seq           bigint not null default 0,
+    -- Its logs and events have not been swept away yet.
+    logs_kept           boolean not null default true,
     created_at          timestamptz not null default clock_now(),
     updated_at          timestamptz not null default clock_now(),
     started_at          timestamptz,
@@ -87,6 +91,7 @@ create index runs_leased on runs (queue_id, concurrency_key) where lease_worker 
 create index runs_due on runs (due_at) where due_at is not null;
 create index runs_lease_end on runs (lease_expires_at) where lease_expires_at is not null;
 create index runs_pending_version on runs (environment_id, task) where status = 'PENDING_VERSION';
+create index runs_ended on runs (finished_at) where logs_kept and finished_at is not null;
 -- Lists, newest first.
 create index runs_newest on runs (environment_id, id desc);
 create index runs_of_task on runs (environment_id, task, id desc);
@@ -105,14 +110,15 @@ create table trigger_requests (
 );
 create index trigger_requests_end on trigger_requests (expires_at);
 
+-- Attempts that have ended; the one that goes on is in the run's own row.
 create table attempts (
     run_id      uuid not null,
     number      integer not null check (number between 1 and 250),
     started_at  timestamptz not null,
-    finished_at timestamptz,
-    -- Null while it goes on, and if it succeeded.
+    finished_at timestamptz not null,
+    -- Null if it succeeded.
     error       json,
-    cpu_ms      bigint,
+    cpu_ms      bigint not null,
     primary key (run_id, number)
 );
 
