@@ -17,7 +17,7 @@ export SQLX_OFFLINE := true
 export CARGO_TERM_PROGRESS_WHEN ?= auto
 export PATH := $(HOME)/.cargo/bin:$(PATH)
 
-include guest-sdk/guests.mk
+include guests.mk
 
 .PHONY: help
 help:
@@ -32,7 +32,7 @@ build: tools
 	cargo build --release --locked --bin dormouse
 
 .PHONY: demo
-demo: build guests-examples
+demo: build $(GUESTS)/hello.wasm
 	@examples/demo.sh target/release/dormouse
 
 .PHONY: test

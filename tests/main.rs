@@ -2,4 +2,8 @@
 
 mod architecture;
 mod e2e;
+#[path = "rewrite_fuzz/main.rs"]
+mod rewrite_fuzz;
 mod support;
+#[path = "wasi_shims/main.rs"]
+mod wasi_shims;

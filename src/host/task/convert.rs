@@ -150,17 +150,8 @@ pub fn cut(text: &str, characters: usize) -> String {
     text.chars().filter(|character| *character != '\0').take(characters).collect()
 }
 
-<<<<<<< HEAD
-<<<<<<< HEAD
-pub(crate) fn cut_stack(stack: &str) -> String {
-=======
 /// The first lines of a stack trace, each cut.
 pub fn cut_stack(stack: &str) -> String {
->>>>>>> host
-=======
-/// The first lines of a stack trace, each cut.
-pub fn cut_stack(stack: &str) -> String {
->>>>>>> runtime
     let lines: Vec<String> = stack.lines().take(MAX_STACK_LINES).map(|line| cut(line, MAX_STACK_LINE_CHARS)).collect();
     lines.join("\n")
 }
