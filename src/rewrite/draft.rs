@@ -16,7 +16,8 @@ use super::{
 /// More reasons than anybody reads; the bound keeps a hostile component from growing the list.
 const MOST_REASONS: usize = 200;
 
-/// What is found while reading, before it is known that the component is valid to its end.
+/// What is found while reading, before it is known that the component is valid to its end. The fields are those of [`Model`]; each method
+/// takes one definition, which the validator has passed, and gives its items the next indices of their spaces.
 #[derive(Default)]
 pub struct Draft<'a> {
     pub sections: Vec<Section<'a>>,
@@ -41,6 +42,7 @@ pub struct Draft<'a> {
 pub struct Refusals(pub Vec<Refusal>);
 
 impl Refusals {
+    /// Adds a reason that concerns the component as a whole, unless it is there already.
     pub fn component(&mut self, reason: impl Into<String>) {
         let refusal = Refusal::of_component(reason);
         if self.0.len() < MOST_REASONS && !self.0.contains(&refusal) {
@@ -50,6 +52,7 @@ impl Refusals {
 }
 
 impl<'a> Draft<'a> {
+    /// An import: an instance of an interface that the host offers.
     pub fn import(&mut self, name: &'a str, ty: ComponentTypeRef) {
         if name.starts_with(imports::RESERVED) {
             self.refusals.component(format!("imports `{name}`: names that begin with `{}` are reserved", imports::RESERVED));
@@ -74,6 +77,7 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// An alias at the top level.
     pub fn alias(&mut self, alias: ComponentAlias<'a>) {
         match alias {
             ComponentAlias::InstanceExport { kind, instance_index: instance, name } => match kind {
@@ -97,7 +101,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives a core item an index, which leads straight to the item however many bundles it came through.
-    pub fn core_alias(&mut self, kind: ExternalKind, export: CoreExport<'a>) {
+    fn core_alias(&mut self, kind: ExternalKind, export: CoreExport<'a>) {
         let item = match &self.core_instances[export.instance as usize] {
             CoreInstance::Module { .. } => None,
             CoreInstance::Bundle(items) => items.get(export.name).map(|(_, index)| *index),
@@ -118,11 +122,13 @@ impl<'a> Draft<'a> {
         }
     }
 
-    pub fn foreign_module(&mut self) {
+    /// Each core module has one index, or instances of it could not be counted.
+    fn foreign_module(&mut self) {
         self.refusals.component("has a core module under a second index");
         self.modules.push(&[]);
     }
 
+    /// A lifted, lowered or built-in function.
     pub fn canonical(&mut self, canonical: CanonicalFunction) {
         self.unsupported(unsupported::in_canonical(&canonical));
         match canonical {
@@ -135,6 +141,7 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// A core instance.
     pub fn core_instance(&mut self, instance: wasmparser::Instance<'a>) {
         self.core_instances.push(match instance {
             wasmparser::Instance::Instantiate { module_index: module, args } => {
@@ -146,6 +153,7 @@ impl<'a> Draft<'a> {
         });
     }
 
+    /// A component instance.
     pub fn instance(&mut self, instance: ComponentInstance<'a>) {
         self.instances.push(match instance {
             ComponentInstance::Instantiate { component_index: component, args } => {
@@ -158,6 +166,7 @@ impl<'a> Draft<'a> {
         });
     }
 
+    /// An export, which gives the exported item a second index.
     pub fn export(&mut self, export: wasmparser::ComponentExport<'a>) {
         let (name, kind, index) = (export.name.name, export.kind, export.index);
         if name.starts_with(imports::RESERVED) {
@@ -183,12 +192,14 @@ impl<'a> Draft<'a> {
         self.exports.push(Export { name, kind, index, exported });
     }
 
+    /// Notes what `unsupported` found.
     pub fn unsupported(&mut self, reason: Option<&'static str>) {
         if let Some(reason) = reason {
             self.refusals.component(reason);
         }
     }
 
+    /// The model of a component that is valid and was not refused.
     pub fn finish(self, validated: Types) -> Model<'a> {
         let name = |(index, bytes): (usize, &'a [u8])| {
             let given = self.module_names.get(&(index as u32)).map(|name| (*name).to_owned());

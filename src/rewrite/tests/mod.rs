@@ -3,6 +3,7 @@
 mod assembly;
 mod hostile;
 mod refusals;
+mod running;
 mod wiring;
 
 use super::{Error, Limits, Rewritten, rewrite};
