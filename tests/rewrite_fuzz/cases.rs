@@ -268,7 +268,10 @@ const SEVERAL: &[(&str, &[(&str, &str)])] = &[
     (
         "modules that call each other through a table they share",
         &[
-            ("env", r#"(module (memory (export "memory") 1) (table (export "table") 8 funcref) (global (export "base") i32 (i32.const 3)))"#),
+            (
+                "env",
+                r#"(module (memory (export "memory") 1) (table (export "table") 8 funcref) (global (export "base") i32 (i32.const 3)))"#,
+            ),
             (
                 "library",
                 r#"(module (type $t (func (param i32) (result i32))) (import "env" "table" (table 8 funcref)) (import "env" "base" (global $base i32))

@@ -5,8 +5,8 @@ use arbitrary::Unstructured;
 use wasm_encoder::reencode::{Error, Reencode};
 use wasm_encoder::{CodeSection, Instruction};
 use wasmparser::{
-    FuncToValidate, FuncValidator, FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader, Parser, Payload, TypeRef, ValType,
-    ValidPayload, Validator, ValidatorResources,
+    FuncToValidate, FuncValidator, FuncValidatorAllocations, FunctionBody, Operator, OperatorsReader, Parser, Payload, TypeRef,
+    ValType, ValidPayload, Validator, ValidatorResources,
 };
 
 use super::program::Sources;
@@ -118,10 +118,12 @@ fn behind_shim(bytes: &[u8]) -> Sources {
     let mut module = wasm_encoder::Module::new();
     main.parse_core_module(&mut module, Parser::new(0), bytes).expect("wasm-smith's modules are well-formed");
     for (name, params, results) in &main.exports {
-        exports += &format!(r#"(func (export {name:?}) (import "main" {name:?}) (param {params}) (result {results}))"#);
+        exports += &format!(r#"(func (export "{name}") (import "main" "{name}") (param {params}) (result {results}))"#);
     }
     let elements: String = (0..types.len()).map(|index| format!("{index} ")).collect();
-    let fixups = format!(r#"(module {fixups} (import "shim" "$imports" (table 10 10 funcref)) {exports} (elem (i32.const 0) func {elements}))"#);
+    let fixups = format!(
+        r#"(module {fixups} (import "shim" "$imports" (table 10 10 funcref)) {exports} (elem (i32.const 0) func {elements}))"#
+    );
     let parse = |text: &str| wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
     let modules = [("shim", parse(&shim)), ("main", module.finish()), ("fixups", parse(&fixups))];
     Sources { modules: modules.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)).collect() }
@@ -183,10 +185,15 @@ impl Reencode for FromShim {
         if export.kind == wasmparser::ExternalKind::Func {
             let ty = &self.types[self.functions[export.index as usize] as usize];
             let list = |types: &[ValType]| types.iter().map(|ty| format!("{ty} ")).collect::<String>();
-            self.exports.push((export.name.to_owned(), list(ty.params()), list(ty.results())));
+            self.exports.push((in_wat(export.name), list(ty.params()), list(ty.results())));
         }
         wasm_encoder::reencode::utils::parse_export(self, exports, export)
     }
+}
+
+/// Names hold any character: every byte is escaped.
+fn in_wat(name: &str) -> String {
+    name.bytes().map(|byte| format!("\\{byte:02x}")).collect()
 }
 
 /// Instructions to insert into one body: offset in the module, bytes.

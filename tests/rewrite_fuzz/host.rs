@@ -2,7 +2,9 @@
 //!
 //! Imports come from `h`. Names that begin with `s` suspend, `p` too and write their result through a return pointer, `n` never do.
 
-use wasmtime::{AsContextMut, Error, ExternType, Func, FuncType, Memory, Result, Store, StoreLimits, StoreLimitsBuilder, Val, ValType};
+use wasmtime::{
+    AsContextMut, Error, ExternType, Func, FuncType, Memory, Result, Store, StoreLimits, StoreLimitsBuilder, Val, ValType,
+};
 
 pub fn is_suspending(module: &str, name: &str) -> bool {
     module == "h" && (name.starts_with('s') || name.starts_with('p'))
@@ -50,6 +52,7 @@ impl Host {
     pub fn store(self, engine: &wasmtime::Engine) -> Store<Host> {
         let mut store = Store::new(engine, self);
         store.limiter(|host| &mut host.limits);
+        store.set_fuel(u64::MAX).expect("the engine counts fuel");
         store
     }
 

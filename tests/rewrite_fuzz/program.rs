@@ -1,6 +1,8 @@
 //! Programs of several core modules: run as they are, and rewritten, suspended and resumed.
 
-use dormouse::rewrite::core::{CoreModule, Entity, Entry, ImportSource, Instrumented, LinkedModule, Program, Trampoline, instrument};
+use dormouse::rewrite::core::{
+    CoreModule, Entity, Entry, ImportSource, Instrumented, LinkedModule, Program, Trampoline, instrument,
+};
 use dormouse::rewrite::{Limits, Refusal};
 use wasmtime::{Config, Engine, Extern, ExternType, Func, Instance, Module, OptLevel, Result, Store, Trap, Val};
 
@@ -28,10 +30,16 @@ struct Outcome {
 /// A run with more suspensions than this is not tried.
 const MAX_SUSPENSIONS: u64 = 150;
 
+/// An original that runs longer than this many instructions is not compared: inserted calls disturb wasm-smith's protection against
+/// endless loops.
+const MAX_FUEL: u64 = 2_000_000;
+/// Of each program so many entry points are tried.
+const MAX_ENTRIES: usize = 4;
+
 pub fn engine() -> Engine {
     let mut config = Config::new();
     config.cranelift_opt_level(OptLevel::None).cranelift_nan_canonicalization(true).max_wasm_stack(1 << 20);
-    config.memory_reservation(1 << 24).memory_guard_size(1 << 16).parallel_compilation(false);
+    config.memory_reservation(1 << 24).memory_guard_size(1 << 16).parallel_compilation(false).consume_fuel(true);
     Engine::new(&config).expect("the configuration is supported")
 }
 
@@ -39,10 +47,11 @@ pub fn engine() -> Engine {
 pub fn check(engine: &Engine, sources: &Sources, seed: u64) -> Result<Checked, String> {
     let original: Vec<Module> = compile(engine, sources.modules.iter().map(|(_, bytes)| bytes))?;
     let entries = original.last().into_iter().flat_map(Module::exports);
-    let entries: Vec<String> = entries.filter(|export| host::is_function(&export.ty())).map(|export| export.name().to_owned()).collect();
+    let entries: Vec<String> =
+        entries.filter(|export| host::is_function(&export.ty())).map(|export| export.name().to_owned()).collect();
     let (mut runs, mut suspensions) = (0, 0);
     let mut compiled = None;
-    for entry in entries {
+    for entry in entries.into_iter().take(MAX_ENTRIES) {
         let rewritten = match sources.instrument_entry(&entry) {
             Ok(parts) => Rewritten::compile(engine, parts, compiled.take())?,
             Err(reasons) => return Ok(Checked::Refused(reasons.iter().map(|reason| format!("{reason}; ")).collect())),
@@ -59,7 +68,10 @@ pub fn check(engine: &Engine, sources: &Sources, seed: u64) -> Result<Checked, S
                 let Some(actual) = run.execute(&entry, seed, &mut suspensions)? else { continue };
                 runs += 1;
                 if expected != actual {
-                    return Err(format!("{entry} suspended at every {every}th call, moved: {moves}: {}", difference(&expected, &actual)));
+                    return Err(format!(
+                        "{entry} suspended at every {every}th call, moved: {moves}: {}",
+                        difference(&expected, &actual)
+                    ));
                 }
             }
         }
@@ -113,6 +125,7 @@ impl Sources {
 /// The outcome of the original; `None` if it cannot even be instantiated or runs out of stack.
 fn straight(engine: &Engine, sources: &Sources, modules: &[Module], entry: &str, seed: u64) -> Option<Outcome> {
     let mut store = Host::new(0).store(engine);
+    store.set_fuel(MAX_FUEL).ok()?;
     let mut instances: Vec<Instance> = vec![];
     for module in modules {
         let instance = instantiate(&mut store, module, |store, from, name, ty| match (sources.position(from), ty) {
@@ -161,9 +174,10 @@ fn cause(error: &wasmtime::Error) -> String {
     error.downcast_ref::<Trap>().map_or_else(|| format!("{:#}", error.root_cause()), |trap| format!("{trap:?}"))
 }
 
-/// `None` if the stack was too small: rewritten functions need somewhat more of it.
+/// `None` if the stack was too small (rewritten functions need somewhat more of it), or the run too long.
 fn outcome(store: &mut Store<Host>, instances: &[Instance], results: Result<Vec<Bits>, String>) -> Option<Outcome> {
-    if results == Err(format!("{:?}", Trap::StackOverflow)) {
+    let ends_early = [Trap::StackOverflow, Trap::OutOfFuel].map(|trap| Err(format!("{trap:?}")));
+    if ends_early.contains(&results) {
         return None;
     }
     let (mut memories, mut globals) = (vec![], vec![]);

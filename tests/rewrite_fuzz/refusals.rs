@@ -20,7 +20,11 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("(module (table 1 funcref) (func $f (drop (table.grow 0 (ref.null func) (i32.const 1)))))", "second f", "table.grow"),
     ("(module (table 1 funcref) (func $f (table.fill 0 (i32.const 0) (ref.null func) (i32.const 1))))", "second f", "table.fill"),
     ("(module (table 1 funcref) (func (table.copy (i32.const 0) (i32.const 0) (i32.const 1))))", "second 0", "table.copy"),
-    ("(module (table 1 funcref) (elem $e func) (func $f (table.init $e (i32.const 0) (i32.const 0) (i32.const 0))))", "second f", "table.init"),
+    (
+        "(module (table 1 funcref) (elem $e func) (func $f (table.init $e (i32.const 0) (i32.const 0) (i32.const 0))))",
+        "second f",
+        "table.init",
+    ),
     ("(module (elem $e func) (func $f (elem.drop $e)))", "second f", "elem.drop"),
     ("(module (memory 1) (data $d \"a\") (func $f (data.drop $d)))", "second f", "data.drop"),
     ("(module (memory i64 1))", "second -", "memory64"),
