@@ -27,7 +27,7 @@ fn hand_written_programs_survive_suspension_everywhere() {
 
 #[test]
 fn random_programs_survive_suspension_everywhere() {
-    let cases = number("CASES").unwrap_or(600);
+    let cases = number("CASES").unwrap_or(200);
     let first = number("SEED").unwrap_or(1);
     let engine = program::engine();
     let (next, compared, refused, suspensions) = (AtomicU64::new(first), AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
@@ -64,7 +64,7 @@ fn random_programs_survive_suspension_everywhere() {
 
 #[test]
 fn damaged_modules_are_refused_without_a_panic() {
-    for seed in 1..number("CASES").unwrap_or(600) {
+    for seed in 1..=number("CASES").unwrap_or(200) {
         let Some(mut sources) = generate::program(seed) else { continue };
         let mut random = generate::Random::new(seed);
         let bytes = &mut sources.modules.last_mut().expect("a program has modules").1;

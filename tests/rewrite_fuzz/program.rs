@@ -34,7 +34,7 @@ const MAX_SUSPENSIONS: u64 = 150;
 /// endless loops.
 const MAX_FUEL: u64 = 2_000_000;
 /// Of each program so many entry points are tried.
-const MAX_ENTRIES: usize = 4;
+const MAX_ENTRIES: usize = 3;
 
 pub fn engine() -> Engine {
     let mut config = Config::new();
@@ -209,14 +209,14 @@ impl Rewritten {
     /// Only ckpt and glue depend on the entry point: the rest is taken over from what was compiled for another.
     fn compile(engine: &Engine, parts: Instrumented, other: Option<Rewritten>) -> Result<Rewritten, String> {
         let one = |bytes: &Vec<u8>| Module::from_binary(engine, bytes).map_err(|error| format!("does not compile: {error:?}"));
-        let (modules, trampolines) = match other {
-            Some(other) => {
-                assert!(other.parts.modules == parts.modules && other.parts.trampolines == parts.trampolines);
-                (other.modules, other.trampolines)
-            }
-            None => (compile(engine, parts.modules.iter())?, compile(engine, parts.trampolines.iter())?),
+        let glue = one(&parts.glue)?;
+        let Some(other) = other else {
+            let (modules, trampolines) = (compile(engine, parts.modules.iter())?, compile(engine, parts.trampolines.iter())?);
+            return Ok(Rewritten { ckpt: one(&parts.ckpt)?, modules, trampolines, glue, parts });
         };
-        Ok(Rewritten { ckpt: one(&parts.ckpt)?, modules, trampolines, glue: one(&parts.glue)?, parts })
+        assert!(other.parts.modules == parts.modules && other.parts.trampolines == parts.trampolines);
+        let ckpt = if other.parts.ckpt == parts.ckpt { other.ckpt } else { one(&parts.ckpt)? };
+        Ok(Rewritten { ckpt, modules: other.modules, trampolines: other.trampolines, glue, parts })
     }
 }
 
