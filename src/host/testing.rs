@@ -122,7 +122,7 @@ pub fn state(begin: Begin, scratch: &Path, caller: Arc<Recorder>) -> HostState {
         caller,
         variables: vec![("NAME".into(), "value".into())],
         scratch: scratch.to_owned(),
-        grace: Duration::from_secs(5),
+        grace: Duration::from_millis(50),
     };
     let cpu: CpuMeter = Arc::new(|| Duration::from_millis(1500));
     HostState::new(Setup { machine: Machine::Micro, cpu, run: Some(run), begin }).unwrap()

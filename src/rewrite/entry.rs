@@ -1,7 +1,7 @@
 //! Finds the core function behind `tasks.run`, the one way into a task.
 
 use wasmparser::{
-    CanonicalOption, ComponentExternalKind, PrimitiveValType,
+    CanonicalOption, ComponentExternalKind, PrimitiveValType, ValType,
     component_types::{ComponentDefinedType, ComponentEntityType, ComponentInstanceType, ComponentValType},
 };
 
@@ -43,17 +43,23 @@ pub fn find(model: &Model<'_>, wiring: &Wiring<'_>) -> Result<TaskEntry, Refusal
     if tasks.next().is_some() {
         return Err(Refusal::of_component(format!("exports `{TASKS}` in more than one version")));
     }
-    if !has_expected_shape(model, export.exported) {
-        return Err(Refusal::of_component(format!(
+    let misshapen = || {
+        Refusal::of_component(format!(
             "exports `{}`, but its `run` is not `func(task: string, payload: packet) -> result<packet, task-error>`",
             export.name
-        )));
+        ))
+    };
+    if !has_expected_shape(model, export.exported) {
+        return Err(misshapen());
     }
     let hidden =
         || Refusal::of_component(format!("exports `{}`, but its `run` is not a lifted function of a core module", export.name));
     let FuncSource::Lifted(func) = model.exported_func(export.index, "run") else { return Err(hidden()) };
     let Func::Lifted { core_func, options } = &model.funcs[func as usize] else { return Err(hidden()) };
-    let Some(CoreSource::Module { instance, name }) = model.core_func(*core_func) else { return Err(hidden()) };
+    if !has_expected_signature(model, *core_func) {
+        return Err(misshapen());
+    }
+    let CoreSource::Module { instance, name } = model.core_func(*core_func) else { return Err(hidden()) };
     let module = wiring.places[instance as usize].ok_or_else(hidden)?;
     Ok(TaskEntry {
         core: Entry { module, export: name.to_owned() },
@@ -63,8 +69,15 @@ pub fn find(model: &Model<'_>, wiring: &Wiring<'_>) -> Result<TaskEntry, Refusal
     })
 }
 
-/// Whether `run` of the exported instance has the type that the functions added to the component are given. That its types are those the
-/// instance exports as `packet` and `task-error` is for the validation of the result to say.
+/// Whether a core function takes a string and a packet (a string and a list) and returns where its result is.
+fn has_expected_signature(model: &Model<'_>, core_func: u32) -> bool {
+    let types = model.validated.as_ref();
+    let ty = types[types.core_function_at(core_func)].unwrap_func();
+    ty.params() == [ValType::I32; 6] && ty.results() == [ValType::I32]
+}
+
+/// Whether `run` of the exported instance has the type that the functions added to the component are given, as far as it can be seen
+/// without comparing the types that the instance exports as `packet` and `task-error`.
 fn has_expected_shape(model: &Model<'_>, instance: u32) -> bool {
     let types = model.validated.as_ref();
     let instance: &ComponentInstanceType = &types[types.component_instance_at(instance)];

@@ -3,7 +3,11 @@
 //! In every type `own<T>` and `borrow<T>` become `u32`: the same flat type, size and alignment, so core code does not notice. The host then
 //! owns all handle numbers and can give them back after a restore. Functions of resources get plain names, everywhere alike.
 
-use std::{borrow::Cow, convert::Infallible};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+    convert::Infallible,
+};
 
 use wasm_encoder::{
     Alias, ComponentAliasSection, ComponentDefinedTypeEncoder, ComponentExportKind, ComponentExportSection, ComponentExternName,
@@ -62,17 +66,18 @@ impl Eraser {
     ) -> Result<std::result::Result<InstanceType, String>> {
         self.push_depth();
         let mut ty = InstanceType::new();
-        let mut funcs: Vec<(u32, &ComponentFuncType<'_>)> = vec![];
+        let mut funcs: HashMap<u32, &ComponentFuncType<'_>> = HashMap::new();
         let mut split = vec![];
-        let mut names = vec![];
+        let mut names = HashSet::new();
         for declaration in declarations {
             match declaration {
-                InstanceTypeDeclaration::Type(ComponentType::Func(func)) => funcs.push((ty.type_count(), func)),
+                InstanceTypeDeclaration::Type(ComponentType::Func(func)) => {
+                    funcs.insert(ty.type_count(), func);
+                }
                 InstanceTypeDeclaration::Export { name, ty: wasmparser::ComponentTypeRef::Func(index) } => {
-                    names.push(plain(name.name));
+                    names.insert(plain(name.name));
                     if suspends(name.name) {
-                        let func = funcs.iter().find(|(at, _)| at == index).map(|(_, func)| *func);
-                        split.push((plain(name.name), func));
+                        split.push((plain(name.name), funcs.get(index).copied()));
                     }
                 }
                 _ => {}
@@ -83,7 +88,7 @@ impl Eraser {
         for (name, func) in &split {
             let (start, finish) = (imports::start_of(name), imports::finish_of(name));
             match func {
-                Some(func) if !names.contains(&Cow::Borrowed(&start)) && !names.contains(&Cow::Borrowed(&finish)) => {
+                Some(func) if !names.contains(start.as_str()) && !names.contains(finish.as_str()) => {
                     self.append_split(&mut ty, func, &start, &finish);
                 }
                 _ => result = Err(name.to_string()),

@@ -41,14 +41,6 @@ pub use refusal::Refusal;
 /// Part of every key a rewritten component is kept under: goes up when the output for the same input changes.
 pub const VERSION: u32 = 1;
 
-/// What a rewritten component may use. The engine that runs it has to have these features switched on.
-const FEATURES: WasmFeatures = WasmFeatures::WASM2
-    .union(WasmFeatures::RELAXED_SIMD)
-    .union(WasmFeatures::MULTI_MEMORY)
-    .union(WasmFeatures::EXTENDED_CONST)
-    .union(WasmFeatures::TAIL_CALL)
-    .union(WasmFeatures::COMPONENT_MODEL);
-
 /// A rewritten component.
 #[derive(Debug, Clone)]
 pub struct Rewritten {
@@ -129,7 +121,7 @@ pub fn rewrite(component: &[u8], limits: &Limits) -> Result<Rewritten, Error> {
 
 /// The last check before anything is compiled or kept: what the original was not refused for must have stayed valid.
 fn validate(bytes: &[u8]) -> Result<(), Error> {
-    match Validator::new_with_features(FEATURES).validate_all(bytes) {
+    match Validator::new_with_features(core::features() | WasmFeatures::COMPONENT_MODEL).validate_all(bytes) {
         Ok(_) => Ok(()),
         Err(error) => Err(our_fault(&error)),
     }

@@ -11,6 +11,9 @@ use wasmparser::{
     CoreTypeSectionReader, ExternalKind, InstanceSectionReader, types::Types,
 };
 
+/// Instances a function is followed through, which is two in the components of today's tools.
+const MOST_HOPS: usize = 64;
+
 /// A component that can be rewritten, unless its core modules cannot.
 pub struct Model<'a> {
     /// In the order of the component; read again when it is assembled.
@@ -78,7 +81,7 @@ pub enum CoreInstance<'a> {
     Bundle(Named<'a, ExternalKind>),
 }
 
-/// An export of a core instance, given an index of its own.
+/// An export of the instance of a core module; bundles on the way have been followed.
 #[derive(Clone, Copy)]
 pub struct CoreExport<'a> {
     pub instance: u32,
@@ -86,8 +89,12 @@ pub struct CoreExport<'a> {
 }
 
 /// A core function.
+#[derive(Clone, Copy)]
 pub enum CoreFunc<'a> {
+    /// Of the instance of a core module.
     Export(CoreExport<'a>),
+    /// A core function the component itself makes, out of a bundle.
+    Same(u32),
     /// `canon lower` of a component function.
     Lowered(u32),
     /// `canon resource.drop`.
@@ -115,7 +122,7 @@ pub enum Instance<'a> {
     },
     /// A bundle of items.
     Bundle(Named<'a, ComponentExternalKind>),
-    /// Exporting an instance gives it a second index.
+    /// Exporting an instance gives it a second index; this is the first.
     Same(u32),
     /// An instance out of another one.
     Inner,
@@ -131,7 +138,7 @@ pub enum Func<'a> {
         instance: u32,
         name: &'a str,
     },
-    /// Exporting a function gives it a second index.
+    /// Exporting a function gives it a second index; this is the first.
     Same(u32),
     /// An imported function, which is refused.
     Imported,
@@ -170,37 +177,33 @@ pub enum FuncSource<'a> {
 
 impl<'a> Model<'a> {
     /// Follows an export of a core instance to its origin; `None`: there is no such export.
-    pub fn core_export(&self, mut instance: u32, mut name: &'a str) -> Option<CoreSource<'a>> {
-        loop {
-            let (kind, index) = match &self.core_instances[instance as usize] {
-                CoreInstance::Module { .. } => return Some(CoreSource::Module { instance, name }),
-                CoreInstance::Bundle(items) => *items.get(name)?,
-            };
-            let export = match kind {
-                ExternalKind::Func | ExternalKind::FuncExact => match self.core_funcs[index as usize] {
-                    CoreFunc::Export(export) => export,
-                    _ => return Some(CoreSource::Canon(index)),
-                },
-                ExternalKind::Table => self.core_tables[index as usize],
-                ExternalKind::Memory => self.core_memories[index as usize],
-                ExternalKind::Global => self.core_globals[index as usize],
-                ExternalKind::Tag => self.core_tags[index as usize],
-            };
-            (instance, name) = (export.instance, export.name);
-        }
+    pub fn core_export(&self, instance: u32, name: &'a str) -> Option<CoreSource<'a>> {
+        let (kind, index) = match &self.core_instances[instance as usize] {
+            CoreInstance::Module { .. } => return Some(CoreSource::Module { instance, name }),
+            CoreInstance::Bundle(items) => *items.get(name)?,
+        };
+        let export = match kind {
+            ExternalKind::Func | ExternalKind::FuncExact => return Some(self.core_func(index)),
+            ExternalKind::Table => self.core_tables[index as usize],
+            ExternalKind::Memory => self.core_memories[index as usize],
+            ExternalKind::Global => self.core_globals[index as usize],
+            ExternalKind::Tag => self.core_tags[index as usize],
+        };
+        Some(CoreSource::Module { instance: export.instance, name: export.name })
     }
 
     /// Follows a core function to its origin.
-    pub fn core_func(&self, index: u32) -> Option<CoreSource<'a>> {
+    pub fn core_func(&self, index: u32) -> CoreSource<'a> {
         match self.core_funcs[index as usize] {
-            CoreFunc::Export(export) => self.core_export(export.instance, export.name),
-            _ => Some(CoreSource::Canon(index)),
+            CoreFunc::Export(CoreExport { instance, name }) => CoreSource::Module { instance, name },
+            CoreFunc::Same(origin) => CoreSource::Canon(origin),
+            CoreFunc::Lowered(_) | CoreFunc::Drop | CoreFunc::Other => CoreSource::Canon(index),
         }
     }
 
-    /// Follows a component function to its origin.
+    /// Follows a component function to its origin, through a bounded number of instances.
     pub fn func(&self, mut index: u32) -> FuncSource<'a> {
-        loop {
+        for _ in 0..MOST_HOPS {
             match &self.funcs[index as usize] {
                 Func::Lifted { .. } => return FuncSource::Lifted(index),
                 Func::Imported => return FuncSource::Unknown,
@@ -211,6 +214,7 @@ impl<'a> Model<'a> {
                 },
             }
         }
+        FuncSource::Unknown
     }
 
     /// Where a function of an instance comes from, or which function of this component it is.

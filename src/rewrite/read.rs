@@ -244,14 +244,7 @@ impl<'a> Draft<'a> {
                 ComponentExternalKind::Value => {}
             },
             ComponentAlias::CoreInstanceExport { kind, instance_index: instance, name } => {
-                let export = CoreExport { instance, name };
-                match kind {
-                    ExternalKind::Func | ExternalKind::FuncExact => self.core_funcs.push(CoreFunc::Export(export)),
-                    ExternalKind::Table => self.core_tables.push(export),
-                    ExternalKind::Memory => self.core_memories.push(export),
-                    ExternalKind::Global => self.core_globals.push(export),
-                    ExternalKind::Tag => self.core_tags.push(export),
-                }
+                self.core_alias(kind, CoreExport { instance, name });
             }
             ComponentAlias::Outer { kind, .. } => match kind {
                 ComponentOuterAliasKind::Type => self.types.push(None),
@@ -259,6 +252,28 @@ impl<'a> Draft<'a> {
                 ComponentOuterAliasKind::CoreModule => self.foreign_module(),
                 ComponentOuterAliasKind::CoreType => {}
             },
+        }
+    }
+
+    /// Gives a core item an index, which leads straight to the item however many bundles it came through.
+    fn core_alias(&mut self, kind: ExternalKind, export: CoreExport<'a>) {
+        let item = match &self.core_instances[export.instance as usize] {
+            CoreInstance::Module { .. } => None,
+            CoreInstance::Bundle(items) => items.get(export.name).map(|(_, index)| *index),
+        };
+        match kind {
+            ExternalKind::Func | ExternalKind::FuncExact => {
+                let func = match item.map(|item| (item, self.core_funcs[item as usize])) {
+                    None => CoreFunc::Export(export),
+                    Some((_, known @ (CoreFunc::Export(_) | CoreFunc::Same(_)))) => known,
+                    Some((item, _)) => CoreFunc::Same(item),
+                };
+                self.core_funcs.push(func);
+            }
+            ExternalKind::Table => alias(&mut self.core_tables, item, export),
+            ExternalKind::Memory => alias(&mut self.core_memories, item, export),
+            ExternalKind::Global => alias(&mut self.core_globals, item, export),
+            ExternalKind::Tag => alias(&mut self.core_tags, item, export),
         }
     }
 
@@ -308,8 +323,14 @@ impl<'a> Draft<'a> {
             self.refusals.component(format!("exports `{name}`: names that begin with `{}` are reserved", imports::RESERVED));
         }
         let exported = match kind {
-            ComponentExternalKind::Func => push(&mut self.funcs, Func::Same(index)),
-            ComponentExternalKind::Instance => push(&mut self.instances, Instance::Same(index)),
+            ComponentExternalKind::Func => {
+                let first = if let Func::Same(first) = self.funcs[index as usize] { first } else { index };
+                push(&mut self.funcs, Func::Same(first))
+            }
+            ComponentExternalKind::Instance => {
+                let first = if let Instance::Same(first) = self.instances[index as usize] { first } else { index };
+                push(&mut self.instances, Instance::Same(first))
+            }
             ComponentExternalKind::Type => push(&mut self.types, None),
             ComponentExternalKind::Component => push(&mut self.components, None),
             ComponentExternalKind::Module => {
@@ -454,6 +475,11 @@ fn own_name(bytes: &[u8]) -> Option<String> {
         }
     }
     None
+}
+
+/// Adds the item that is already known, or else the export itself.
+fn alias<'a>(list: &mut Vec<CoreExport<'a>>, item: Option<u32>, export: CoreExport<'a>) {
+    list.push(item.map_or(export, |item| list[item as usize]));
 }
 
 fn push<T>(list: &mut Vec<T>, item: T) -> u32 {

@@ -1,6 +1,6 @@
 //! How the core modules of a component are joined: for each import of each module the export, or the host function, behind it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use wasmparser::{FuncType, ValType, component_types::ComponentFuncTypeId, types::CoreTypeId};
 
@@ -10,6 +10,10 @@ use super::{
     imports,
     model::{CoreFunc, CoreInstance, CoreSource, FuncSource, Model},
 };
+
+/// Each suspending import becomes two core instances, and the component model allows a thousand in all. Tools lower a function once for
+/// each core module that calls it.
+const MOST_TRAMPOLINES: usize = 256;
 
 /// The core modules of a component as one program.
 pub struct Wiring<'a> {
@@ -75,22 +79,28 @@ fn places(model: &Model<'_>, refusals: &mut Vec<Refusal>) -> Vec<Option<usize>> 
 fn suspending_lowers<'a>(model: &Model<'a>, refusals: &mut Vec<Refusal>) -> (HashMap<u32, SuspendingLower<'a>>, Vec<Trampoline>) {
     let mut lowers = HashMap::new();
     let mut trampolines = vec![];
+    let mut reasons = BTreeSet::new();
     for (index, core_func) in (0..).zip(&model.core_funcs) {
         let CoreFunc::Lowered(func) = core_func else { continue };
         match model.func(*func) {
             FuncSource::Imported { interface, name } if imports::suspends(interface, name) => {
+                if trampolines.len() == MOST_TRAMPOLINES {
+                    reasons.insert("lowers functions that suspend more than 256 times");
+                    break;
+                }
                 lowers.insert(index, SuspendingLower { trampoline: trampolines.len(), interface, name });
                 trampolines.push(trampoline(model, index, *func));
             }
             FuncSource::Imported { .. } => {}
-            FuncSource::Lifted(_) => refusals.push(Refusal::of_component("calls its own lifted functions")),
+            FuncSource::Lifted(_) => {
+                reasons.insert("calls its own lifted functions");
+            }
             FuncSource::Unknown => {
-                refusals.push(Refusal::of_component(
-                    "calls a function whose origin cannot be followed through its nested components",
-                ));
+                reasons.insert("calls a function whose origin cannot be followed through its nested components");
             }
         }
     }
+    refusals.extend(reasons.into_iter().map(Refusal::of_component));
     (lowers, trampolines)
 }
 

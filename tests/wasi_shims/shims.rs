@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fmt::Write, path::Path};
 
 use heck::{ToSnakeCase, ToUpperCamelCase};
-use wit_parser::{Function, FunctionKind, Handle, InterfaceId, Resolve, Type, TypeDefKind, TypeId, TypeOwner};
+use wit_parser::{Function, FunctionKind, InterfaceId, Resolve, Type, TypeDefKind, TypeId};
 
 use super::tables::{ASYNC, ASYNC_DROP, LEFT_OUT, MOVES, REOPEN, TRAPPABLE};
 
@@ -66,8 +66,9 @@ pub fn generate(wit: &Path) -> Shims {
     }
 }
 
-struct Generator {
-    resolve: Resolve,
+/// The file so far.
+pub struct Generator {
+    pub resolve: Resolve,
     text: String,
     functions: usize,
     /// Package, interface and name of each resource.
@@ -85,7 +86,7 @@ struct Names {
 }
 
 impl Generator {
-    fn interface_name(&self, id: InterfaceId) -> String {
+    pub fn interface_name(&self, id: InterfaceId) -> String {
         let interface = &self.resolve.interfaces[id];
         let package = &self.resolve.packages[interface.package.unwrap()].name;
         format!("{}:{}/{}", package.namespace, package.name, interface.name.as_deref().unwrap())
@@ -96,7 +97,7 @@ impl Generator {
     }
 
     /// The interface's module among wasmtime-wasi's bindings.
-    fn module(&self, id: InterfaceId) -> String {
+    pub fn module(&self, id: InterfaceId) -> String {
         let name = self.resolve.interfaces[id].name.as_deref().unwrap();
         format!("{}::{}", self.package(id), name.to_snake_case())
     }
@@ -195,6 +196,9 @@ impl Generator {
         let view = view(&self.package(id));
         let wait = if is_async { ".await" } else { "" };
         match function.result.as_ref().and_then(|result| self.trappable(result)) {
+            None if function.result.is_none() => {
+                let _ = writeln!(body, "{rust}({view}{arguments}){wait}?;");
+            }
             None => {
                 let _ = writeln!(body, "let value = {rust}({view}{arguments}){wait}?;");
             }
@@ -217,7 +221,7 @@ impl Generator {
         if let Some(result) = gives_handles {
             let _ = writeln!(body, "let value = {};", self.to_plain("value", result));
         }
-        body.push_str(if function.result.is_some() { "Ok((value,))" } else { "Ok(value)" });
+        body.push_str(if function.result.is_some() { "Ok((value,))" } else { "Ok(())" });
         body
     }
 
@@ -296,135 +300,6 @@ impl Generator {
         assert!(unused.is_empty(), "lines of the tables that match no function: {unused:?}");
         for name in ASYNC_DROP {
             assert!(self.resources.iter().any(|(_, _, resource)| resource == name), "no resource is called {name}");
-        }
-    }
-}
-
-/// Types: which have handles inside, and how each is written with numbers in their place.
-impl Generator {
-    /// What stands at the end of a chain of aliases.
-    fn resolved(&self, ty: &Type) -> Type {
-        match ty {
-            Type::Id(id) => match self.resolve.types[*id].kind {
-                TypeDefKind::Type(inner) => self.resolved(&inner),
-                _ => *ty,
-            },
-            plain => *plain,
-        }
-    }
-
-    fn owner(&self, id: TypeId) -> InterfaceId {
-        match self.resolve.types[id].owner {
-            TypeOwner::Interface(owner) => owner,
-            other => panic!("a type owned by {other:?}"),
-        }
-    }
-
-    fn definition(&self, id: TypeId) -> TypeId {
-        match self.resolved(&Type::Id(id)) {
-            Type::Id(id) => id,
-            plain => panic!("{plain:?} is no definition"),
-        }
-    }
-
-    /// The Rust name of a resource's marker, and of its [`Kind`].
-    fn kind(&self, id: TypeId) -> String {
-        self.resolve.types[self.definition(id)].name.as_deref().unwrap().to_upper_camel_case()
-    }
-
-    fn path(&self, id: TypeId) -> String {
-        let id = self.definition(id);
-        format!("{}::{}", self.module(self.owner(id)), self.kind(id))
-    }
-
-    fn has_handle(&self, ty: &Type) -> bool {
-        let Type::Id(id) = self.resolved(ty) else { return false };
-        match &self.resolve.types[id].kind {
-            TypeDefKind::Handle(_) => true,
-            TypeDefKind::Option(inner) | TypeDefKind::List(inner) => self.has_handle(inner),
-            TypeDefKind::Tuple(tuple) => tuple.types.iter().any(|ty| self.has_handle(ty)),
-            TypeDefKind::Result(result) => result.ok.iter().chain(&result.err).any(|ty| self.has_handle(ty)),
-            TypeDefKind::Variant(variant) => variant.cases.iter().filter_map(|case| case.ty).any(|ty| self.has_handle(&ty)),
-            TypeDefKind::Record(record) => record.fields.iter().any(|field| self.has_handle(&field.ty)),
-            _ => false,
-        }
-    }
-
-    /// A parameter's type with numbers in place of handles.
-    fn plain(&self, ty: &Type) -> String {
-        match self.resolved(ty) {
-            Type::Bool => "bool".into(),
-            Type::U8 => "u8".into(),
-            Type::U16 => "u16".into(),
-            Type::U32 => "u32".into(),
-            Type::U64 => "u64".into(),
-            Type::String => "String".into(),
-            Type::Id(id) => match &self.resolve.types[id].kind {
-                TypeDefKind::Handle(_) => "u32".into(),
-                TypeDefKind::Option(inner) => format!("Option<{}>", self.plain(inner)),
-                TypeDefKind::List(inner) => format!("Vec<{}>", self.plain(inner)),
-                TypeDefKind::Result(result) => {
-                    let part = |ty: &Option<Type>| ty.as_ref().map_or("()".into(), |ty| self.plain(ty));
-                    format!("Result<{}, {}>", part(&result.ok), part(&result.err))
-                }
-                _ => self.path(id),
-            },
-            other => panic!("no parameter has type {other:?} so far"),
-        }
-    }
-
-    /// An argument's handles from its numbers.
-    fn to_handles(&self, value: &str, ty: &Type) -> String {
-        let Type::Id(id) = self.resolved(ty) else { return value.into() };
-        match &self.resolve.types[id].kind {
-            TypeDefKind::Handle(Handle::Own(resource)) => {
-                let kind = self.kind(*resource);
-                format!("Resource::<{}>::new_own(state.ids.take({value}, Kind::{kind})?)", self.path(*resource))
-            }
-            TypeDefKind::Handle(Handle::Borrow(resource)) => {
-                let kind = self.kind(*resource);
-                format!("Resource::<{}>::new_borrow(state.ids.borrow({value}, Kind::{kind})?)", self.path(*resource))
-            }
-            TypeDefKind::Option(inner) if self.has_handle(inner) => {
-                format!("match {value} {{ Some(one) => Some({}), None => None }}", self.to_handles("one", inner))
-            }
-            TypeDefKind::List(inner) if self.has_handle(inner) => {
-                let one = self.to_handles("one", inner);
-                format!("{value}.into_iter().map(|one| Ok({one})).collect::<wasmtime::Result<Vec<_>>>()?")
-            }
-            other => panic!("no parameter has handles inside {other:?} so far"),
-        }
-    }
-
-    /// A result's numbers from its handles.
-    fn to_plain(&self, value: &str, ty: &Type) -> String {
-        if !self.has_handle(ty) {
-            return value.into();
-        }
-        let Type::Id(id) = self.resolved(ty) else { unreachable!("it has a handle inside") };
-        match &self.resolve.types[id].kind {
-            TypeDefKind::Handle(Handle::Own(resource)) => {
-                format!("state.ids.put({value}.rep(), Kind::{}, reopen.clone())?", self.kind(*resource))
-            }
-            TypeDefKind::Option(inner) => {
-                format!("match {value} {{ Some(one) => Some({}), None => None }}", self.to_plain("one", inner))
-            }
-            TypeDefKind::List(inner) => {
-                let one = self.to_plain("one", inner).replace("reopen.clone()", "reopen.nth(place)");
-                format!("{value}.into_iter().enumerate().map(|(place, one)| Ok({one})).collect::<wasmtime::Result<Vec<_>>>()?")
-            }
-            TypeDefKind::Tuple(tuple) => {
-                let part = |(place, ty)| self.to_plain(&format!("{value}.{place}"), ty);
-                format!("({})", tuple.types.iter().enumerate().map(part).collect::<Vec<_>>().join(", "))
-            }
-            TypeDefKind::Result(result) => {
-                let part = |name: &str, ty: &Option<Type>| ty.as_ref().map_or(name.into(), |ty| self.to_plain(name, ty));
-                let (ok, err) = (part("value", &result.ok), part("error", &result.err));
-                format!("match {value} {{\n    Ok(value) => Ok({ok}),\n    Err(error) => Err({err}),\n}}")
-            }
-            // The one named type with a handle inside.
-            TypeDefKind::Variant(_) => format!("state.ids.put_stream_error({value})?"),
-            other => panic!("no result has handles inside {other:?} so far"),
         }
     }
 }

@@ -42,13 +42,13 @@ fn link_cli_environment(instance: &mut LinkerInstance<'_, HostState>) -> wasmtim
 fn link_cli_exit(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
     instance.func_wrap("exit", |mut store: Store<'_>, (a0,): (Result<(), ()>,)| {
         let state = store.data_mut();
-        let value = cli::exit::Host::exit(&mut state.cli(), a0)?;
-        Ok(value)
+        cli::exit::Host::exit(&mut state.cli(), a0)?;
+        Ok(())
     })?;
     instance.func_wrap("exit-with-code", |mut store: Store<'_>, (a0,): (u8,)| {
         let state = store.data_mut();
-        let value = cli::exit::Host::exit_with_code(&mut state.cli(), a0)?;
-        Ok(value)
+        cli::exit::Host::exit_with_code(&mut state.cli(), a0)?;
+        Ok(())
     })?;
     Ok(())
 }
@@ -523,8 +523,8 @@ fn link_io_poll(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Resul
     instance.func_wrap_async("m-pollable-x-block", |mut store: Store<'_>, (a0,): (u32,)| { Box::new(async move {
         let state = store.data_mut();
         let h0 = Resource::<io::poll::Pollable>::new_borrow(state.ids.borrow(a0, Kind::Pollable)?);
-        let value = io::poll::HostPollable::block(&mut state.table, h0).await?;
-        Ok(value)
+        io::poll::HostPollable::block(&mut state.table, h0).await?;
+        Ok(())
     }) })?;
     instance.func_wrap_async("poll", |mut store: Store<'_>, (a0,): (Vec<u32>,)| { Box::new(async move {
         let state = store.data_mut();

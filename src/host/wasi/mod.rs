@@ -20,8 +20,9 @@ use super::HostState;
 /// # Errors
 /// If it was registered before.
 pub fn link(linker: &mut Linker<HostState>, import: &str) -> wasmtime::Result<bool> {
-    let is_known = generated::link(linker, import)?;
-    if is_known && import.starts_with("wasi:io/poll@") {
+    let (interface, version) = import.split_once('@').unwrap_or((import, "0.2.0"));
+    let is_known = version.starts_with("0.2.") && generated::link(linker, import)?;
+    if is_known && interface == "wasi:io/poll" {
         poll::link(&mut linker.instance(import)?)?;
     }
     Ok(is_known)

@@ -105,16 +105,14 @@ fn types_keep_their_meaning_in_nested_components() {
         (component $shell
             (import "pollable" (type $pollable (sub resource)))
             (type (component
-                (alias outer 1 $pollable (type $p))
-                (type (func (param "given" (borrow $p))))
                 (import "other" (type $other (sub resource)))
                 (import "[method]other.look" (func (param "self" (borrow $other))))))
-            (component
+            (type (instance
                 (alias outer 1 $pollable (type $p))
-                (type (func (param "given" (own $p))))))
+                (type (func (param "given" (own $p)))))))
         (instance (instantiate $shell (with "pollable" (type $pollable))))
         (type (list (own $pollable)))
-        (type (component (alias outer 1 $pollable (type $p)) (type (func (param "given" (own $p))))))
+        (type (instance (alias outer 1 $pollable (type $p)) (type (func (param "given" (borrow $p))))))
     "#;
     let bytes = rewritten(&task_with(nested)).bytes;
     let text = text(&bytes);
