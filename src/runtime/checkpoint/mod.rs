@@ -35,7 +35,7 @@ use crate::{
     rewrite,
 };
 
-/// Above this many raw bytes, a snapshot is compressed on a thread that may block.
+/// Above this many bytes, a snapshot is compressed or decompressed on a thread that may block.
 const INLINE_BYTES: u64 = 1 << 20;
 /// Beyond the guest's own memory: the call stack, and what the host keeps for the run.
 const OVERHEAD_BYTES: u64 = 128 << 20;
@@ -50,11 +50,6 @@ pub struct Snapshot {
     pub bytes: Vec<u8>,
     /// Bytes before compression.
     pub raw_bytes: u64,
-}
-
-/// The largest snapshot, before compression, of a run on `machine`.
-pub(super) fn max_raw_bytes(machine: Machine) -> u64 {
-    machine.linear_memory_bytes() + OVERHEAD_BYTES
 }
 
 /// Captures a suspended instance.
@@ -79,6 +74,18 @@ pub(super) async fn capture(
     };
     let bytes = sealed.map_err(|error| RunFault::Host(anyhow::Error::from(error).context("cannot compress the snapshot")))?;
     Ok(Snapshot { bytes, raw_bytes })
+}
+
+/// Reads a snapshot of a run on `machine`.
+pub(super) async fn decode(snapshot: &[u8], identity: format::Identity, machine: Machine) -> Result<format::Contents, RunFault> {
+    let limit = machine.linear_memory_bytes() + OVERHEAD_BYTES;
+    let decoded = if snapshot.len() as u64 <= INLINE_BYTES {
+        format::decode(snapshot, identity, limit)
+    } else {
+        let snapshot = snapshot.to_vec();
+        spawn_blocking(move || format::decode(&snapshot, identity, limit)).await.map_err(|error| RunFault::Host(error.into()))?
+    };
+    decoded.map_err(|refused| RunFault::Damaged(refused.to_string()))
 }
 
 /// Fills a fresh instance with what a snapshot holds, and gives the wait that it was taken in.
