@@ -11,7 +11,7 @@
 //! glue                                 last core instance, lifted and exported as ckpt-run, ckpt-resume, ckpt-take, ckpt-save, ckpt-load
 //! ```
 //!
-//! [`glue`](super::glue) writes the last part.
+//! `glue` writes the last part.
 
 use std::collections::HashMap;
 

@@ -4,9 +4,9 @@
 //! same memories. Nothing of this is asked of the guest's language. The work has two halves. [`core`] instruments the core modules, all of
 //! them together, since a stack runs through several. This module does the rest:
 //!
-//! 1. [`read`] takes the component apart and refuses what cannot be kept over a suspension.
-//! 2. [`wiring`] follows every import of every core module to its origin, and [`entry`] the export `tasks.run` to its core function.
-//! 3. [`assemble`] puts the component together again: handles are plain numbers ([`erase`]), suspending imports are split into a start and
+//! 1. `read` takes the component apart and refuses what cannot be kept over a suspension.
+//! 2. `wiring` follows every import of every core module to its origin, and `entry` the export `tasks.run` to its core function.
+//! 3. `assemble` puts the component together again: handles are plain numbers (`erase`), suspending imports are split into a start and
 //!    a finish, and the functions `ckpt-run`, `ckpt-resume`, `ckpt-take`, `ckpt-save` and `ckpt-load` are added.
 //!
 //! A component that never suspends goes the same way, so that the host has one linker and one way to enter a task.
@@ -14,6 +14,7 @@
 pub mod core;
 
 mod assemble;
+mod draft;
 mod entry;
 mod erase;
 mod glue;

@@ -2,21 +2,19 @@
 //!
 //! Function bodies are not validated here but with their core module, so that no byte of code is looked at twice.
 
-use std::{collections::HashMap, ops::Range};
+use std::ops::Range;
 
 use wasmparser::{
-    CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance, ComponentName, ComponentOuterAliasKind,
-    ComponentTypeRef, ExternalKind, KnownCustom, Parser, Payload, Validator, WasmFeatures, types::Types,
+    ComponentAlias, ComponentExternalKind, ComponentName, ComponentOuterAliasKind, ComponentTypeRef, KnownCustom, Parser,
+    Payload, Validator, WasmFeatures, types::Types,
 };
 
 use super::{
-    Error, Limits, Refusal, imports,
-    model::{CoreExport, CoreFunc, CoreInstance, Export, Func, Instance, Model, Module, Named, Nested, Section},
+    Error, Limits, Refusal,
+    draft::Draft,
+    model::{Model, Nested, Section},
     unsupported,
 };
-
-/// More reasons than anybody reads; the bound keeps a hostile component from growing the list.
-const MOST_REASONS: usize = 200;
 
 /// Levels of nested components; the components of today's tools have one.
 const MOST_NESTING: usize = 16;
@@ -24,43 +22,10 @@ const MOST_NESTING: usize = 16;
 /// Levels of instance and component types within each other that a type section may have, by the measure of [`may_nest_too_deeply`].
 const MOST_TYPE_NESTING: usize = 250;
 
-/// What is found while reading, before it is known that the component is valid to its end.
-#[derive(Default)]
-struct Draft<'a> {
-    sections: Vec<Section<'a>>,
-    types: Vec<Option<usize>>,
-    modules: Vec<&'a [u8]>,
-    module_names: HashMap<u32, &'a str>,
-    core_instances: Vec<CoreInstance<'a>>,
-    core_funcs: Vec<CoreFunc<'a>>,
-    core_tables: Vec<CoreExport<'a>>,
-    core_memories: Vec<CoreExport<'a>>,
-    core_globals: Vec<CoreExport<'a>>,
-    core_tags: Vec<CoreExport<'a>>,
-    components: Vec<Option<Nested<'a>>>,
-    instances: Vec<Instance<'a>>,
-    funcs: Vec<Func<'a>>,
-    exports: Vec<Export<'a>>,
-    refusals: Refusals,
-}
-
 /// What the parser is inside of.
 enum Frame {
     Component,
     Module,
-}
-
-/// The reasons found so far.
-#[derive(Default)]
-struct Refusals(Vec<Refusal>);
-
-impl Refusals {
-    fn component(&mut self, reason: impl Into<String>) {
-        let refusal = Refusal::of_component(reason);
-        if self.0.len() < MOST_REASONS && !self.0.contains(&refusal) {
-            self.0.push(refusal);
-        }
-    }
 }
 
 /// Reads and validates a component.
@@ -209,139 +174,6 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
-    fn import(&mut self, name: &'a str, ty: ComponentTypeRef) {
-        if name.starts_with(imports::RESERVED) {
-            self.refusals.component(format!("imports `{name}`: names that begin with `{}` are reserved", imports::RESERVED));
-        } else if let Some(reason) = imports::refusal(name) {
-            self.refusals.component(reason);
-        } else if !matches!(ty, ComponentTypeRef::Instance(_)) {
-            self.refusals.component(format!("imports `{name}`, but not as an instance"));
-        }
-        match ty {
-            ComponentTypeRef::Instance(_) => self.instances.push(Instance::Imported(name)),
-            ComponentTypeRef::Func(_) => self.funcs.push(Func::Imported),
-            ComponentTypeRef::Type(_) => self.types.push(None),
-            ComponentTypeRef::Component(_) => {
-                self.refusals.component(format!("imports `{name}`, a component"));
-                self.components.push(None);
-            }
-            ComponentTypeRef::Module(_) => {
-                self.refusals.component(format!("imports `{name}`, a core module"));
-                self.modules.push(&[]);
-            }
-            ComponentTypeRef::Value(_) => {}
-        }
-    }
-
-    fn alias(&mut self, alias: ComponentAlias<'a>) {
-        match alias {
-            ComponentAlias::InstanceExport { kind, instance_index: instance, name } => match kind {
-                ComponentExternalKind::Func => self.funcs.push(Func::Export { instance, name }),
-                ComponentExternalKind::Type => self.types.push(None),
-                ComponentExternalKind::Instance => self.instances.push(Instance::Inner),
-                ComponentExternalKind::Component => self.components.push(None),
-                ComponentExternalKind::Module => self.foreign_module(),
-                ComponentExternalKind::Value => {}
-            },
-            ComponentAlias::CoreInstanceExport { kind, instance_index: instance, name } => {
-                self.core_alias(kind, CoreExport { instance, name });
-            }
-            ComponentAlias::Outer { kind, .. } => match kind {
-                ComponentOuterAliasKind::Type => self.types.push(None),
-                ComponentOuterAliasKind::Component => self.components.push(None),
-                ComponentOuterAliasKind::CoreModule => self.foreign_module(),
-                ComponentOuterAliasKind::CoreType => {}
-            },
-        }
-    }
-
-    /// Gives a core item an index, which leads straight to the item however many bundles it came through.
-    fn core_alias(&mut self, kind: ExternalKind, export: CoreExport<'a>) {
-        let item = match &self.core_instances[export.instance as usize] {
-            CoreInstance::Module { .. } => None,
-            CoreInstance::Bundle(items) => items.get(export.name).map(|(_, index)| *index),
-        };
-        match kind {
-            ExternalKind::Func | ExternalKind::FuncExact => {
-                let func = match item.map(|item| (item, self.core_funcs[item as usize])) {
-                    None => CoreFunc::Export(export),
-                    Some((_, known @ (CoreFunc::Export(_) | CoreFunc::Same(_)))) => known,
-                    Some((item, _)) => CoreFunc::Same(item),
-                };
-                self.core_funcs.push(func);
-            }
-            ExternalKind::Table => alias(&mut self.core_tables, item, export),
-            ExternalKind::Memory => alias(&mut self.core_memories, item, export),
-            ExternalKind::Global => alias(&mut self.core_globals, item, export),
-            ExternalKind::Tag => alias(&mut self.core_tags, item, export),
-        }
-    }
-
-    fn foreign_module(&mut self) {
-        self.refusals.component("has a core module under a second index");
-        self.modules.push(&[]);
-    }
-
-    fn canonical(&mut self, canonical: CanonicalFunction) {
-        self.unsupported(unsupported::in_canonical(&canonical));
-        match canonical {
-            CanonicalFunction::Lift { core_func_index: core_func, options, .. } => {
-                self.funcs.push(Func::Lifted { core_func, options });
-            }
-            CanonicalFunction::Lower { func_index, .. } => self.core_funcs.push(CoreFunc::Lowered(func_index)),
-            CanonicalFunction::ResourceDrop { .. } => self.core_funcs.push(CoreFunc::Drop),
-            _ => self.core_funcs.push(CoreFunc::Other),
-        }
-    }
-
-    fn core_instance(&mut self, instance: wasmparser::Instance<'a>) {
-        self.core_instances.push(match instance {
-            wasmparser::Instance::Instantiate { module_index: module, args } => {
-                CoreInstance::Module { module, args: args.iter().map(|arg| (arg.name, arg.index)).collect() }
-            }
-            wasmparser::Instance::FromExports(items) => {
-                CoreInstance::Bundle(items.iter().map(|item| (item.name, (item.kind, item.index))).collect())
-            }
-        });
-    }
-
-    fn instance(&mut self, instance: ComponentInstance<'a>) {
-        self.instances.push(match instance {
-            ComponentInstance::Instantiate { component_index: component, args } => {
-                let args: Named<'a, _> = args.iter().map(|arg| (arg.name, (arg.kind, arg.index))).collect();
-                Instance::Nested { component, args }
-            }
-            ComponentInstance::FromExports(items) => {
-                Instance::Bundle(items.iter().map(|item| (item.name.name, (item.kind, item.index))).collect())
-            }
-        });
-    }
-
-    fn export(&mut self, export: wasmparser::ComponentExport<'a>) {
-        let (name, kind, index) = (export.name.name, export.kind, export.index);
-        if name.starts_with(imports::RESERVED) {
-            self.refusals.component(format!("exports `{name}`: names that begin with `{}` are reserved", imports::RESERVED));
-        }
-        let exported = match kind {
-            ComponentExternalKind::Func => {
-                let first = if let Func::Same(first) = self.funcs[index as usize] { first } else { index };
-                push(&mut self.funcs, Func::Same(first))
-            }
-            ComponentExternalKind::Instance => {
-                let first = if let Instance::Same(first) = self.instances[index as usize] { first } else { index };
-                push(&mut self.instances, Instance::Same(first))
-            }
-            ComponentExternalKind::Type => push(&mut self.types, None),
-            ComponentExternalKind::Component => push(&mut self.components, None),
-            ComponentExternalKind::Module => {
-                self.foreign_module();
-                index
-            }
-            ComponentExternalKind::Value => index,
-        };
-        self.exports.push(Export { name, kind, index, exported });
-    }
-
     /// Inside of a nested component, `depth` levels down: only types and functions that are passed through.
     fn nested(&mut self, depth: usize, payload: &Payload<'a>) -> wasmparser::Result<()> {
         match payload {
@@ -410,41 +242,12 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn unsupported(&mut self, reason: Option<&'static str>) {
-        if let Some(reason) = reason {
-            self.refusals.component(reason);
-        }
-    }
-
     /// Names in custom sections are a help for people: whatever is wrong with them is passed over.
     fn names(&mut self, names: wasmparser::ComponentNameSectionReader<'a>) {
         for names in names.into_iter().map_while(Result::ok) {
             if let ComponentName::CoreModules(names) = names {
                 self.module_names.extend(names.into_iter().map_while(Result::ok).map(|naming| (naming.index, naming.name)));
             }
-        }
-    }
-
-    fn finish(self, validated: Types) -> Model<'a> {
-        let name = |(index, bytes): (usize, &'a [u8])| {
-            let given = self.module_names.get(&(index as u32)).map(|name| (*name).to_owned());
-            Module { bytes, name: given.or_else(|| own_name(bytes)).unwrap_or_else(|| format!("#{index}")) }
-        };
-        Model {
-            sections: self.sections,
-            types: self.types,
-            modules: self.modules.iter().copied().enumerate().map(name).collect(),
-            core_instances: self.core_instances,
-            core_funcs: self.core_funcs,
-            core_tables: self.core_tables,
-            core_memories: self.core_memories,
-            core_globals: self.core_globals,
-            core_tags: self.core_tags,
-            components: self.components,
-            instances: self.instances,
-            funcs: self.funcs,
-            exports: self.exports,
-            validated,
         }
     }
 }
@@ -460,29 +263,4 @@ fn within(bytes: &[u8], range: Range<usize>) -> &[u8] {
 fn may_nest_too_deeply(section: &[u8]) -> bool {
     let levels = section.windows(2).filter(|pair| matches!(pair, [1, 0x41 | 0x42])).count();
     levels > MOST_TYPE_NESTING
-}
-
-/// The name a core module has for itself.
-fn own_name(bytes: &[u8]) -> Option<String> {
-    for payload in Parser::new(0).parse_all(bytes).map_while(Result::ok) {
-        if let Payload::CustomSection(section) = payload
-            && let KnownCustom::Name(names) = section.as_known()
-        {
-            return names.into_iter().map_while(Result::ok).find_map(|name| match name {
-                wasmparser::Name::Module { name, .. } => Some(name.to_owned()),
-                _ => None,
-            });
-        }
-    }
-    None
-}
-
-/// Adds the item that is already known, or else the export itself.
-fn alias<'a>(list: &mut Vec<CoreExport<'a>>, item: Option<u32>, export: CoreExport<'a>) {
-    list.push(item.map_or(export, |item| list[item as usize]));
-}
-
-fn push<T>(list: &mut Vec<T>, item: T) -> u32 {
-    list.push(item);
-    list.len() as u32 - 1
 }

@@ -64,10 +64,7 @@ fn types_nested_very_deeply_are_refused() {
 
 #[test]
 fn types_nested_as_deeply_as_is_allowed_do_no_harm() {
-    // The validator's own limit is lower; what counts is that the parser's stack was large enough to get there.
-    let deep = rewrite(&[task_with(""), nested_types(245)].concat(), &Limits::default());
-    assert!(matches!(deep, Err(Error::Malformed(_))), "{deep:?}");
-    rewritten(&[task_with(""), nested_types(90)].concat());
+    rewritten(&[task_with(""), nested_types(245)].concat());
 }
 
 /// A section with one type: an instance type that declares an instance type, and so on.

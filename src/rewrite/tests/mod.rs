@@ -3,6 +3,7 @@
 mod assembly;
 mod hostile;
 mod refusals;
+mod running;
 mod wiring;
 
 use super::{Error, Limits, Rewritten, rewrite};
@@ -114,6 +115,6 @@ fn rewritten(bytes: &[u8]) -> Rewritten {
 fn reasons(bytes: &[u8]) -> Vec<String> {
     match rewrite(bytes, &Limits::default()) {
         Err(Error::Refused(refusals)) => refusals.iter().map(ToString::to_string).collect(),
-        other => panic!("not refused: {other:?}"),
+        other => panic!("not refused: {:?}", other.map(|rewritten| rewritten.report)),
     }
 }

@@ -37,6 +37,26 @@ fn each_suspending_lower_has_a_trampoline_of_its_signature() {
 }
 
 #[test]
+fn items_are_followed_through_bundles_of_bundles() {
+    let late = r#"
+        (core instance $bundle (export "f" (func $lowered-block)) (export "t" (table $table)))
+        (alias core export $bundle "f" (core func $second))
+        (alias core export $bundle "t" (core table $second-table))
+        (core instance $bundles (export "f" (func $second)) (export "t" (table $second-table)))
+        (alias core export $bundles "f" (core func $third))
+        (core module $late (import "x" "f" (func (param i32))) (import "x" "t" (table 2 2 funcref)))
+        (core instance (instantiate $late (with "x" (instance (export "f" (func $third)) (export "t" (table $second-table))))))
+    "#;
+    let bytes = task_with(late);
+    let limits = Limits::default();
+    let model = read::read(&bytes, &limits).unwrap();
+    let wiring = wiring::resolve(&model, &limits).unwrap();
+    assert_eq!(wiring.program.modules[3].imports, [ImportSource::Suspending, export(0, "$imports")]);
+    assert_eq!(wiring.program.trampolines.len(), 3);
+    rewritten(&bytes);
+}
+
+#[test]
 fn run_is_found_behind_the_nested_component_that_exports_it() {
     let nested = r#"
         (type $packet (record (field "content-type" string) (field "data" (list u8))))

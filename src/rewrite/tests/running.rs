@@ -1,0 +1,81 @@
+//! A rewritten component, run by the engine in place: that it goes on in a fresh instance as well is for the runtime's tests to show.
+
+use std::sync::{Arc, Mutex};
+
+use wasmtime::{
+    Engine, Store,
+    component::{
+        Component, Instance, Linker, ResourceType, Type, Val,
+        types::{ComponentFunc, ComponentItem},
+    },
+};
+
+use super::*;
+
+/// The calls the host has seen.
+type Calls = Arc<Mutex<Vec<String>>>;
+
+/// A host that wants every wait to suspend the run.
+fn suspending_host(engine: &Engine, component: &Component, calls: &Calls) -> Linker<()> {
+    let mut linker = Linker::new(engine);
+    for (interface, item) in component.component_type().imports(engine) {
+        let ComponentItem::ComponentInstance(instance) = item.ty else { panic!("{interface} is no instance") };
+        let mut imported = linker.instance(interface).unwrap();
+        for (name, item) in instance.exports(engine) {
+            match item.ty {
+                ComponentItem::ComponentFunc(_) => {
+                    let (calls, called) = (calls.clone(), name.to_owned());
+                    let answer =
+                        move |_: wasmtime::StoreContextMut<'_, ()>, ty: ComponentFunc, _: &[Val], results: &mut [Val]| {
+                            calls.lock().unwrap().push(called.clone());
+                            results.iter_mut().zip(ty.results()).for_each(|(result, ty)| *result = plain_value(&ty));
+                            Ok(())
+                        };
+                    imported.func_new(name, answer).unwrap();
+                }
+                ComponentItem::Resource(_) => imported.resource(name, ResourceType::host::<u32>(), |_, _| Ok(())).unwrap(),
+                _ => {}
+            }
+        }
+    }
+    linker
+}
+
+fn plain_value(ty: &Type) -> Val {
+    match ty {
+        Type::U32 => Val::U32(1),
+        Type::List(_) => Val::List(vec![]),
+        Type::Result(_) => Val::Result(Ok(None)),
+        other => panic!("no function returns {other:?}"),
+    }
+}
+
+fn status(store: &mut Store<()>, instance: &Instance, function: &str, params: &[Val]) -> Val {
+    let mut results = [Val::Bool(false)];
+    instance.get_func(&mut *store, function).unwrap().call(store, params, &mut results).unwrap();
+    let [result] = results;
+    result
+}
+
+#[test]
+fn a_run_leaves_its_stack_at_each_wait_and_comes_back_to_it() {
+    let engine = Engine::default();
+    let component = Component::new(&engine, rewritten(&task_with("")).bytes).unwrap();
+    let calls = Calls::default();
+    let linker = suspending_host(&engine, &component, &calls);
+    let mut store = Store::new(&engine, ());
+    let instance = linker.instantiate(&mut store, &component).unwrap();
+    let seen = || std::mem::take(&mut *calls.lock().unwrap());
+
+    let text = || Val::String(String::new());
+    let packet = Val::Record(vec![("content-type".to_owned(), text()), ("data".to_owned(), Val::List(vec![]))]);
+    assert_eq!(status(&mut store, &instance, "ckpt-run", &[text(), packet.clone()]), Val::U32(1));
+    assert_eq!(seen(), ["for-duration-start"]);
+    assert_eq!(status(&mut store, &instance, "ckpt-resume", &[]), Val::U32(1));
+    assert_eq!(seen(), ["for-duration-finish", "subscribe-duration", "m-pollable-x-block-start"]);
+    assert_eq!(status(&mut store, &instance, "ckpt-resume", &[]), Val::U32(1));
+    assert_eq!(seen(), ["m-pollable-x-block-finish", "poll-start"]);
+    assert_eq!(status(&mut store, &instance, "ckpt-resume", &[]), Val::U32(0));
+    assert_eq!(seen(), ["poll-finish", "drop"]);
+    assert_eq!(status(&mut store, &instance, "ckpt-take", &[]), Val::Result(Ok(Some(Box::new(packet)))));
+}

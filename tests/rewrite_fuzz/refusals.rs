@@ -1,0 +1,102 @@
+//! What is refused, and with which words.
+
+use super::cases;
+use super::program::Sources;
+
+#[test]
+fn unsupported_constructs_are_refused_by_module_and_function() {
+    for (text, module_and_function, reason) in REFUSED {
+        let sources = cases::sources(&[("first", "(module)"), ("second", text)]);
+        let Err(refusals) = sources.instrument() else { panic!("accepted: {text}") };
+        let expected = refusals.iter().find(|refusal| refusal.reason.contains(reason));
+        let refusal = expected.unwrap_or_else(|| panic!("{text}: {refusals:?}"));
+        let place = format!("{} {}", refusal.module.as_deref().unwrap_or("-"), refusal.function.as_deref().unwrap_or("-"));
+        assert_eq!(place, *module_and_function, "{text}");
+    }
+}
+
+const REFUSED: &[(&str, &str, &str)] = &[
+    ("(module (table 1 funcref) (func $f (table.set 0 (i32.const 0) (ref.null func))))", "second f", "table.set"),
+    ("(module (table 1 funcref) (func $f (drop (table.grow 0 (ref.null func) (i32.const 1)))))", "second f", "table.grow"),
+    ("(module (table 1 funcref) (func $f (table.fill 0 (i32.const 0) (ref.null func) (i32.const 1))))", "second f", "table.fill"),
+    ("(module (table 1 funcref) (func (table.copy (i32.const 0) (i32.const 0) (i32.const 1))))", "second 0", "table.copy"),
+    (
+        "(module (table 1 funcref) (elem $e func) (func $f (table.init $e (i32.const 0) (i32.const 0) (i32.const 0))))",
+        "second f",
+        "table.init",
+    ),
+    ("(module (elem $e func) (func $f (elem.drop $e)))", "second f", "elem.drop"),
+    ("(module (memory 1) (data $d \"a\") (func $f (data.drop $d)))", "second f", "data.drop"),
+    ("(module (memory i64 1))", "second -", "memory64"),
+    ("(module (memory 1 1 shared))", "second -", "threads"),
+    ("(module (memory 1) (func $f (drop (i32.atomic.load (i32.const 0)))))", "second f", "threads"),
+    ("(module (type (struct (field i32))))", "second -", "gc"),
+    ("(module (type $t (func)) (func $f (param (ref null $t)) (call_ref $t (local.get 0))))", "second -", "function references"),
+    ("(module (global (mut funcref) (ref.null func)))", "second -", "mutable"),
+    ("(module (import \"h\" \"g\" (global (mut externref))))", "second -", "mutable global of a reference type"),
+    ("(module (func (export \"ckpt:resume\")))", "second -", "reserved name"),
+    ("(module (import \"ckpt\" \"state\" (func)))", "second -", "reserved module name"),
+    ("(module (import \"h\" \"m\" (memory 1)))", "second -", "provides the import"),
+    ("(module (import \"h\" \"t\" (table 1 funcref)))", "second -", "provides the import"),
+    ("(module (import \"first\" \"missing\" (func)))", "second -", "provides the import"),
+    (
+        "(module (import \"h\" \"s0\" (func $s)) (tag $t) (func $f (block $b (try_table (catch $t $b) (call $s)))))",
+        "second f",
+        "try_table",
+    ),
+    (
+        "(module (import \"h\" \"s0\" (func $s)) (func $f (result externref) (ref.null extern) (call $s)))",
+        "second f",
+        "reference as an operand",
+    ),
+    (
+        "(module (import \"h\" \"s0\" (func $s)) (func $f (param externref) (result i32) (call $s) (ref.is_null (local.get 0))))",
+        "second f",
+        "reference in local 0",
+    ),
+    (
+        "(module (import \"h\" \"s0\" (func $s)) (func $f (result externref) (call $s) (ref.null extern)))",
+        "second f",
+        "returns a reference",
+    ),
+    ("(module (func $f (result i32)))", "second f", "not valid"),
+];
+
+#[test]
+fn all_reasons_are_given_at_once() {
+    let sources = cases::sources(&[(
+        "main",
+        "(module (table 1 funcref) (elem $e func) (global (mut funcref) (ref.null func)) (func (export \"ckpt:x\"))
+           (func $a (elem.drop $e)) (func $b (table.set 0 (i32.const 0) (ref.null func)) (elem.drop $e)))",
+    )]);
+    let refusals = sources.instrument().expect_err("it holds five reasons");
+    assert_eq!(refusals.len(), 5, "{refusals:?}");
+}
+
+#[test]
+fn what_never_suspends_is_accepted_whatever_it_does() {
+    let text = "(module (import \"h\" \"s0\" (func $s)) (tag $t) (func $w (call $s))
+      (func $catches (block $b (try_table (catch $t $b) (throw $t))))
+      (func $keeps (param externref) (result externref) (call $catches) (local.get 0)))";
+    let instrumented = cases::sources(&[("main", text)]).instrument().expect("only $w may suspend");
+    assert_eq!((instrumented.stats.functions, instrumented.stats.instrumented, instrumented.stats.sites), (3, 1, 1));
+}
+
+#[test]
+fn a_module_that_cannot_suspend_only_gains_exports() {
+    let original = "(module (memory 1) (global (mut i32) (i32.const 1)) (func (export \"f\")))";
+    let instrumented = cases::sources(&[("main", original)]).instrument().expect("nothing is refused");
+    assert!(!instrumented.stats.suspends && instrumented.needs_ckpt == [false]);
+    let text = wasmprinter::print_bytes(&instrumented.modules[0]).expect("the output is well-formed");
+    assert!(text.contains("(export \"ckpt:m0\" (memory 0))") && text.contains("(export \"ckpt:g0\" (global 0))"), "{text}");
+    assert!(!text.contains("(import"), "{text}");
+}
+
+#[test]
+fn only_the_forwarders_that_lead_to_a_wait_are_instrumented() {
+    let (_, sources) = cases::all().into_iter().find(|(name, _)| name.starts_with("a shim")).expect("it is there");
+    let instrumented = Sources::instrument(&sources).expect("nothing is refused");
+    // "0" of the shim and "go" of the guest, with one and two sites; "1" and "2" never wait.
+    assert_eq!((instrumented.stats.instrumented, instrumented.stats.sites), (2, 3));
+    assert_eq!(instrumented.needs_ckpt, [true, true, false]);
+}
