@@ -1,3 +1,5 @@
 //! The `dormouse` binary.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    dormouse::cli::main()
+}

@@ -89,3 +89,18 @@ pub enum Outcome {
         retry: RetryDecision,
     },
 }
+
+/// An attempt as people see it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u32,
+    /// When it began.
+    pub started_at: DateTime<Utc>,
+    /// When it ended.
+    pub finished_at: Option<DateTime<Utc>>,
+    /// What it failed with.
+    pub error: Option<RunError>,
+    /// CPU milliseconds it used; none while it goes on.
+    pub cpu_ms: Option<u64>,
+}

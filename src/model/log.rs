@@ -50,6 +50,9 @@ pub enum Source {
 }
 
 impl Source {
+    /// Every source.
+    pub const ALL: [Source; 4] = [Self::Logger, Self::Stdout, Self::Stderr, Self::Host];
+
     /// The source's name.
     pub const fn as_str(self) -> &'static str {
         match self {

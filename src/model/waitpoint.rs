@@ -55,3 +55,65 @@ pub struct Completion {
     /// What it came to.
     pub resolution: Resolution,
 }
+
+/// What a waitpoint is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WaitpointKind {
+    /// Completes when its time has come.
+    Timer,
+    /// Completes when somebody completes it, or times out.
+    Token,
+}
+
+/// Where a waitpoint is. The texts are those of the HTTP API. Source: facts F5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WaitpointStatus {
+    /// Open.
+    Waiting,
+    /// A value has come, or the timer elapsed.
+    Completed,
+    /// A token's time is over.
+    TimedOut,
+}
+
+impl WaitpointStatus {
+    /// Every status.
+    pub const ALL: [WaitpointStatus; 3] = [Self::Waiting, Self::Completed, Self::TimedOut];
+
+    /// The text of the HTTP API, which is also the one stored.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "WAITING",
+            Self::Completed => "COMPLETED",
+            Self::TimedOut => "TIMED_OUT",
+        }
+    }
+
+    /// The status with this text.
+    pub fn parse(text: &str) -> Option<WaitpointStatus> {
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
+    }
+}
+
+/// A token as its owner sees it. Source: facts 7.4.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    /// The waitpoint.
+    pub id: WaitpointId,
+    /// Where it is.
+    pub status: WaitpointStatus,
+    /// When it was made.
+    pub created_at: DateTime<Utc>,
+    /// When it was completed or timed out.
+    pub completed_at: Option<DateTime<Utc>>,
+    /// When it times out, or would have.
+    pub timeout_at: Option<DateTime<Utc>>,
+    /// The key it was made with.
+    pub idempotency_key: Option<String>,
+    /// Until when the key counts; none: for ever.
+    pub idempotency_key_expires_at: Option<DateTime<Utc>>,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// What it was completed with. A timeout has none stored: its text follows from [`Token::timeout_at`].
+    pub output: Option<Packet>,
+}

@@ -1,0 +1,58 @@
+# The commands of this repository. Each installs what it misses, may be run again, and works with a cleared environment.
+#
+#   make demo    builds the product, kills a server in the middle of a wait, shows the run go on
+#   make test    everything, with real Postgres, real wasmtime and real components; the last line counts passed and failed
+#   make build   target/release/dormouse
+#   make bench   the figures of docs/benchmarks.md (NAME=… for one of them)
+#   make fuzz    more cases of the differential test of the rewriter (CASES=… SEED=…)
+#   make lint    fmt, clippy and docs, warnings as errors
+#   make sqlx    writes .sqlx anew after a change of a query
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CARGO_PROFILE_DEV_DEBUG ?= line-tables-only
+# Queries are checked against the recorded descriptions in .sqlx, whatever DATABASE_URL says.
+export SQLX_OFFLINE := true
+export CARGO_TERM_PROGRESS_WHEN ?= auto
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+include guests.mk
+
+.PHONY: help
+help:
+	@sed -n 's/^#   //p' Makefile
+
+.PHONY: tools
+tools:
+	@scripts/install-tools.sh
+
+.PHONY: build
+build: tools
+	cargo build --release --locked --bin dormouse
+
+.PHONY: demo
+demo: build $(GUESTS)/hello.wasm
+	@examples/demo.sh target/release/dormouse
+
+.PHONY: test
+test: tools guests
+	@scripts/test.sh
+
+.PHONY: fuzz
+fuzz: tools
+	CASES=$${CASES:-20000} SEED=$${SEED:-1} cargo test --locked --release --test main -- --nocapture --exact rewrite::fuzz::suspending_at_every_nth_call_changes_nothing
+
+.PHONY: bench
+bench: tools build guests
+	@scripts/bench.sh $(NAME)
+
+.PHONY: lint
+lint: tools
+	cargo fmt --all --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
+
+.PHONY: sqlx
+sqlx: tools
+	@scripts/with-postgres.sh scripts/record-queries.sh

@@ -1,0 +1,8 @@
+//! The tasks that benchmarks trigger: waits and clocks in [`waits`], pure computation in [`work`].
+
+mod interpreter;
+mod sha256;
+mod waits;
+mod work;
+
+dormouse::bundle!(waits::noop, waits::sleep, waits::many, work::fib, work::sort, work::json, work::sha256, work::interpreter,);

@@ -1,0 +1,165 @@
+//! From a checked function and its options to the items that make it a task.
+
+use proc_macro2::TokenStream;
+use quote::{ToTokens, quote, quote_spanned};
+use syn::spanned::Spanned;
+use syn::{Error, FnArg, ItemFn, Result};
+
+use crate::options::{Options, Queue, Retry};
+
+/// The function and its `Task` implementation.
+pub(crate) fn task(options: &Options, function: &ItemFn) -> Result<TokenStream> {
+    let name = &function.sig.ident;
+    let visibility = &function.vis;
+    let id = options.id.clone().unwrap_or_else(|| default_id(&name.to_string()));
+    let definition = definition(options, name.span());
+    let call = call(function)?;
+    let about = format!("The task `{id}`, as `dormouse::bundle!` knows it.");
+    Ok(quote! {
+        #function
+
+        #[doc = #about]
+        #[allow(non_camel_case_types)]
+        #visibility enum #name {}
+
+        impl ::dormouse::Task for #name {
+            const ID: &'static str = #id;
+
+            fn options() -> ::dormouse::__private::Options {
+                #definition
+            }
+
+            fn run(packet: ::dormouse::__private::Packet)
+                -> ::core::result::Result<::dormouse::__private::Packet, ::dormouse::TaskError>
+            {
+                use ::dormouse::__private::Output as _;
+
+                #call
+            }
+        }
+    })
+}
+
+/// A task that has no id is called like its function, with hyphens as ids usually have them.
+fn default_id(function: &str) -> String {
+    function.trim_start_matches("r#").replace('_', "-")
+}
+
+/// Decode, call, encode. Refuses functions that cannot be tasks.
+fn call(function: &ItemFn) -> Result<TokenStream> {
+    let signature = &function.sig;
+    if let Some(word) = &signature.asyncness {
+        return Err(Error::new(word.span(), "a task is an ordinary blocking function: a wait suspends it without `async`"));
+    }
+    if !signature.generics.params.is_empty() {
+        return Err(Error::new(signature.generics.span(), "a task cannot be generic: its payload has one type"));
+    }
+    let name = &signature.ident;
+    let mut inputs = signature.inputs.iter();
+    let (Some(first), None) = (inputs.next(), inputs.next()) else {
+        return match signature.inputs.get(1) {
+            None => Ok(quote!(::dormouse::__private::Returned(#name()).encode())),
+            Some(second) => Err(Error::new(second.span(), "a task takes one payload; put several values into a struct")),
+        };
+    };
+    match first {
+        FnArg::Receiver(receiver) => Err(Error::new(receiver.span(), "a task is a free function, not a method")),
+        FnArg::Typed(payload) => {
+            let kind = &payload.ty;
+            // At the type's own place, so that a missing `Deserialize` is reported there.
+            let decoded = quote_spanned!(kind.span()=> ::dormouse::__private::decode_payload::<#kind>(packet)?);
+            Ok(quote!(::dormouse::__private::Returned(#name(#decoded)).encode()))
+        }
+    }
+}
+
+fn definition(options: &Options, place: proc_macro2::Span) -> TokenStream {
+    let description = optional(options.description.as_ref());
+    let machine = optional(options.machine.as_ref());
+    let max_duration = optional(options.max_duration);
+    let ttl = optional(options.ttl);
+    let retry = optional(options.retry.as_ref().map(retry));
+    let queue = optional(options.queue.as_ref().map(queue));
+    let line = quote_spanned!(place=> ::core::line!());
+    quote! {
+        ::dormouse::__private::Options {
+            description: #description,
+            source: ::core::concat!(::core::file!(), ":", #line),
+            retry: #retry,
+            queue: #queue,
+            machine: #machine,
+            max_duration_ms: #max_duration,
+            ttl_ms: #ttl,
+        }
+    }
+}
+
+fn retry(retry: &Retry) -> TokenStream {
+    let Retry { max_attempts, factor, min_timeout, max_timeout, randomize, out_of_memory_machine } = retry;
+    let out_of_memory_machine = optional(out_of_memory_machine.as_ref());
+    quote! {
+        ::dormouse::__private::Retry {
+            max_attempts: #max_attempts,
+            factor: #factor,
+            min_timeout_ms: #min_timeout,
+            max_timeout_ms: #max_timeout,
+            randomize: #randomize,
+            out_of_memory_machine: #out_of_memory_machine,
+        }
+    }
+}
+
+fn queue(queue: &Queue) -> TokenStream {
+    let name = optional(queue.name.as_ref());
+    let concurrency = optional(queue.concurrency);
+    quote!(::dormouse::__private::Queue { name: #name, concurrency: #concurrency })
+}
+
+fn optional(value: Option<impl ToTokens>) -> TokenStream {
+    match value {
+        Some(value) => quote!(::core::option::Option::Some(#value)),
+        None => quote!(::core::option::Option::None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use syn::{ItemFn, parse_str};
+
+    use crate::options::Options;
+
+    fn expand(attribute: &str, function: &str) -> Result<String, String> {
+        let options: Options = parse_str(attribute).unwrap();
+        let function: ItemFn = parse_str(function).unwrap();
+        super::task(&options, &function).map(|tokens| tokens.to_string()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_task_keeps_its_function_and_gains_an_implementation_of_the_same_name() {
+        let items = expand(r#"id = "say-hello""#, "pub fn hello(payload: Hello) -> Out { todo() }").unwrap();
+        for part in
+            ["pub fn hello (payload : Hello)", "pub enum hello { }", "impl :: dormouse :: Task for hello", "\"say-hello\""]
+        {
+            assert!(items.contains(part), "{part} in {items}");
+        }
+    }
+
+    #[test]
+    fn a_task_without_an_id_is_called_like_its_function() {
+        assert!(expand("", "fn send_email() {}").unwrap().contains("\"send-email\""));
+        assert!(expand("", "fn r#match() {}").unwrap().contains("\"match\""));
+    }
+
+    #[test]
+    fn functions_that_cannot_be_tasks_are_refused() {
+        for (function, reason) in [
+            ("async fn f() {}", "blocking"),
+            ("fn f<T>(payload: T) {}", "generic"),
+            ("fn f(a: u8, b: u8) {}", "one payload"),
+            ("fn f(&self) {}", "free function"),
+        ] {
+            let error = expand("", function).expect_err(function);
+            assert!(error.contains(reason), "{function}: {error}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What may stand in the parentheses of `#[task(…)]`.
+
+use syn::parse::{Parse, ParseStream};
+use syn::punctuated::Punctuated;
+use syn::spanned::Spanned;
+use syn::{Error, Expr, ExprLit, Lit, Meta, Result, Token};
+
+use crate::duration;
+
+/// The options of one task, checked.
+#[derive(Default)]
+pub(crate) struct Options {
+    pub id: Option<String>,
+    pub description: Option<String>,
+    pub retry: Option<Retry>,
+    pub queue: Option<Queue>,
+    pub machine: Option<String>,
+    /// Milliseconds of CPU time.
+    pub max_duration: Option<u64>,
+    /// Milliseconds.
+    pub ttl: Option<u64>,
+}
+
+/// `retry(…)`; what is not written has the platform's defaults.
+pub(crate) struct Retry {
+    pub max_attempts: u32,
+    pub factor: f64,
+    /// Milliseconds.
+    pub min_timeout: u64,
+    /// Milliseconds.
+    pub max_timeout: u64,
+    pub randomize: bool,
+    pub out_of_memory_machine: Option<String>,
+}
+
+impl Default for Retry {
+    /// Source: facts D1.
+    fn default() -> Retry {
+        Retry {
+            max_attempts: 3,
+            factor: 2.0,
+            min_timeout: 1_000,
+            max_timeout: 60_000,
+            randomize: true,
+            out_of_memory_machine: None,
+        }
+    }
+}
+
+/// `queue = "name"`, or `queue(name = "…", concurrency = 5)`; without a name it is the task's own.
+#[derive(Default)]
+pub(crate) struct Queue {
+    pub name: Option<String>,
+    pub concurrency: Option<u32>,
+}
+
+const OPTIONS: &str = "id, description, retry(…), queue, machine, max_duration, ttl";
+const RETRY_OPTIONS: &str = "max_attempts, factor, min_timeout, max_timeout, randomize, out_of_memory_machine";
+const QUEUE_OPTIONS: &str = "name, concurrency";
+
+impl Parse for Options {
+    fn parse(input: ParseStream) -> Result<Options> {
+        let mut options = Options::default();
+        for (name, meta) in distinct(input)? {
+            match name.as_str() {
+                "id" => options.id = Some(task_id(&meta)?),
+                "description" => options.description = Some(text(&meta)?),
+                "retry" => options.retry = Some(retry(&meta)?),
+                "queue" => options.queue = Some(queue(&meta)?),
+                "machine" => options.machine = Some(text(&meta)?),
+                "max_duration" => options.max_duration = Some(max_duration(&meta)?),
+                "ttl" => options.ttl = Some(milliseconds(&meta)?),
+                _ => return Err(unknown(&meta, OPTIONS)),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn retry(meta: &Meta) -> Result<Retry> {
+    let mut retry = Retry::default();
+    for (name, meta) in meta.require_list()?.parse_args_with(distinct)? {
+        match name.as_str() {
+            "max_attempts" => retry.max_attempts = whole(&meta, 1, 250)?,
+            "factor" => retry.factor = number(&meta)?,
+            "min_timeout" => retry.min_timeout = milliseconds(&meta)?,
+            "max_timeout" => retry.max_timeout = milliseconds(&meta)?,
+            "randomize" => retry.randomize = truth(&meta)?,
+            "out_of_memory_machine" => retry.out_of_memory_machine = Some(text(&meta)?),
+            _ => return Err(unknown(&meta, RETRY_OPTIONS)),
+        }
+    }
+    Ok(retry)
+}
+
+fn queue(meta: &Meta) -> Result<Queue> {
+    if let Meta::NameValue(_) = meta {
+        return Ok(Queue { name: Some(queue_name(meta)?), concurrency: None });
+    }
+    let mut queue = Queue::default();
+    for (name, meta) in meta.require_list()?.parse_args_with(distinct)? {
+        match name.as_str() {
+            "name" => queue.name = Some(queue_name(&meta)?),
+            "concurrency" => queue.concurrency = Some(whole(&meta, 0, u32::MAX)?),
+            _ => return Err(unknown(&meta, QUEUE_OPTIONS)),
+        }
+    }
+    Ok(queue)
+}
+
+/// The options in their order with their names; a name that comes twice is an error.
+fn distinct(input: ParseStream) -> Result<Vec<(String, Meta)>> {
+    let mut named: Vec<(String, Meta)> = Vec::new();
+    for meta in Punctuated::<Meta, Token![,]>::parse_terminated(input)? {
+        let name = meta.path().get_ident().map(ToString::to_string).unwrap_or_default();
+        if named.iter().any(|(earlier, _)| *earlier == name) {
+            return Err(Error::new(meta.span(), format!("`{name}` is given twice")));
+        }
+        named.push((name, meta));
+    }
+    Ok(named)
+}
+
+fn unknown(meta: &Meta, known: &str) -> Error {
+    Error::new(meta.path().span(), format!("not an option here; there are {known}"))
+}
+
+fn task_id(meta: &Meta) -> Result<String> {
+    let id = text(meta)?;
+    if id.is_empty() || id.len() > 128 {
+        return Err(Error::new(meta.span(), "a task's id has 1 to 128 characters"));
+    }
+    Ok(id)
+}
+
+fn queue_name(meta: &Meta) -> Result<String> {
+    let name = text(meta)?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-/".contains(&byte);
+    if name.is_empty() || name.len() > 128 || !name.bytes().all(allowed) {
+        return Err(Error::new(meta.span(), "a queue's name has 1 to 128 of A-Z a-z 0-9 _ - /"));
+    }
+    Ok(name)
+}
+
+fn max_duration(meta: &Meta) -> Result<u64> {
+    match milliseconds(meta)? {
+        too_short @ 1..5_000 => {
+            Err(Error::new(meta.span(), format!("{too_short} ms is too short: at least 5s, or 0s for no limit")))
+        }
+        limit => Ok(limit),
+    }
+}
+
+fn milliseconds(meta: &Meta) -> Result<u64> {
+    duration::parse(&text(meta)?).map_err(|reason| Error::new(value(meta).map_or_else(|_| meta.span(), Spanned::span), reason))
+}
+
+fn text(meta: &Meta) -> Result<String> {
+    match literal(meta)? {
+        Lit::Str(text) => Ok(text.value()),
+        other => Err(Error::new(other.span(), "a text in quotes is expected")),
+    }
+}
+
+fn truth(meta: &Meta) -> Result<bool> {
+    match meta {
+        Meta::Path(_) => Ok(true),
+        _ => match literal(meta)? {
+            Lit::Bool(truth) => Ok(truth.value),
+            other => Err(Error::new(other.span(), "`true` or `false` is expected")),
+        },
+    }
+}
+
+fn whole(meta: &Meta, least: u32, most: u32) -> Result<u32> {
+    match literal(meta)? {
+        Lit::Int(number) => match number.base10_parse::<u32>() {
+            Ok(number) if (least..=most).contains(&number) => Ok(number),
+            _ => Err(Error::new(number.span(), format!("must be {least} to {most}"))),
+        },
+        other => Err(Error::new(other.span(), "a whole number is expected")),
+    }
+}
+
+fn number(meta: &Meta) -> Result<f64> {
+    let number: f64 = match literal(meta)? {
+        Lit::Float(number) => number.base10_parse()?,
+        Lit::Int(number) => number.base10_parse()?,
+        other => return Err(Error::new(other.span(), "a number is expected")),
+    };
+    match number.is_finite() && number >= 0.0 {
+        true => Ok(number),
+        false => Err(Error::new(meta.span(), "must be 0 or more")),
+    }
+}
+
+fn literal(meta: &Meta) -> Result<&Lit> {
+    match value(meta)? {
+        Expr::Lit(ExprLit { lit, .. }) => Ok(lit),
+        other => Err(Error::new(other.span(), "a literal is expected: the options are read when the task is compiled")),
+    }
+}
+
+fn value(meta: &Meta) -> Result<&Expr> {
+    Ok(&meta.require_name_value()?.value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Options;
+
+    fn refusal(text: &str) -> String {
+        syn::parse_str::<Options>(text).err().unwrap_or_else(|| panic!("{text} was taken")).to_string()
+    }
+
+    #[test]
+    fn all_options_are_understood() {
+        let options: Options = syn::parse_str(
+            r#"id = "hello", retry(max_attempts = 5, factor = 1.5, min_timeout = "2s", max_timeout = "1m", randomize = false),
+               machine = "small-2x", queue(name = "mail", concurrency = 2), max_duration = "5m", ttl = "1h", description = "Greets","#,
+        )
+        .unwrap();
+        let retry = options.retry.unwrap();
+        assert_eq!((retry.max_attempts, retry.factor, retry.min_timeout, retry.max_timeout), (5, 1.5, 2_000, 60_000));
+        assert!(!retry.randomize);
+        let queue = options.queue.unwrap();
+        assert_eq!((queue.name.as_deref(), queue.concurrency), (Some("mail"), Some(2)));
+        assert_eq!((options.max_duration, options.ttl), (Some(300_000), Some(3_600_000)));
+        assert_eq!(options.id.as_deref(), Some("hello"));
+    }
+
+    #[test]
+    fn a_retry_policy_is_filled_up_with_the_defaults() {
+        let retry = syn::parse_str::<Options>("retry(max_attempts = 7)").unwrap().retry.unwrap();
+        assert_eq!((retry.max_attempts, retry.factor, retry.min_timeout, retry.max_timeout), (7, 2.0, 1_000, 60_000));
+        assert!(retry.randomize);
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_a_reason() {
+        for (text, reason) in [
+            ("colour = 3", "there are id"),
+            ("retry(tries = 3)", "max_attempts"),
+            ("retry(max_attempts = 0)", "1 to 250"),
+            ("retry(max_attempts = -1)", "1 to 250"),
+            ("retry(factor = -0.5)", "0 or more"),
+            ("retry(randomize = 1)", "true"),
+            (r#"max_duration = "1s""#, "at least 5s"),
+            (r#"ttl = "soon""#, "not a duration"),
+            (r#"id = "a", id = "b""#, "twice"),
+            (r#"id = """#, "1 to 128"),
+            (r#"queue = "a b""#, "A-Z"),
+            ("machine = PRESET", "literal"),
+        ] {
+            let error = refusal(text);
+            assert!(error.contains(reason), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# The whole suite on a private Postgres of its own. The last line counts what passed and failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+log=target/test.log
+mkdir -p target
+: >"$log"
+
+step() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+
+step 'building the product and its tests'
+cargo build --locked --bin dormouse --example with-postgres
+cargo test --locked --no-run
+
+status=0
+step 'testing the product'
+target/debug/examples/with-postgres target/test-postgres cargo test --locked 2>&1 | tee -a "$log" || status=1
+step 'testing the guest SDK on the host'
+cargo test --locked --manifest-path guest-sdk/rust/Cargo.toml --target-dir target/guest-sdk-host 2>&1 | tee -a "$log" || status=1
+
+awk '/^test result:/ { passed += $4; failed += $6; skipped += $8 }
+     END { printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 }' "$log" || status=1
+exit $status

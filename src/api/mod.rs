@@ -1,0 +1,164 @@
+//! The HTTP API: Trigger.dev's paths, bodies, headers and status codes, because its clients are our clients, and in the same
+//! style what has no counterpart there. [`routes`] is the table of contents; a file per resource holds its handlers with their
+//! requests and responses. Source: facts 2-7.
+//!
+//! A handler reads from top to bottom: who asks, what exactly is asked, one verb of `engine` or one look into `store`, the
+//! answer. Everything that is refused is refused as an [`Error`].
+
+mod auth;
+mod body;
+mod deployments;
+mod error;
+mod health;
+mod layers;
+mod openapi;
+mod pagination;
+mod run_object;
+mod runs;
+mod tasks;
+mod tokens;
+mod waitpoints;
+mod when;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    config::Limits,
+    model::{
+        deployment::{Deployment, Promotion},
+        environment::Environment,
+    },
+    store::Store,
+};
+pub use error::Error;
+
+/// What handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct AppState {
+    /// The rows.
+    pub store: Store,
+    /// Turns uploaded bytes into a deployment.
+    pub deployer: Arc<dyn Deployer>,
+    /// How much is let in.
+    pub limits: Limits,
+    /// How clients reach this API, without a slash at the end.
+    pub public_url: Arc<str>,
+    /// Uploads that may be held in memory and compiled at a time.
+    deploys: Arc<Semaphore>,
+}
+
+impl AppState {
+    /// The state of one server.
+    pub fn new(store: Store, deployer: Arc<dyn Deployer>, limits: Limits, public_url: impl Into<Arc<str>>) -> AppState {
+        let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
+        AppState { store, deployer, limits, public_url: public_url.into(), deploys }
+    }
+}
+
+/// Checks, compiles and stores a bundle, and makes the deployment.
+#[async_trait]
+pub trait Deployer: Send + Sync + 'static {
+    /// Deploys the component `bytes` in an environment.
+    async fn deploy(&self, environment: &Environment, bytes: Bytes, options: DeployOptions) -> Result<Deployed, DeployError>;
+}
+
+/// How a bundle shall be deployed.
+#[derive(Debug, Clone)]
+pub struct DeployOptions {
+    /// The user's own name for the deployment, at most 128 characters.
+    pub external_id: Option<String>,
+    /// Whether new runs start on it.
+    pub promotion: Promotion,
+}
+
+/// A bundle that was deployed.
+#[derive(Debug, Clone)]
+pub struct Deployed {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// What the author should know.
+    pub warnings: Vec<String>,
+}
+
+/// Why a bundle was not deployed.
+#[derive(Debug, thiserror::Error)]
+pub enum DeployError {
+    /// It is at fault itself; every reason, not the first.
+    #[error("{message}")]
+    Refused {
+        /// In one sentence.
+        message: String,
+        /// One by one.
+        reasons: Vec<Reason>,
+    },
+    /// The deployment could not be made.
+    #[error(transparent)]
+    Engine(#[from] crate::engine::Error),
+    /// A fault of ours.
+    #[error("the bundle could not be processed")]
+    Internal(#[source] anyhow::Error),
+}
+
+/// One reason against a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Reason {
+    /// The core module concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// The function concerned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+/// The whole API.
+pub fn router(state: AppState) -> axum::Router {
+    let limits = state.limits.clone();
+    let (browser, mut api) = layers::timeout(routes(), limits.request).split_for_parts();
+    let (uploads, upload_api) =
+        layers::timeout(OpenApiRouter::new().routes(routes!(deployments::create)), limits.deploy).split_for_parts();
+    // A callback address is for servers: a browser that could use it from another page would be a hole.
+    let (callbacks, callback_api) =
+        layers::timeout(OpenApiRouter::new().routes(routes!(waitpoints::callback)), limits.request).split_for_parts();
+    api.merge(upload_api);
+    api.merge(callback_api);
+    let api = openapi::with_description(api);
+
+    let browser = browser.merge(uploads).route("/api/v1/openapi.json", openapi::serve(&api));
+    layers::around(layers::cors(browser).merge(callbacks)).with_state(state)
+}
+
+/// The description of the API, as `GET /api/v1/openapi.json` serves it.
+pub fn description() -> utoipa::openapi::OpenApi {
+    let all = routes().routes(routes!(deployments::create)).routes(routes!(waitpoints::callback));
+    openapi::with_description(all.into_openapi())
+}
+
+fn routes() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(health::check))
+        .routes(routes!(deployments::list))
+        .routes(routes!(deployments::current))
+        .routes(routes!(tasks::trigger))
+        .routes(routes!(runs::retrieve))
+        .routes(routes!(runs::list))
+        .routes(routes!(runs::cancel))
+        .routes(routes!(runs::logs))
+        .routes(routes!(runs::events))
+        .routes(routes!(waitpoints::create, waitpoints::list))
+        .routes(routes!(waitpoints::retrieve))
+        .routes(routes!(waitpoints::complete))
+        .routes(routes!(tokens::claims))
+        .routes(routes!(tokens::whoami))
+}
+
+#[cfg(test)]
+mod tests;

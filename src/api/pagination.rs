@@ -1,0 +1,169 @@
+//! Cursor pages and filters in queries. Source: facts 6.
+
+use std::str::FromStr;
+
+use axum::{
+    extract::{FromRequestParts, Query},
+    http::request::Parts,
+};
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{Error, when};
+use crate::{
+    model::id::{Id, Kind},
+    store::{Listing, Page, Start},
+};
+
+const DEFAULT_SIZE: u32 = 25;
+const MAX_SIZE: u32 = 100;
+
+/// A query's parameters, read by name because of the brackets in them.
+#[derive(Debug)]
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Parameters {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
+        let query: Result<Query<Vec<(String, String)>>, _> = Query::try_from_uri(&parts.uri);
+        query.map(|Query(pairs)| Parameters(pairs)).map_err(|error| Error::query("", error.body_text()))
+    }
+}
+
+impl Parameters {
+    /// The parameter's text; empty is as good as absent.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// A comma-separated list.
+    pub(super) fn list(&self, name: &str) -> Vec<String> {
+        self.text(name).into_iter().flat_map(|text| text.split(',')).filter(|part| !part.is_empty()).map(String::from).collect()
+    }
+
+    /// A comma-separated list of what `parse` knows; `known` says what that is.
+    pub(super) fn list_of<T>(&self, name: &str, known: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Error> {
+        let unknown = |text: &str| Error::query(name, format!("{text:?} is unknown; write any of {known}"));
+        self.list(name).iter().map(|text| parse(text).ok_or_else(|| unknown(text))).collect()
+    }
+
+    /// `true` or `false`.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, Error> {
+        self.text(name).map(|text| text.parse().map_err(|_| Error::query(name, "write true or false"))).transpose()
+    }
+
+    /// Refuses filters that would be ignored: who filters by them must not get everything instead.
+    pub(super) fn without(&self, names: &[&str]) -> Result<(), Error> {
+        match names.iter().find(|name| self.text(name).is_some()) {
+            Some(name) => Err(Error::query(name, "this filter is not available in this version")),
+            None => Ok(()),
+        }
+    }
+
+    /// `page[size]`, at most 100.
+    pub(super) fn size(&self) -> Result<u32, Error> {
+        let Some(text) = self.text("page[size]") else { return Ok(DEFAULT_SIZE) };
+        let size = text.parse().ok().filter(|size| (1..=MAX_SIZE).contains(size));
+        size.ok_or_else(|| Error::query("page[size]", format!("write a number from 1 to {MAX_SIZE}")))
+    }
+
+    /// `page[size]`, `page[after]`, `page[before]`.
+    pub(super) fn page<K: Kind>(&self) -> Result<Page<K>, Error> {
+        let start = match (self.text("page[after]"), self.text("page[before]")) {
+            (None, None) => Start::Newest,
+            (Some(after), None) => Start::After(cursor("page[after]", after)?),
+            (None, Some(before)) => Start::Before(cursor("page[before]", before)?),
+            (Some(_), Some(_)) => return Err(Error::query("page[after]", "write page[after] or page[before], not both")),
+        };
+        Ok(Page { size: self.size()?, start })
+    }
+
+    /// `<name>[from]` and `<name>[to]` (milliseconds since 1970, or a date), or `<name>[period]` (a duration up to now).
+    pub(super) fn range(&self, name: &str, now: DateTime<Utc>) -> Result<(Option<DateTime<Utc>>, Option<DateTime<Utc>>), Error> {
+        let edge = |edge: &str| -> Result<Option<DateTime<Utc>>, Error> {
+            let name = format!("{name}[{edge}]");
+            let Some(text) = self.text(&name) else { return Ok(None) };
+            let time = text.parse().ok().and_then(DateTime::from_timestamp_millis).or_else(|| when::moment(text, now));
+            time.map(Some).ok_or_else(|| Error::query(&name, "write milliseconds since 1970, or a date"))
+        };
+        let (from, to) = (edge("from")?, edge("to")?);
+        let period = format!("{name}[period]");
+        let Some(text) = self.text(&period) else { return Ok((from, to)) };
+        let ms = when::duration_ms(text).and_then(|ms| i64::try_from(ms).ok()).and_then(chrono::TimeDelta::try_milliseconds);
+        let start = ms.and_then(|ms| now.checked_sub_signed(ms));
+        let start = start.ok_or_else(|| Error::query(&period, when::DURATION_HINT))?;
+        Ok((from.or(Some(start)), to))
+    }
+}
+
+fn cursor<K: Kind>(name: &str, text: &str) -> Result<Id<K>, Error> {
+    Id::from_str(text).map_err(|error| Error::query(name, format!("{error}; take it from the last page")))
+}
+
+/// One page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct Paged<T> {
+    /// The entries.
+    pub(super) data: Vec<T>,
+    /// Where the list goes on.
+    pub(super) pagination: Pagination,
+}
+
+/// Where a list goes on; a side without more has no cursor.
+#[derive(Debug, Default, Serialize, ToSchema)]
+pub(super) struct Pagination {
+    /// To be sent as `page[after]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<String>,
+    /// To be sent as `page[before]`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) previous: Option<String>,
+}
+
+impl<T> Paged<T> {
+    /// Shows every entry of a listing.
+    pub(super) fn of<E, K: Kind>(listing: Listing<E, K>, show: impl FnMut(E) -> T) -> Paged<T> {
+        let cursor = |id: Option<Id<K>>| id.map(|id| id.to_string());
+        let pagination = Pagination { next: cursor(listing.next), previous: cursor(listing.previous) };
+        Paged { data: listing.items.into_iter().map(show).collect(), pagination }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::id::{RunId, RunKind};
+
+    fn parameters(pairs: &[(&str, &str)]) -> Parameters {
+        Parameters(pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn a_page_is_read_and_its_limits_are_said() {
+        let id = RunId::new();
+        let page = parameters(&[("page[size]", "5"), ("page[after]", &id.to_string())]).page::<RunKind>().unwrap();
+        assert!(page.size == 5 && matches!(page.start, Start::After(after) if after == id));
+        for wrong in [
+            [("page[size]", "0"), ("x", "")],
+            [("page[size]", "101"), ("x", "")],
+            [("page[after]", "nonsense"), ("x", "")],
+            [("page[after]", "run_0"), ("page[before]", "run_0")],
+        ] {
+            assert!(parameters(&wrong).page::<RunKind>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_is_given_by_edges_or_by_a_period() {
+        let now: DateTime<Utc> = "2026-01-02T00:00:00Z".parse().unwrap();
+        let range = |name: &str, value: &str| parameters(&[(name, value)]).range("filter[createdAt]", now);
+        let from = Some("2026-01-01T00:00:00Z".parse().unwrap());
+        assert_eq!(range("filter[createdAt][period]", "1d").unwrap(), (from, None));
+        assert_eq!(range("filter[createdAt][from]", "1767225600000").unwrap(), (from, None));
+        assert_eq!(range("filter[createdAt][to]", "2026-01-01").unwrap(), (None, from));
+        assert!(range("filter[createdAt][period]", "soon").is_err());
+        assert!(range("filter[createdAt][from]", "soon").is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! The composition root: builds database, blobs, runtime, worker, sweeps and API once and wires them; the only place that
+//! knows all of them.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use bytes::Bytes;
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
+use tracing::info;
+
+use crate::{
+    api::{self, AppState, DeployError, DeployOptions, Deployed, Deployer, Reason},
+    auth,
+    blobs::{Area, Blobs},
+    config::Config,
+    engine,
+    model::{
+        context::EnvironmentKind,
+        deployment::NewDeployment,
+        environment::{ApiKeyKind, Environment, NewApiKey, NewProject},
+    },
+    postgres::PrivatePostgres,
+    reconcile::{self, driver::Intervals},
+    rewrite,
+    runtime::{PrepareError, Runtime, RuntimeConfig},
+    shutdown::{Phase, Shutdown},
+    store::{
+        Store,
+        listen::{self, Listening},
+    },
+    worker::{self, Worker},
+};
+
+/// Bytes of compiled components kept in memory.
+const COMPONENTS_IN_MEMORY: u64 = 1 << 30;
+/// How long each phase of the end may take.
+const WIND_DOWN: Duration = Duration::from_secs(10);
+
+/// What is known once the server answers.
+#[derive(Debug)]
+pub struct Ready {
+    /// How clients on this machine reach it.
+    pub api_url: String,
+    /// Secret key of the first environment.
+    pub secret_key: SecretString,
+    /// Reference of the first project.
+    pub project_ref: String,
+    /// Lines the user should see.
+    pub notices: Vec<String>,
+}
+
+/// Runs a server until it is told to stop. `announce` is called once, when it answers.
+///
+/// # Errors
+/// What keeps the server from starting, with the way out where there is one.
+pub async fn run(config: Config, announce: impl FnOnce(&Ready) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&config.data_dir).with_context(|| format!("could not make {}", config.data_dir.display()))?;
+    let data_dir = config.data_dir.canonicalize()?;
+    let private = match &config.database.url {
+        Some(_) => None,
+        None => Some(PrivatePostgres::start(&data_dir).await?),
+    };
+    let ended = serve(&config, &data_dir, private.as_ref(), announce).await;
+    // Last of all, whatever happened: nothing of ours asks the database any more.
+    if let Some(private) = private {
+        private.stop().await;
+    }
+    ended
+}
+
+async fn serve(
+    config: &Config,
+    data_dir: &Path,
+    private: Option<&PrivatePostgres>,
+    announce: impl FnOnce(&Ready) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let url = match (&config.database.url, private) {
+        (Some(url), _) => url.expose_secret(),
+        (None, Some(private)) => private.database_url(),
+        (None, None) => anyhow::bail!("there is no database"),
+    };
+    let store = Store::connect(url, config.database.max_connections).await.context("could not use the database")?;
+    let folder = data_dir.join("blobs");
+    let location = config.blobs.url.clone().unwrap_or_else(|| folder.display().to_string());
+    let blobs = Blobs::open(&location)?;
+    let limits = rewrite::Limits::default();
+    let runtime = RuntimeConfig { cache: data_dir.join("components"), cached_bytes: COMPONENTS_IN_MEMORY, limits };
+    let runtime = Arc::new(Runtime::new(runtime)?);
+    let environment = first_environment(config, &store).await?;
+
+    let shutdown = Shutdown::new();
+    let (background, stop) = (TaskTracker::new(), shutdown.token(Phase::Background));
+    let signals = listen::listen(&store, Listening::On, &background, stop.clone());
+    let listener =
+        TcpListener::bind(config.http.listen).await.with_context(|| format!("could not listen on {}", config.http.listen))?;
+    let api_url = format!("http://{}", listener.local_addr()?);
+    let public_url = config.http.public_url.clone().unwrap_or_else(|| api_url.clone());
+
+    if config.role.works() {
+        let context = worker::Context {
+            store: store.clone(),
+            blobs: blobs.clone(),
+            runtime: runtime.clone(),
+            signals: signals.clone(),
+            config: config.worker.clone(),
+            scratch: data_dir.join("scratch"),
+            public_url: public_url.clone(),
+        };
+        let (worker, no_more) = (Worker::new(context), shutdown.token(Phase::Intake));
+        shutdown.spawn(Phase::Runs, "the worker", async move {
+            worker.run(no_more).await;
+            Ok(())
+        });
+        reconcile::driver::start(&store, &blobs, &signals, Intervals::default(), &background, &stop);
+    }
+    if config.role.serves() {
+        let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime });
+        let router = api::router(AppState::new(store, deployer, config.limits.clone(), public_url));
+        let stop = shutdown.token(Phase::Intake);
+        shutdown.spawn(Phase::Intake, "the API", async move {
+            let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+            serving.await.context("the API ended")
+        });
+    }
+    shutdown.spawn(Phase::Background, "the sweeps", async move {
+        stop.cancelled().await;
+        background.close();
+        background.wait().await;
+        Ok(())
+    });
+    announce(&Ready {
+        api_url,
+        secret_key: environment.root_key.clone(),
+        project_ref: environment.project_ref.clone(),
+        notices: private.and_then(PrivatePostgres::notice).map(ToOwned::to_owned).into_iter().collect(),
+    })?;
+    shutdown.requested().await;
+    let in_time = shutdown.wind_down(WIND_DOWN).await;
+    info!(in_time, "stopped");
+    Ok(())
+}
+
+/// The environment that a new database begins with, found again on an old one.
+async fn first_environment(config: &Config, store: &Store) -> anyhow::Result<Environment> {
+    let given = config.auth.secret_key.clone();
+    let kind = given.as_ref().and_then(|key| auth::environment_kind(key.expose_secret())).unwrap_or(EnvironmentKind::Production);
+    let secret = given.unwrap_or_else(|| auth::new_secret_key(kind));
+    let project = NewProject {
+        project_ref: config.auth.project_ref.clone(),
+        name: config.auth.project_ref.trim_start_matches("proj_").to_owned(),
+    };
+    let key = NewApiKey { name: "root".into(), secret, kind: ApiKeyKind::Root, expires_at: None };
+    engine::project::ensure(store, project, kind, key).await.context("could not set up the first environment")
+}
+
+/// Deploys uploaded components: checks and compiles, stores the bytes, then writes the rows.
+struct ComponentDeployer {
+    store: Store,
+    blobs: Blobs,
+    runtime: Arc<Runtime>,
+}
+
+#[async_trait]
+impl Deployer for ComponentDeployer {
+    async fn deploy(&self, environment: &Environment, bytes: Bytes, options: DeployOptions) -> Result<Deployed, DeployError> {
+        let prepared = self.runtime.prepare(bytes.to_vec()).await.map_err(refused)?;
+        let component = self.blobs.put(Area::Components, bytes).await.map_err(|error| DeployError::Internal(error.into()))?;
+        let new = NewDeployment {
+            component,
+            definition: prepared.definition,
+            external_id: options.external_id,
+            promotion: options.promotion,
+        };
+        let deployment = engine::deploy::deploy(&self.store, environment.id, new).await?;
+        info!(deployment.version, tasks = deployment.tasks.len(), "deployed");
+        Ok(Deployed { deployment, warnings: prepared.warnings })
+    }
+}
+
+fn refused(error: PrepareError) -> DeployError {
+    let message = error.to_string();
+    match error {
+        PrepareError::Refused(refusals) => DeployError::Refused {
+            message,
+            reasons: refusals
+                .into_iter()
+                .map(|refusal| Reason { module: refusal.module, function: refusal.function, reason: refusal.reason })
+                .collect(),
+        },
+        PrepareError::Host(error) => DeployError::Internal(anyhow::anyhow!(error)),
+        _ => DeployError::Refused { reasons: vec![Reason { module: None, function: None, reason: message.clone() }], message },
+    }
+}

@@ -1,0 +1,134 @@
+//! `dormouse dev`: everything on one machine, without setting anything up.
+
+use std::{
+    fs,
+    io::Write,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context;
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{
+    access::DevFile,
+    output::{BOLD, DIM, PLAIN},
+};
+use crate::{
+    app::{self, Ready},
+    auth,
+    config::{Auth, Blobs, Config, Database, Http, Limits, Role, Telemetry, Worker},
+    model::context::EnvironmentKind,
+    telemetry,
+};
+
+/// The one project of a development server.
+const PROJECT: &str = "proj_dev";
+
+/// Arguments of `dormouse dev`.
+#[derive(Debug, Args)]
+pub(super) struct Dev {
+    /// Port of the API on localhost; 0 takes a free one
+    #[arg(long, default_value_t = 3030)]
+    port: u16,
+    /// Folder for the database, blobs, compiled components and dev.json
+    #[arg(long, value_name = "FOLDER", default_value = ".dormouse")]
+    data_dir: PathBuf,
+    /// A PostgreSQL server to use instead of a private one
+    #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
+    database_url: Option<SecretString>,
+    #[command(flatten)]
+    worker: Worker,
+    #[command(flatten)]
+    limits: Limits,
+    #[command(flatten)]
+    telemetry: Telemetry,
+}
+
+impl Dev {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        telemetry::init(&self.telemetry)?;
+        fs::create_dir_all(&self.data_dir).with_context(|| format!("could not make {}", self.data_dir.display()))?;
+        let data_dir = self.data_dir.canonicalize().with_context(|| format!("could not find {}", self.data_dir.display()))?;
+        ignore_in_git(&data_dir);
+        // Kept over restarts, so that whoever has it in a .env file need not change it.
+        let earlier = DevFile::read(&DevFile::path(&data_dir))?.filter(|file| auth::environment_kind(&file.secret_key).is_some());
+        let secret_key = match earlier {
+            Some(file) => file.secret_key.into(),
+            None => auth::new_secret_key(EnvironmentKind::Development),
+        };
+        let config = Config {
+            role: Role::All,
+            data_dir: data_dir.clone(),
+            http: Http { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, self.port)), public_url: None },
+            database: Database { url: self.database_url, max_connections: 20 },
+            blobs: Blobs { url: None },
+            worker: self.worker,
+            limits: self.limits,
+            auth: Auth { secret_key: Some(secret_key), project_ref: PROJECT.into() },
+            telemetry: self.telemetry,
+        };
+        app::run(config, move |ready| announce(&data_dir, ready)).await
+    }
+}
+
+/// Tells people and programs where the server is. Called once it answers.
+fn announce(data_dir: &Path, ready: &Ready) -> anyhow::Result<()> {
+    let file = DevFile {
+        api_url: ready.api_url.clone(),
+        secret_key: ready.secret_key.expose_secret().to_owned(),
+        project_ref: ready.project_ref.clone(),
+        pid: std::process::id(),
+    };
+    write_private(&DevFile::path(data_dir), &serde_json::to_vec(&file).expect("plain strings"))?;
+    for notice in &ready.notices {
+        anstream::println!("{DIM}{notice}{PLAIN}");
+    }
+    anstream::println!("API         {BOLD}{}{PLAIN}", file.api_url);
+    anstream::println!("Dashboard   {DIM}not in this version{PLAIN}");
+    anstream::println!("Secret key  {}", file.secret_key);
+    // A pipe holds lines back otherwise.
+    std::io::stdout().flush().context("could not write to standard output")
+}
+
+/// Replaces the file in one step, readable by its owner only: others never see a part of it, and nobody else the key.
+fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let new = path.with_extension("json.new");
+    let write = || {
+        // Left over from a server that was killed at the wrong moment; its mode may be another.
+        let _ = fs::remove_file(&new);
+        let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&new, path)
+    };
+    write().with_context(|| format!("could not write {}", path.display()))
+}
+
+/// The folder holds a key and a database: it must not end up in a repository.
+fn ignore_in_git(data_dir: &Path) {
+    let path = data_dir.join(".gitignore");
+    // A convenience; whoever cannot write here finds out when the database is made.
+    let _ = fs::File::options().write(true).create_new(true).open(path).and_then(|mut file| file.write_all(b"*\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_file_with_the_key_is_replaced_whole_and_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dev.json");
+        for text in ["one", "two"] {
+            fs::write(path.with_extension("json.new"), "left over").unwrap();
+            write_private(&path, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+            assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
+    }
+}

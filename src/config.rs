@@ -1,0 +1,189 @@
+//! The server's settings: one struct per concern, read from flags and environment once, with defaults for a laptop.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use secrecy::SecretString;
+
+/// Everything a server process is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What this process does.
+    pub role: Role,
+    /// Folder for what is kept on this machine: the private cluster, blobs, compiled components, scratch files.
+    pub data_dir: PathBuf,
+    /// Where and how the API is reached.
+    pub http: Http,
+    /// Where rows are.
+    pub database: Database,
+    /// Where components and checkpoints are.
+    pub blobs: Blobs,
+    /// How runs are run.
+    pub worker: Worker,
+    /// How much is let in.
+    pub limits: Limits,
+    /// Who is let in.
+    pub auth: Auth,
+    /// How the process speaks of itself.
+    pub telemetry: Telemetry,
+}
+
+/// What a process of `dormouse serve` does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Role {
+    /// API, worker and sweeps in one process.
+    All,
+    /// Answers HTTP only.
+    Api,
+    /// Runs tasks only.
+    Worker,
+}
+
+impl Role {
+    /// Whether the process answers HTTP.
+    pub const fn serves(self) -> bool {
+        matches!(self, Role::All | Role::Api)
+    }
+
+    /// Whether the process runs tasks.
+    pub const fn works(self) -> bool {
+        matches!(self, Role::All | Role::Worker)
+    }
+}
+
+/// Where and how the API is reached.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// How clients reach it, for the callback addresses of tokens; none: `http://` and the address listened on.
+    pub public_url: Option<String>,
+}
+
+/// Where rows are.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// A PostgreSQL server; none: a private cluster in the data folder.
+    pub url: Option<SecretString>,
+    /// Most connections the process opens.
+    pub max_connections: u32,
+}
+
+/// Where components and checkpoints are.
+#[derive(Debug, Clone)]
+pub struct Blobs {
+    /// `file:///…` or `s3://bucket/prefix`; none: `blobs` in the data folder.
+    pub url: Option<String>,
+}
+
+/// How runs are run.
+#[derive(Debug, Clone, Args)]
+pub struct Worker {
+    /// Most runs in memory at a time; twice the processor's threads by default
+    #[arg(long, env = "DORMOUSE_CONCURRENCY", value_name = "N", default_value_t = default_concurrency())]
+    pub concurrency: u32,
+    /// A wait shorter than this stays in memory instead of being suspended
+    #[arg(long, env = "DORMOUSE_GRACE", value_name = "DURATION", default_value = "250ms", value_parser = duration)]
+    pub grace: Duration,
+    /// How long a run stays claimed without a sign of life from its worker
+    #[arg(long, env = "DORMOUSE_LEASE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub lease: Duration,
+}
+
+fn default_concurrency() -> u32 {
+    std::thread::available_parallelism().map_or(4, |threads| 2 * threads.get() as u32)
+}
+
+/// How much is let in.
+#[derive(Debug, Clone, Args)]
+pub struct Limits {
+    /// Largest bundle that may be uploaded, in bytes
+    #[arg(long, env = "DORMOUSE_MAX_BUNDLE_BYTES", value_name = "BYTES", default_value_t = 128 << 20)]
+    pub bundle_bytes: u64,
+    /// Bundles that may be uploaded and compiled at a time; more wait
+    #[arg(long, env = "DORMOUSE_MAX_DEPLOYS", value_name = "N", default_value_t = 2)]
+    pub concurrent_deploys: usize,
+    /// How long a request may take, uploads of bundles apart
+    #[arg(long, env = "DORMOUSE_REQUEST_TIMEOUT", value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    pub request: Duration,
+    /// How long the upload, check and compilation of a bundle may take
+    #[arg(long, env = "DORMOUSE_DEPLOY_TIMEOUT", value_name = "DURATION", default_value = "600s", value_parser = duration)]
+    pub deploy: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            bundle_bytes: 128 << 20,
+            concurrent_deploys: 2,
+            request: Duration::from_secs(30),
+            deploy: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Who is let in.
+#[derive(Debug, Clone)]
+pub struct Auth {
+    /// The secret key of the first environment, which is made with it. None: one is made up when the database is new.
+    pub secret_key: Option<SecretString>,
+    /// The first project's public reference, `proj_…`.
+    pub project_ref: String,
+}
+
+/// How the process speaks of itself.
+#[derive(Debug, Clone, Args)]
+pub struct Telemetry {
+    /// What is logged, as in `info,dormouse::worker=debug`
+    #[arg(long, env = "DORMOUSE_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+    /// How it is written
+    #[arg(long, env = "DORMOUSE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+}
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// `250ms`, `10s`, `5m`, `1h`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let (number, unit) = text.split_at(digits);
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err("write a number and a unit: 250ms, 10s, 5m, 1h".into()),
+    };
+    let number: u64 = number.parse().map_err(|_| "write a number and a unit: 250ms, 10s, 5m, 1h".to_owned())?;
+    number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "too long".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_number_and_a_unit() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("0s"), Ok(Duration::ZERO));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        for text in ["", "5", "s", "-1s", "1.5s", "1d", "99999999999999999999s", "9999999999999999999h"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_do_not_show_when_settings_are_printed() {
+        let auth = Auth { secret_key: Some("tr_dev_secret".into()), project_ref: "proj_1".into() };
+        assert!(!format!("{auth:?}").contains("tr_dev_secret"));
+    }
+}

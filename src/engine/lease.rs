@@ -1,0 +1,334 @@
+//! Leases: who runs what, for how long, and what happens when somebody is not heard of in time.
+//!
+//! A lease is a row's worker, epoch and end. Every write of a worker names all but the end, so a worker that was given up
+//! too early writes nothing. A run whose lease is over goes on from its last checkpoint, in the same attempt.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::{
+    engine::{Error, finish, wait},
+    model::{
+        attempt::{Claimed, Lease, Outcome, Resume, RetryDecision},
+        checkpoint::CheckpointRef,
+        context::{EnvironmentKind, RunContext},
+        error::{ErrorCode, RunError},
+        event::EventKind,
+        id::{BatchId, DeploymentId, EnvironmentId, ProjectId, QueueId, RunId, WorkerId},
+        machine::Machine,
+        payload::Packet,
+        run::{Happening, RunStatus},
+        task::TaskDefinition,
+        trigger::MIN_MAX_DURATION_MS,
+        waitpoint::WaitRequest,
+    },
+    store::{
+        Store, StoreError, environments,
+        events::{self, Changed},
+        leases::{self, Granted, InLine},
+        line, notify,
+        queues::{self, Pool},
+    },
+};
+
+/// Most runs of one claim.
+const MAX_CLAIM: u32 = 200;
+/// A claim that finds only full queues looks this often for others; what it parked on the way stays parked.
+const MAX_ROUNDS: u32 = 10;
+/// Leases that a run may lose without getting on: then it is the run that brings its hosts down.
+const MAX_STALLS: u32 = 5;
+
+/// What became of leases that were to be renewed. Runs in neither list were renewed and go on.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Renewed {
+    /// Somebody else has them, or nobody: drop the instance, write nothing.
+    pub lost: Vec<RunId>,
+    /// Renewed, but to be ended: `finish` them; whatever the outcome, they become `CANCELED`.
+    pub cancel: Vec<RunId>,
+}
+
+/// Leases at most `max` (and 200) runs, first in line first, whose queues have a place.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn claim(store: &Store, worker: WorkerId, max: u32, lease_for: Duration) -> Result<Vec<Claimed>, Error> {
+    store.tx(move |tx| Box::pin(async move { claim_in(tx, worker, max.min(MAX_CLAIM), lease_for).await })).await
+}
+
+async fn claim_in(tx: &mut PgConnection, worker: WorkerId, max: u32, lease_for: Duration) -> Result<Vec<Claimed>, Error> {
+    let mut admitted: Vec<InLine> = Vec::new();
+    for _ in 0..MAX_ROUNDS {
+        let room = i64::from(max) - admitted.len() as i64;
+        if room <= 0 {
+            break;
+        }
+        // Those admitted in an earlier round are still in line: they are picked again and left out below.
+        let picked = leases::pick(tx, room + admitted.len() as i64).await?;
+        let seen: HashSet<Uuid> = admitted.iter().map(|run| run.id).collect();
+        let new: Vec<Uuid> = picked.into_iter().filter(|id| !seen.contains(id)).collect();
+        if new.is_empty() {
+            break;
+        }
+        let loaded = leases::load(tx, &new).await?;
+        let (deployed, undeployed): (Vec<_>, Vec<_>) = loaded.into_iter().partition(|run| run.definition.is_some());
+        let undeployed: Vec<Uuid> = undeployed.iter().map(|run| run.id).collect();
+        if !undeployed.is_empty() {
+            let changed = line::back_to_pending(tx, &undeployed).await?;
+            events::record(tx, EventKind::Undeployed, &changed).await?;
+        }
+        let Admission { admitted: more, parked, all_answered } = admit(tx, &admitted, deployed).await?;
+        admitted.extend(more);
+        // If nothing left the line, the next round would find the same runs again.
+        if !all_answered || (parked == 0 && undeployed.is_empty()) {
+            break;
+        }
+    }
+    if admitted.is_empty() {
+        return Ok(Vec::new());
+    }
+    grant(tx, worker, lease_for, admitted).await
+}
+
+struct Admission {
+    admitted: Vec<InLine>,
+    parked: usize,
+    /// No queue was locked by somebody else.
+    all_answered: bool,
+}
+
+/// Lets in as many runs of each limited queue as it has places, and parks the others. Runs of a queue that another claim is
+/// looking at stay where they are.
+async fn admit(tx: &mut PgConnection, already: &[InLine], runs: Vec<InLine>) -> Result<Admission, Error> {
+    let limited: HashSet<QueueId> =
+        runs.iter().filter(|run| run.is_limited).map(|run| QueueId::from_uuid(run.queue_id)).collect();
+    if limited.is_empty() {
+        return Ok(Admission { admitted: runs, parked: 0, all_answered: true });
+    }
+    let limited: Vec<QueueId> = limited.into_iter().collect();
+    let limits: HashMap<QueueId, Option<u32>> = queues::lock_free(tx, &limited).await?.into_iter().collect();
+    let mut taken: HashMap<Pool, u64> = queues::taken(tx, &limited).await?.into_iter().collect();
+    for run in already {
+        *taken.entry(pool(run)).or_default() += 1;
+    }
+    let (mut admitted, mut parked) = (Vec::new(), Vec::new());
+    let all_answered = limits.len() == limited.len();
+    for run in runs {
+        if !run.is_limited {
+            admitted.push(run);
+            continue;
+        }
+        let places = taken.entry(pool(&run)).or_default();
+        match limits.get(&QueueId::from_uuid(run.queue_id)) {
+            Some(limit) if limit.is_none_or(|limit| *places < u64::from(limit)) => {
+                *places += 1;
+                admitted.push(run);
+            }
+            Some(_) => parked.push(run.id),
+            None => {}
+        }
+    }
+    queues::park(tx, &parked).await?;
+    Ok(Admission { admitted, parked: parked.len(), all_answered })
+}
+
+fn pool(run: &InLine) -> Pool {
+    Pool { queue: QueueId::from_uuid(run.queue_id), key: run.concurrency_key.clone() }
+}
+
+async fn grant(
+    tx: &mut PgConnection,
+    worker: WorkerId,
+    lease_for: Duration,
+    admitted: Vec<InLine>,
+) -> Result<Vec<Claimed>, Error> {
+    let runs: Vec<Uuid> = admitted.iter().map(|run| run.id).collect();
+    let deployments: Vec<Uuid> = admitted.iter().filter_map(|run| run.deployment_id).collect();
+    let granted = leases::grant(tx, worker, lease_for, &runs, &deployments).await?;
+    let changed: Vec<Changed> =
+        granted.iter().map(|granted| Changed { id: granted.lease.run, seq: granted.seq, status: RunStatus::Executing }).collect();
+    events::record(tx, EventKind::Claimed, &changed).await?;
+    let mut granted: HashMap<Uuid, Granted> = granted.into_iter().map(|granted| (granted.lease.run.uuid(), granted)).collect();
+    let mut environments: Vec<Uuid> = admitted.iter().map(|run| run.environment_id).collect();
+    environments.sort();
+    environments.dedup();
+    let variables = environments::variables_of(tx, &environments).await?;
+    let mut claimed = Vec::with_capacity(admitted.len());
+    for run in admitted {
+        let granted = granted.remove(&run.id).ok_or_else(|| Error::Internal(anyhow::anyhow!("a locked run was not granted")))?;
+        let own = variables.iter().filter(|(environment, ..)| *environment == run.environment_id);
+        let own = own.map(|(_, name, value)| (name.clone(), value.clone())).collect();
+        let resume = resume(tx, &run).await?;
+        claimed.push(assemble(run, granted, own, resume)?);
+    }
+    Ok(claimed)
+}
+
+async fn resume(tx: &mut PgConnection, run: &InLine) -> Result<Option<Resume>, Error> {
+    let (Some(sequence), Some(digest), Some(wait)) =
+        (run.checkpoint_sequence, run.checkpoint_digest.clone(), run.checkpoint_wait.clone())
+    else {
+        return Ok(None);
+    };
+    let wait: WaitRequest = serde_json::from_value(wait).map_err(|error| Error::Internal(error.into()))?;
+    let checkpoint = CheckpointRef {
+        sequence: sequence.unsigned_abs(),
+        digest,
+        stored_bytes: run.checkpoint_stored_bytes.unwrap_or_default().unsigned_abs(),
+        raw_bytes: run.checkpoint_raw_bytes.unwrap_or_default().unsigned_abs(),
+    };
+    let completions = wait::completions(tx, EnvironmentId::from_uuid(run.environment_id), &wait).await?;
+    Ok(Some(Resume { checkpoint, wait, completions }))
+}
+
+fn assemble(run: InLine, granted: Granted, variables: Vec<(String, String)>, resume: Option<Resume>) -> Result<Claimed, Error> {
+    let corrupt = |what: &'static str| Error::Internal(anyhow::anyhow!("a claimed run has no {what}"));
+    let definition = run.definition.ok_or(corrupt("task"))?;
+    let task: TaskDefinition = serde_json::from_value(definition).map_err(|error| Error::Internal(error.into()))?;
+    let machine = match &run.machine {
+        Some(name) => Machine::parse(name).ok_or(corrupt("known machine"))?,
+        None => task.machine.unwrap_or_default(),
+    };
+    let max_duration_ms = run.max_duration_ms.map(i64::unsigned_abs).or(task.max_duration_ms);
+    let max_duration_ms = max_duration_ms.filter(|ms| *ms > 0).map(|ms| ms.max(MIN_MAX_DURATION_MS));
+    let max_attempts = finish::max_attempts(run.max_attempts.map(i32::unsigned_abs), task.retry.as_ref());
+    let context = RunContext {
+        run: granted.lease.run,
+        tags: run.tags,
+        is_test: run.is_test,
+        is_replay: run.replay_of.is_some(),
+        created_at: run.created_at,
+        started_at: granted.started_at,
+        parent: run.parent_id.map(RunId::from_uuid),
+        root: RunId::from_uuid(run.root_id),
+        depth: run.depth.unsigned_abs(),
+        batch: run.batch_id.map(BatchId::from_uuid),
+        idempotency_key: run.idempotency_key,
+        max_attempts,
+        max_duration_ms,
+        attempt: granted.lease.attempt,
+        attempt_started_at: granted.attempt_started_at,
+        task: run.task.clone(),
+        queue: QueueId::from_uuid(run.queue_id),
+        queue_name: run.queue_name,
+        concurrency_key: Some(run.concurrency_key).filter(|key| !key.is_empty()),
+        environment: EnvironmentId::from_uuid(run.environment_id),
+        environment_kind: EnvironmentKind::from_slug(&run.environment_kind).ok_or(corrupt("known environment"))?,
+        project: ProjectId::from_uuid(run.project_id),
+        project_ref: run.project_ref,
+        project_name: run.project_name,
+        deployment: DeploymentId::from_uuid(run.deployment_id.ok_or(corrupt("deployment"))?),
+        version: run.version.ok_or(corrupt("version"))?,
+        machine,
+    };
+    Ok(Claimed {
+        lease: granted.lease,
+        component: run.component.ok_or(corrupt("component"))?,
+        task: run.task,
+        payload: Packet { data: run.payload, content_type: run.payload_type },
+        context,
+        machine,
+        max_duration_ms,
+        used_cpu_ms: run.attempt_cpu_ms.unsigned_abs(),
+        variables,
+        resume,
+    })
+}
+
+/// Puts off the end of these leases, each a run and the epoch it was claimed with.
+///
+/// # Errors
+/// If the database does not answer: then nothing is known, and the leases run on.
+pub async fn renew(store: &Store, worker: WorkerId, leases: &[(RunId, i64)], lease_for: Duration) -> Result<Renewed, Error> {
+    let leases = leases.to_vec();
+    let asked = leases.clone();
+    let held: HashMap<RunId, bool> = store
+        .tx(move |tx| Box::pin(async move { Ok::<_, StoreError>(leases::renew(tx, worker, &leases, lease_for).await?) }))
+        .await?
+        .into_iter()
+        .collect();
+    let mut renewed = Renewed::default();
+    for (run, _) in asked {
+        match held.get(&run) {
+            None => renewed.lost.push(run),
+            Some(true) => renewed.cancel.push(run),
+            Some(false) => {}
+        }
+    }
+    Ok(renewed)
+}
+
+/// Gives a run back at a graceful shutdown: it goes on from its last checkpoint, elsewhere, and this counts against nothing.
+///
+/// # Errors
+/// [`Error::LostLease`]; [`Error::Conflict`] if the run is over; [`Error::NotFound`].
+pub async fn give_back(store: &Store, lease: &Lease) -> Result<(), Error> {
+    let lease = *lease;
+    store
+        .tx(move |tx| {
+            Box::pin(async move {
+                let held = finish::held_by(tx, &lease).await?;
+                if held.cancel_requested {
+                    let outcome = canceled();
+                    finish::end_attempt(tx, &held, outcome, held.attempt_cpu_ms).await?;
+                    return Ok(());
+                }
+                held.status.on(Happening::Requeue)?;
+                let changed = leases::requeue(tx, held.id, held.stalls).await?;
+                events::record(tx, EventKind::GivenBack, &[changed]).await?;
+                queues::place_freed(tx, &[held.pool]).await?;
+                notify::line(tx).await?;
+                Ok(())
+            })
+        })
+        .await
+}
+
+fn canceled() -> Outcome {
+    let error = RunError::internal(ErrorCode::TaskRunCancelled, "the run was cancelled");
+    Outcome::Failed { error, retry: RetryDecision::Abort }
+}
+
+/// Takes back at most `max` runs whose worker was not heard of in time, and returns how many: they go on from their last
+/// checkpoint, at no cost. One that was to be cancelled is; one that loses its worker again and again fails its attempt.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn expire(store: &Store, max: u32) -> Result<u32, Error> {
+    store
+        .tx(move |tx| {
+            Box::pin(async move {
+                let expired = leases::pick_expired(tx, max).await?;
+                for run in &expired {
+                    let Some(held) = leases::hold(tx, *run).await? else { continue };
+                    take_back(tx, held).await?;
+                }
+                if !expired.is_empty() {
+                    notify::line(tx).await?;
+                }
+                Ok(expired.len() as u32)
+            })
+        })
+        .await
+}
+
+async fn take_back(tx: &mut PgConnection, held: leases::Held) -> Result<(), Error> {
+    if held.cancel_requested {
+        finish::end_attempt(tx, &held, canceled(), held.attempt_cpu_ms).await?;
+    } else if held.stalls >= MAX_STALLS {
+        let message = format!("the run lost its worker {} times without getting on", held.stalls + 1);
+        let error = RunError::internal(ErrorCode::TaskRunStalledExecuting, message);
+        let outcome = Outcome::Failed { error, retry: RetryDecision::Policy };
+        finish::end_attempt(tx, &held, outcome, held.attempt_cpu_ms).await?;
+    } else {
+        held.status.on(Happening::Requeue)?;
+        let changed = leases::requeue(tx, held.id, held.stalls + 1).await?;
+        events::record(tx, EventKind::LeaseLost, &[changed]).await?;
+        queues::place_freed(tx, &[held.pool]).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! Makes a run: decides where it begins (pending, delayed or in line), once for each idempotency key and each request.
+//!
+//! Two triggers with the same key meet at a unique index: the second waits for the first and then finds its run.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use sqlx::PgConnection;
+
+use crate::{
+    engine::{Error, deploy, tags},
+    model::{
+        event::EventKind,
+        id::{EnvironmentId, RunId},
+        payload::{MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES},
+        queue,
+        run::RunStatus,
+        trigger::{DEFAULT_KEY_TTL_MS, MAX_ATTEMPTS, MAX_KEY_CHARS, MIN_MAX_DURATION_MS, NewRun, RunIdempotency, Triggered},
+    },
+    store::{
+        Store, events,
+        line::{self, Ancestry, Decided, Scene},
+        notify, queues,
+    },
+};
+
+/// Longest id of a task, concurrency key and content type, in characters.
+const MAX_NAME_CHARS: usize = 255;
+/// Most parents above a run: a task that triggers itself for ever stops here.
+const MAX_DEPTH: i32 = 1000;
+/// Times that a key may change hands while we look.
+const MAX_ROUNDS: u32 = 3;
+/// Farthest a time may lie ahead; more is this. Postgres has no infinite intervals before version 17.
+pub(super) const FARTHEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+/// Makes a run, or finds the one that an earlier trigger with the same key, or the same request, made.
+///
+/// # Errors
+/// [`Error::Invalid`] and [`Error::TooLarge`] if the request breaks a rule (tags, queue name, version, parent);
+/// [`Error::NotFound`] without such an environment.
+pub async fn trigger(store: &Store, environment: EnvironmentId, new: NewRun) -> Result<Triggered, Error> {
+    let new = normal(new)?;
+    store.tx(move |tx| Box::pin(async move { trigger_in(tx, environment, &new).await })).await
+}
+
+/// The same within a transaction of another verb.
+async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
+    let id = RunId::new();
+    if let Some(key) = &new.request_key
+        && let Some(id) = line::claim_request(tx, environment, &new.task, key, id).await?
+    {
+        return Ok(Triggered { id, is_cached: false });
+    }
+    let scene = line::scene(tx, environment, &new.task, new.version.as_deref()).await?;
+    let scene = scene.ok_or(Error::not_found("environment"))?;
+    if new.version.is_some() && (scene.deployment.is_none() || scene.task.is_none()) {
+        return Err(Error::invalid("lockToVersion", "there is no such version with this task"));
+    }
+    let ancestry = ancestry(tx, environment, id, new).await?;
+    let queue_name = match (&new.queue, &scene.task) {
+        (Some(name), _) => name.clone(),
+        (None, Some(task)) => deploy::queue_of(task),
+        (None, None) => queue::name_of_task(&new.task),
+    };
+    let queue = queues::ensure(tx, environment, &queue_name).await?;
+    let run = decide(id, environment, new, &scene, ancestry, queue);
+    for _ in 0..MAX_ROUNDS {
+        if let Some(made) = line::insert(tx, &run).await? {
+            events::record(tx, EventKind::Triggered, &[made]).await?;
+            if run.status == RunStatus::Queued {
+                notify::line(tx).await?;
+            }
+            if run.due_at.is_some() {
+                notify::timers(tx).await?;
+            }
+            return Ok(Triggered { id, is_cached: false });
+        }
+        let key = new.idempotency.as_ref().map_or("", |idempotency| &idempotency.key);
+        if let Some(holder) = line::holder_of_key(tx, environment, &new.task, key).await? {
+            if let Some(request) = &new.request_key {
+                line::correct_request(tx, environment, &new.task, request, holder).await?;
+            }
+            return Ok(Triggered { id: holder, is_cached: true });
+        }
+    }
+    Err(Error::Conflict("the idempotency key is being used by other requests".into()))
+}
+
+async fn ancestry(tx: &mut PgConnection, environment: EnvironmentId, id: RunId, new: &NewRun) -> Result<Ancestry, Error> {
+    let Some(parent) = new.parent else { return Ok(Ancestry { root: id, depth: 0, is_test: new.is_test }) };
+    let above = line::ancestry(tx, environment, parent).await?;
+    let above = above.ok_or(Error::invalid("parentRunId", "there is no such run"))?;
+    if above.depth >= MAX_DEPTH {
+        return Err(Error::invalid("parentRunId", format!("a run has at most {MAX_DEPTH} runs above it")));
+    }
+    Ok(Ancestry { root: above.root, depth: above.depth + 1, is_test: new.is_test || above.is_test })
+}
+
+/// Where the run begins: delayed if its time is to come, pending without a deployment that has its task, else in line.
+fn decide<'a>(
+    id: RunId,
+    environment: EnvironmentId,
+    new: &'a NewRun,
+    scene: &Scene,
+    ancestry: Ancestry,
+    queue: crate::model::id::QueueId,
+) -> Decided<'a> {
+    let now = scene.now;
+    let after = |ms: u64| now + Duration::from_millis(ms).min(FARTHEST);
+    let status = match (new.delay_until, &scene.task) {
+        (Some(until), _) if until > now => RunStatus::Delayed,
+        (_, None) => RunStatus::PendingVersion,
+        _ => RunStatus::Queued,
+    };
+    let ttl = new.ttl_ms.or_else(|| scene.task.as_ref().and_then(|task| task.ttl_ms)).filter(|ttl| *ttl > 0);
+    Decided {
+        id,
+        environment,
+        new,
+        status,
+        deployment: scene.deployment,
+        queue,
+        ancestry,
+        position: (status == RunStatus::Queued).then(|| now - TimeDelta::milliseconds(new.priority_ms)),
+        due_at: match status {
+            RunStatus::Delayed => new.delay_until,
+            RunStatus::Queued => ttl.map(after),
+            _ => None,
+        },
+        key_expires_at: new.idempotency.as_ref().map(|key| after(key.ttl_ms.unwrap_or(DEFAULT_KEY_TTL_MS))),
+    }
+}
+
+/// The request within its limits, or why not.
+fn normal(mut new: NewRun) -> Result<NewRun, Error> {
+    short("taskIdentifier", &new.task, MAX_NAME_CHARS)?;
+    short("payloadType", &new.payload.content_type, MAX_NAME_CHARS)?;
+    if new.payload.data.len() > MAX_PAYLOAD_BYTES {
+        return Err(Error::TooLarge { field: "payload", limit: MAX_PAYLOAD_BYTES, unit: "bytes" });
+    }
+    if serde_json::to_string(&new.metadata).map_or(0, |text| text.len()) > MAX_METADATA_BYTES {
+        return Err(Error::TooLarge { field: "metadata", limit: MAX_METADATA_BYTES, unit: "bytes" });
+    }
+    new.tags = tags::merge(Vec::new(), new.tags)?;
+    for (field, key) in [("idempotencyKey", key_of(&new)), ("requestKey", new.request_key.as_deref())] {
+        if let Some(key) = key {
+            short(field, key, MAX_KEY_CHARS)?;
+        }
+    }
+    if let Some(RunIdempotency { shown, scope, .. }) = &new.idempotency {
+        for text in [shown, scope].into_iter().flatten() {
+            text_only("idempotencyKeyOptions", text, MAX_KEY_CHARS)?;
+        }
+    }
+    if let Some(name) = new.queue.take() {
+        let name = queue::sanitize(&name);
+        short("queue", &name, queue::MAX_QUEUE_NAME_CHARS)?;
+        new.queue = Some(name);
+    }
+    if let Some(key) = &new.concurrency_key {
+        text_only("concurrencyKey", key, MAX_NAME_CHARS)?;
+    }
+    if new.max_attempts.is_some_and(|most| !(1..=MAX_ATTEMPTS).contains(&most)) {
+        return Err(Error::invalid("maxAttempts", format!("a run has 1 to {MAX_ATTEMPTS} attempts")));
+    }
+    new.max_duration_ms = new.max_duration_ms.map(|ms| if ms == 0 { 0 } else { ms.max(MIN_MAX_DURATION_MS) });
+    new.priority_ms = new.priority_ms.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
+    new.ttl_ms = new.ttl_ms.map(|ms| ms.min(FARTHEST.as_millis() as u64));
+    Ok(new)
+}
+
+fn key_of(new: &NewRun) -> Option<&str> {
+    new.idempotency.as_ref().map(|idempotency| idempotency.key.as_str())
+}
+
+/// 1 to `most` characters.
+fn short(field: &'static str, text: &str, most: usize) -> Result<(), Error> {
+    if text.is_empty() {
+        return Err(Error::invalid(field, format!("{field} is empty")));
+    }
+    text_only(field, text, most)
+}
+
+/// At most `most` characters, none of them NUL, which Postgres does not store.
+pub(super) fn text_only(field: &'static str, text: &str, most: usize) -> Result<(), Error> {
+    if text.contains('\0') || text.chars().count() > most {
+        return Err(Error::invalid(field, format!("{field} has at most {most} characters, none of them NUL")));
+    }
+    Ok(())
+}

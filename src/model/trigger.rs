@@ -1,0 +1,111 @@
+//! What a run shall be, as whoever triggers it says. Source: facts 7.1, A1-A31.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Map, Value};
+
+use super::{
+    id::{BatchId, RunId},
+    machine::Machine,
+    payload::Packet,
+};
+
+/// Most attempts a run may have. Source: facts A21.
+pub const MAX_ATTEMPTS: u32 = 250;
+/// Longest idempotency key, in characters. Source: facts A9.
+pub const MAX_KEY_CHARS: usize = 2048;
+/// How long a key counts unless the trigger says otherwise: 30 days. Source: facts A7.
+pub const DEFAULT_KEY_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Least CPU time limit of an attempt, in milliseconds; smaller ones are raised to it. Source: facts A22.
+pub const MIN_MAX_DURATION_MS: u64 = 5000;
+
+/// A run to be made. `NewRun::of` fills in what most leave out.
+#[derive(Debug, Clone)]
+pub struct NewRun {
+    /// The task's id; it need not be deployed yet. Source: facts A28.
+    pub task: String,
+    /// What to run it with, at most [`super::payload::MAX_PAYLOAD_BYTES`].
+    pub payload: Packet,
+    /// The same key gets the run that an earlier trigger made. Source: facts A5.
+    pub idempotency: Option<RunIdempotency>,
+    /// Names the HTTP request: sent twice it makes one run, for 24 hours. Source: facts A30.
+    pub request_key: Option<String>,
+    /// Not before this; a time that has passed is no delay. Source: facts A1-A3.
+    pub delay_until: Option<DateTime<Utc>>,
+    /// Milliseconds to wait for the start at most; 0: for ever; none: as the task says. Source: facts A4.
+    pub ttl_ms: Option<u64>,
+    /// At most 10 of 1 to 128 characters. Source: facts A19.
+    pub tags: Vec<String>,
+    /// At most [`super::payload::MAX_METADATA_BYTES`] as text.
+    pub metadata: Map<String, Value>,
+    /// None: the one the task names, else its own.
+    pub queue: Option<String>,
+    /// A pool of its own within the queue. Source: facts A16.
+    pub concurrency_key: Option<String>,
+    /// None: as the task says.
+    pub max_attempts: Option<u32>,
+    /// CPU milliseconds per attempt; 0: no limit; none: as the task says.
+    pub max_duration_ms: Option<u64>,
+    /// None: as the task says.
+    pub machine: Option<Machine>,
+    /// Milliseconds by which it jumps the line. Source: facts A18.
+    pub priority_ms: i64,
+    /// From a test page.
+    pub is_test: bool,
+    /// The version to run on, `YYYYMMDD.N`; none: the one that is current when it starts. Source: facts A25.
+    pub version: Option<String>,
+    /// The run that triggers it.
+    pub parent: Option<RunId>,
+    /// The batch it belongs to.
+    pub batch: Option<BatchId>,
+    /// The run it repeats.
+    pub replay_of: Option<RunId>,
+}
+
+/// An idempotency key of a run. Source: facts A5-A9.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunIdempotency {
+    /// What is compared, 1 to [`MAX_KEY_CHARS`]: from an SDK, a hash.
+    pub key: String,
+    /// What the user wrote, if the key is its hash.
+    pub shown: Option<String>,
+    /// `run`, `attempt` or `global`.
+    pub scope: Option<String>,
+    /// Milliseconds it counts; none: [`DEFAULT_KEY_TTL_MS`].
+    pub ttl_ms: Option<u64>,
+}
+
+/// What a trigger came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Triggered {
+    /// The run.
+    pub id: RunId,
+    /// An earlier trigger with the same key made it.
+    pub is_cached: bool,
+}
+
+impl NewRun {
+    /// A run of the task with nothing special about it.
+    pub fn of(task: impl Into<String>, payload: Packet) -> NewRun {
+        NewRun {
+            task: task.into(),
+            payload,
+            idempotency: None,
+            request_key: None,
+            delay_until: None,
+            ttl_ms: None,
+            tags: Vec::new(),
+            metadata: Map::new(),
+            queue: None,
+            concurrency_key: None,
+            max_attempts: None,
+            max_duration_ms: None,
+            machine: None,
+            priority_ms: 0,
+            is_test: false,
+            version: None,
+            parent: None,
+            batch: None,
+            replay_of: None,
+        }
+    }
+}

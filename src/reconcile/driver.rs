@@ -1,0 +1,114 @@
+//! Runs the sweeps side by side until the process stops. Any number of processes may do so: sweeps lock the rows they
+//! move and pass over those of others.
+
+use std::time::Duration;
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{gc, leases, timers};
+use crate::{
+    blobs::Blobs,
+    store::{Store, listen::Signals},
+};
+
+/// How often the sweeps run.
+#[derive(Debug, Clone, Copy)]
+pub struct Intervals {
+    /// Between two looks for lost leases.
+    pub leases: Duration,
+    /// Longest time between two looks for what is due, if no signal comes.
+    pub timers: Duration,
+    /// Between two collections of garbage.
+    pub gc: Duration,
+    /// Between two looks for orphaned blobs.
+    pub blobs: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self { leases: Duration::from_secs(2), timers: Duration::from_secs(10), gc: Duration::from_secs(600), blobs: Duration::from_secs(3600) }
+    }
+}
+
+/// Shortest pause between two looks for what is due: what is due within it is moved on together.
+const TIMER_PAUSE: Duration = Duration::from_millis(5);
+
+/// Starts the sweeps as tasks of `tasks`; they end soon after `stop` is cancelled, each at the end of what it is doing.
+pub fn start(store: &Store, blobs: &Blobs, signals: &Signals, intervals: Intervals, tasks: &TaskTracker, stop: &CancellationToken) {
+    tasks.spawn(fire_timers(store.clone(), signals.clone(), intervals.timers, stop.clone()));
+    tasks.spawn(every(intervals.leases, stop.clone(), {
+        let store = store.clone();
+        async move || match leases::tick(&store).await {
+            Ok(0) => {}
+            Ok(runs) => tracing::warn!(runs, "took back runs whose worker was not heard of in time"),
+            Err(error) => failed("leases", &error),
+        }
+    }));
+    tasks.spawn(every(intervals.gc, stop.clone(), {
+        let store = store.clone();
+        async move || match gc::tick(&store).await {
+            Ok(swept) if swept == gc::Swept::default() => {}
+            Ok(swept) => tracing::info!(requests = swept.requests, logs = swept.logs, "swept away what is old"),
+            Err(error) => failed("gc", &error),
+        }
+    }));
+    tasks.spawn(every(intervals.blobs, stop.clone(), {
+        let (store, blobs) = (store.clone(), blobs.clone());
+        async move || match gc::blobs_tick(&store, &blobs).await {
+            Ok(0) => {}
+            Ok(deleted) => tracing::info!(deleted, "deleted blobs that no row names"),
+            Err(error) => tracing::error!(sweep = "blobs", error = format!("{error:#}"), "a sweep failed and will be tried again"),
+        }
+    }));
+}
+
+fn failed(sweep: &'static str, error: &(dyn std::error::Error + 'static)) {
+    tracing::error!(sweep, error, "a sweep failed and will be tried again");
+}
+
+/// Sleeps until the next thing is due, or a signal says that something is due earlier.
+async fn fire_timers(store: Store, mut signals: Signals, longest: Duration, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        // Seen from here on: what is signalled while we look makes us look again.
+        signals.timers.mark_unchanged();
+        let next = match timers::tick(&store).await {
+            Ok((fired, next)) => {
+                if fired > 0 {
+                    tracing::debug!(fired, "moved on what was due");
+                }
+                next
+            }
+            Err(error) => {
+                failed("timers", &error);
+                None
+            }
+        };
+        let pause = next.map_or(jittered(longest), |next| next.min(longest)).max(TIMER_PAUSE);
+        let signal = async {
+            tokio::time::sleep(TIMER_PAUSE).await;
+            if signals.timers.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = signal => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Does it again and again, at intervals that differ a little, so that many processes do not do it at the same time.
+async fn every(interval: Duration, stop: CancellationToken, mut tick: impl AsyncFnMut()) {
+    loop {
+        let pause = tokio::time::sleep(jittered(interval));
+        if stop.run_until_cancelled(pause).await.is_none() {
+            return;
+        }
+        tick().await;
+    }
+}
+
+fn jittered(interval: Duration) -> Duration {
+    interval.mul_f64(rand::random_range(0.8..1.2))
+}

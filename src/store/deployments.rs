@@ -1,0 +1,209 @@
+//! Deployments and their tasks.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, query, query_as, query_scalar};
+use uuid::Uuid;
+
+use super::{Listing, Page, Store, StoreError, rows};
+use crate::model::{
+    deployment::Deployment,
+    id::{DeploymentId, DeploymentKind, EnvironmentId},
+    task::TaskDefinition,
+};
+
+struct Row {
+    id: Uuid,
+    version: String,
+    component: String,
+    sdk: String,
+    external_id: Option<String>,
+    created_at: DateTime<Utc>,
+    is_current: bool,
+    tasks: Value,
+}
+
+impl Row {
+    fn deployment(self, environment: EnvironmentId) -> Result<Deployment, StoreError> {
+        Ok(Deployment {
+            id: DeploymentId::from_uuid(self.id),
+            environment,
+            version: self.version,
+            component: self.component,
+            sdk: self.sdk,
+            external_id: self.external_id,
+            created_at: self.created_at,
+            is_current: self.is_current,
+            tasks: rows::json("tasks", self.tasks)?,
+        })
+    }
+}
+
+/// The deployment with this id.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn get(store: &Store, environment: EnvironmentId, id: DeploymentId) -> Result<Option<Deployment>, StoreError> {
+    find(&mut *store.read().await?, environment, Some(id.uuid()), None).await
+}
+
+/// The deployment with this version, `YYYYMMDD.N`.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn by_version(store: &Store, environment: EnvironmentId, version: &str) -> Result<Option<Deployment>, StoreError> {
+    find(&mut *store.read().await?, environment, None, Some(version)).await
+}
+
+/// The current deployment.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn current(store: &Store, environment: EnvironmentId) -> Result<Option<Deployment>, StoreError> {
+    find(&mut *store.read().await?, environment, None, None).await
+}
+
+/// The deployment with this id or this version, or else the current one.
+pub(crate) async fn find(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    id: Option<Uuid>,
+    version: Option<&str>,
+) -> Result<Option<Deployment>, StoreError> {
+    query_as!(
+        Row,
+        r#"
+        select d.id, d.version, d.component, d.sdk, d.external_id, d.created_at,
+            coalesce(d.id = e.current_deployment_id, false) as "is_current!",
+            (select coalesce(json_agg(t.definition order by t.id), '[]') from tasks t where t.deployment_id = d.id) as "tasks!"
+        from environments e
+        join deployments d on d.environment_id = e.id
+        where e.id = $1
+            and case when $2::uuid is not null then d.id = $2
+                when $3::text is not null then d.version = $3
+                else d.id = e.current_deployment_id end
+        "#,
+        environment.uuid(),
+        id,
+        version
+    )
+    .fetch_optional(connection)
+    .await?
+    .map(|row| row.deployment(environment))
+    .transpose()
+}
+
+/// Deployments, newest first.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn list(
+    store: &Store,
+    environment: EnvironmentId,
+    page: Page<DeploymentKind>,
+) -> Result<Listing<Deployment, DeploymentKind>, StoreError> {
+    let cut = page.cut();
+    let found = query_as!(
+        Row,
+        r#"
+        select d.id, d.version, d.component, d.sdk, d.external_id, d.created_at,
+            coalesce(d.id = e.current_deployment_id, false) as "is_current!",
+            (select coalesce(json_agg(t.definition order by t.id), '[]') from tasks t where t.deployment_id = d.id) as "tasks!"
+        from deployments d
+        join environments e on e.id = d.environment_id
+        where d.environment_id = $1 and ($2::uuid is null or d.id < $2) and ($3::uuid is null or d.id > $3)
+        order by case when $3::uuid is null then d.id end desc, d.id
+        limit $4
+        "#,
+        environment.uuid(),
+        cut.below,
+        cut.above,
+        cut.limit
+    )
+    .fetch_all(&mut *store.read().await?)
+    .await?;
+    let found = found.into_iter().map(|row| row.deployment(environment)).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.listing(found, |deployment| deployment.id))
+}
+
+/// Makes the environment's deployments take turns; false if there is no such environment.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn lock_environment(connection: &mut PgConnection, environment: EnvironmentId) -> Result<bool, StoreError> {
+    let found = query_scalar!("select id from environments where id = $1 for no key update", environment.uuid())
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// The version that the next deployment has: today's date and the next number of the day. Needs the environment's lock.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn next_version(connection: &mut PgConnection, environment: EnvironmentId) -> Result<String, StoreError> {
+    Ok(query_scalar!(
+        r#"
+        with today as (select to_char(clock_now() at time zone 'UTC', 'YYYYMMDD') as date)
+        select today.date || '.' || (
+            select coalesce(max(split_part(version, '.', 2)::integer), 0) + 1
+            from deployments
+            where environment_id = $1 and version like today.date || '.%'
+        ) as "version!"
+        from today
+        "#,
+        environment.uuid()
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Adds a deployment and its tasks.
+///
+/// # Errors
+/// If the database does not answer, or the version is taken.
+pub async fn insert(connection: &mut PgConnection, deployment: &Deployment) -> Result<(), StoreError> {
+    query!(
+        "insert into deployments (id, environment_id, version, component, sdk, external_id)
+         values ($1, $2, $3, $4, $5, $6)",
+        deployment.id.uuid(),
+        deployment.environment.uuid(),
+        deployment.version,
+        deployment.component,
+        deployment.sdk,
+        deployment.external_id
+    )
+    .execute(&mut *connection)
+    .await?;
+    let ids: Vec<&str> = deployment.tasks.iter().map(|task| task.id.as_str()).collect();
+    let definitions: Vec<Value> = deployment.tasks.iter().map(definition).collect();
+    query!(
+        "insert into tasks (deployment_id, id, definition)
+         select $1, id, definition from unnest($2::text[], $3::json[]) as task (id, definition)",
+        deployment.id.uuid(),
+        &ids as &[&str],
+        &definitions
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn definition(task: &TaskDefinition) -> Value {
+    serde_json::to_value(task).expect("a definition is plain data")
+}
+
+/// Makes a deployment the current one.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn promote(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    deployment: DeploymentId,
+) -> Result<(), StoreError> {
+    query!("update environments set current_deployment_id = $2 where id = $1", environment.uuid(), deployment.uuid())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,367 @@
+//! Runs come into being and into line.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, query, query_scalar};
+use uuid::Uuid;
+
+use super::{StoreError, events::Changed, rows};
+use crate::model::{
+    id::{DeploymentId, EnvironmentId, QueueId, RunId},
+    run::RunStatus,
+    task::TaskDefinition,
+    trigger::NewRun,
+};
+
+/// What a trigger has to know.
+#[derive(Debug)]
+pub struct Scene {
+    /// The time, by the clock that everything is compared with.
+    pub now: DateTime<Utc>,
+    /// The deployment that the run is bound to, if it names a version.
+    pub deployment: Option<DeploymentId>,
+    /// The task as that version or else the current one declares it; none: not deployed.
+    pub task: Option<TaskDefinition>,
+}
+
+/// What a trigger has to know; none if there is no such environment.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn scene(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    task: &str,
+    version: Option<&str>,
+) -> Result<Option<Scene>, StoreError> {
+    let row = query!(
+        r#"
+        select clock_now() as "now!", d.id as "deployment?", t.definition as "definition?"
+        from environments e
+        left join deployments d on d.environment_id = e.id
+            and case when $3::text is null then d.id = e.current_deployment_id else d.version = $3 end
+        left join tasks t on t.deployment_id = d.id and t.id = $2
+        where e.id = $1
+        "#,
+        environment.uuid(),
+        task,
+        version
+    )
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(Scene {
+            now: row.now,
+            deployment: row.deployment.filter(|_| version.is_some()).map(DeploymentId::from_uuid),
+            task: row.definition.map(|definition| rows::json("tasks", definition)).transpose()?,
+        })
+    })
+    .transpose()
+}
+
+/// Where a run stands in its tree.
+#[derive(Debug, Clone, Copy)]
+pub struct Ancestry {
+    /// The first of the tree.
+    pub root: RunId,
+    /// Parents above it.
+    pub depth: i32,
+    /// From a test page.
+    pub is_test: bool,
+}
+
+/// Where this run stands.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn ancestry(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    run: RunId,
+) -> Result<Option<Ancestry>, StoreError> {
+    let row =
+        query!("select root_id, depth, is_test from runs where id = $1 and environment_id = $2", run.uuid(), environment.uuid())
+            .fetch_optional(connection)
+            .await?;
+    Ok(row.map(|row| Ancestry { root: RunId::from_uuid(row.root_id), depth: row.depth, is_test: row.is_test }))
+}
+
+/// A run with everything decided, as it is written.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    /// Its id.
+    pub id: RunId,
+    /// Where it lives.
+    pub environment: EnvironmentId,
+    /// As triggered.
+    pub new: &'a NewRun,
+    /// Where it begins: pending, delayed or queued.
+    pub status: RunStatus,
+    /// If it is bound to a version.
+    pub deployment: Option<DeploymentId>,
+    /// Its queue.
+    pub queue: QueueId,
+    /// Where it stands in its tree.
+    pub ancestry: Ancestry,
+    /// Its place in line, if it is queued.
+    pub position: Option<DateTime<Utc>>,
+    /// When time alone moves it on.
+    pub due_at: Option<DateTime<Utc>>,
+    /// Until when its idempotency key counts.
+    pub key_expires_at: Option<DateTime<Utc>>,
+}
+
+/// Writes a run; none if another run has its idempotency key.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<Option<Changed>, StoreError> {
+    let new = run.new;
+    let key = new.idempotency.as_ref();
+    let seq = query_scalar!(
+        r#"
+        insert into runs (id, environment_id, task, status, deployment_id, payload, payload_type, tags, is_test, replay_of,
+            parent_id, root_id, depth, batch_id, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine,
+            idempotency_key, idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active,
+            queue_id, concurrency_key, position, due_at, metadata, event_seq)
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, 1)
+        on conflict (environment_id, task, idempotency_key) where idempotency_active do nothing
+        returning event_seq
+        "#,
+        run.id.uuid(),
+        run.environment.uuid(),
+        new.task,
+        run.status.as_str(),
+        run.deployment.map(|id| id.uuid()),
+        new.payload.data,
+        new.payload.content_type,
+        &new.tags,
+        run.ancestry.is_test,
+        new.replay_of.map(|id| id.uuid()),
+        new.parent.map(|id| id.uuid()),
+        run.ancestry.root.uuid(),
+        run.ancestry.depth,
+        new.batch.map(|id| id.uuid()),
+        new.delay_until,
+        new.ttl_ms.map(to_column),
+        new.priority_ms,
+        new.max_attempts.map(|most| i32::try_from(most).unwrap_or(i32::MAX)),
+        new.max_duration_ms.map(to_column),
+        new.machine.map(|machine| machine.as_str()),
+        key.map(|key| key.key.as_str()),
+        key.and_then(|key| key.shown.as_deref()),
+        key.and_then(|key| key.scope.as_deref()),
+        run.key_expires_at,
+        key.is_some(),
+        run.queue.uuid(),
+        new.concurrency_key.as_deref().unwrap_or_default(),
+        run.position,
+        run.due_at,
+        Value::Object(new.metadata.clone())
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(seq.map(|seq| Changed { id: run.id, seq, status: run.status }))
+}
+
+/// Milliseconds as a column holds them.
+fn to_column(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// The run that holds an idempotency key, locked. A key whose time is over is released on the way: then there is none.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn holder_of_key(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    task: &str,
+    key: &str,
+) -> Result<Option<RunId>, StoreError> {
+    let row = query!(
+        r#"
+        select id, idempotency_expires_at <= clock_now() as "is_over!" from runs
+        where environment_id = $1 and task = $2 and idempotency_key = $3 and idempotency_active
+        for no key update
+        "#,
+        environment.uuid(),
+        task,
+        key
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    match row {
+        Some(row) if row.is_over => {
+            query!("update runs set idempotency_active = false where id = $1", row.id).execute(connection).await?;
+            Ok(None)
+        }
+        row => Ok(row.map(|row| RunId::from_uuid(row.id))),
+    }
+}
+
+/// Releases an idempotency key; false if no run holds it.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn release_key(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    task: &str,
+    key: &str,
+) -> Result<bool, StoreError> {
+    let done = query!(
+        "update runs set idempotency_active = false
+         where environment_id = $1 and task = $2 and idempotency_key = $3 and idempotency_active",
+        environment.uuid(),
+        task,
+        key
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Notes that this HTTP request makes this run; if the request was here before, returns the run it made then.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn claim_request(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    task: &str,
+    request_key: &str,
+    run: RunId,
+) -> Result<Option<RunId>, StoreError> {
+    let is_new = query_scalar!(
+        "insert into trigger_requests (environment_id, task, request_key, run_id, expires_at)
+         values ($1, $2, $3, $4, clock_now() + interval '24 hours')
+         on conflict (environment_id, task, request_key)
+         do update set run_id = excluded.run_id, expires_at = excluded.expires_at
+             where trigger_requests.expires_at <= clock_now()
+         returning run_id",
+        environment.uuid(),
+        task,
+        request_key,
+        run.uuid()
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    if is_new.is_some() {
+        return Ok(None);
+    }
+    let earlier = query_scalar!(
+        "select run_id from trigger_requests where environment_id = $1 and task = $2 and request_key = $3",
+        environment.uuid(),
+        task,
+        request_key
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(earlier.map(RunId::from_uuid))
+}
+
+/// Notes that the request got another run than the one noted first.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn correct_request(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    task: &str,
+    request_key: &str,
+    run: RunId,
+) -> Result<(), StoreError> {
+    query!(
+        "update trigger_requests set run_id = $4 where environment_id = $1 and task = $2 and request_key = $3",
+        environment.uuid(),
+        task,
+        request_key,
+        run.uuid()
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A deployment has brought the task: whoever waited for it comes into line, in the queue that the task now names unless
+/// the trigger named another one than the task's own.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn wake_pending(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    task: &str,
+    own_queue: QueueId,
+    queue: QueueId,
+) -> Result<Vec<Changed>, StoreError> {
+    let rows = query!(
+        r#"
+        update runs r
+        set status = 'QUEUED', queue_id = case when r.queue_id = $3 then $4 else r.queue_id end, parked = false,
+            position = coalesce(r.position, clock_now() - r.priority_ms * interval '1 millisecond'),
+            due_at = clock_now() + nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint), 0) * interval '1 millisecond',
+            updated_at = clock_now(), event_seq = r.event_seq + 1
+        from environments e
+        join tasks t on t.deployment_id = e.current_deployment_id and t.id = $2
+        where e.id = $1 and r.environment_id = $1 and r.task = $2 and r.status = 'PENDING_VERSION'
+        returning r.id, r.event_seq
+        "#,
+        environment.uuid(),
+        task,
+        own_queue.uuid(),
+        queue.uuid()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(queued(rows.into_iter().map(|row| (row.id, row.event_seq))))
+}
+
+fn queued(rows: impl Iterator<Item = (Uuid, i64)>) -> Vec<Changed> {
+    rows.map(|(id, seq)| Changed { id: RunId::from_uuid(id), seq, status: RunStatus::Queued }).collect()
+}
+
+/// What they waited for has come: suspended runs come back into line, at the place they had. Their edges go with it.
+/// Locks the runs in the order of their ids, so that two completions that concern the same runs do not block each other.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn wake_waiting(connection: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<Changed>, StoreError> {
+    let rows = query!(
+        r#"
+        with locked as (
+            select id from runs where id = any($1) and status = 'WAITING' order by id for no key update
+        ), edges as (
+            delete from run_waits where run_id in (select id from locked)
+        )
+        update runs r
+        set status = 'QUEUED', parked = false, due_at = null, updated_at = clock_now(), event_seq = r.event_seq + 1
+        from locked where r.id = locked.id
+        returning r.id, r.event_seq
+        "#,
+        runs
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(queued(rows.into_iter().map(|row| (row.id, row.event_seq))))
+}
+
+/// Their turn came, but no deployment has their task any more.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn back_to_pending(connection: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<Changed>, StoreError> {
+    let rows = query!(
+        "update runs
+         set status = 'PENDING_VERSION', due_at = null, updated_at = clock_now(), event_seq = event_seq + 1
+         where id = any($1) and status = 'QUEUED'
+         returning id, event_seq",
+        runs
+    )
+    .fetch_all(connection)
+    .await?;
+    let pending = |id, seq| Changed { id: RunId::from_uuid(id), seq, status: RunStatus::PendingVersion };
+    Ok(rows.into_iter().map(|row| pending(row.id, row.event_seq)).collect())
+}

@@ -1,0 +1,175 @@
+//! All SQL. One file per aggregate; functions take a connection and decide nothing, the verbs of `engine` do.
+//!
+//! [`Store::tx`] is the only way to write: it runs the whole transaction in a task of its own, so that a caller who goes
+//! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
+
+pub mod checkpoints;
+pub mod clock;
+pub mod deployments;
+pub mod endings;
+pub mod environments;
+pub mod events;
+pub mod journal;
+pub mod leases;
+pub mod line;
+pub mod listen;
+pub mod logs;
+pub mod notes;
+pub(crate) mod notify;
+mod page;
+pub mod queues;
+mod rows;
+pub mod runs;
+pub mod sweep;
+pub mod waitpoints;
+
+use std::{str::FromStr, time::Duration};
+
+use futures_util::future::BoxFuture;
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions, Postgres},
+};
+
+pub use page::{Listing, Page, Start};
+
+/// A transaction that waits this long between two statements has lost its owner; Postgres ends it.
+const IDLE_IN_TRANSACTION: &str = "30s";
+/// How long a statement waits for a row that another transaction holds.
+const LOCK_TIMEOUT: &str = "10s";
+
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
+
+/// The database. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: PgPool,
+}
+
+/// Why the database did not answer as asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or has no connection left: the same may work later.
+    #[error("the database is not available")]
+    Unavailable(#[source] sqlx::Error),
+    /// Two transactions got into each other's way and this one was undone: the same works at once.
+    #[error("the transaction was undone for another one")]
+    Undone(#[source] sqlx::Error),
+    /// A row holds what this version does not know.
+    #[error("a row of {table} holds {what}")]
+    Unknown {
+        /// The table.
+        table: &'static str,
+        /// What was found.
+        what: String,
+    },
+    /// Anything else.
+    #[error("a query failed")]
+    Query(#[source] sqlx::Error),
+    /// The schema could not be brought up to date.
+    #[error("a migration failed")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The task that ran the transaction did not end as it should.
+    #[error("a transaction was broken off")]
+    BrokenOff(#[from] tokio::task::JoinError),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> StoreError {
+        match &error {
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+                StoreError::Unavailable(error)
+            }
+            sqlx::Error::Database(database) => match database.code().as_deref() {
+                // Shutting down, starting, too many connections.
+                Some("57P01" | "57P02" | "57P03" | "53300") => StoreError::Unavailable(error),
+                // Deadlock, serialization failure, lock timeout.
+                Some("40P01" | "40001" | "55P03") => StoreError::Undone(error),
+                _ => StoreError::Query(error),
+            },
+            _ => StoreError::Query(error),
+        }
+    }
+}
+
+impl Store {
+    /// Connects, and brings the schema up to date. Processes that start together take turns: migrating holds an advisory
+    /// lock of the database.
+    ///
+    /// # Errors
+    /// If the URL cannot be understood, the server cannot be reached, or a migration fails.
+    pub async fn connect(url: &str, max_connections: u32) -> Result<Store, StoreError> {
+        let options = PgConnectOptions::from_str(url)?
+            .application_name("dormouse")
+            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)]);
+        // On a connection of its own: another process may take longer to migrate than a verb may wait for a lock.
+        let mut connection = PgConnection::connect_with(&options).await?;
+        MIGRATIONS.run(&mut connection).await?;
+        connection.close().await?;
+        let pool = PgPoolOptions::new()
+            .max_connections(max_connections)
+            .acquire_timeout(Duration::from_secs(10))
+            .after_release(|connection, _| Box::pin(is_outside_a_transaction(connection)))
+            .connect_with(options.options([("lock_timeout", LOCK_TIMEOUT)]))
+            .await?;
+        Ok(Store { pool })
+    }
+
+    /// The store of a pool whose schema is up to date. For tests, which get their pool from `#[sqlx::test]`.
+    pub fn over(pool: PgPool) -> Store {
+        Store { pool }
+    }
+
+    /// The pool, for what is not a verb: a LISTEN connection, a health check.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// A connection to read with.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if none is free in time.
+    pub async fn read(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        Ok(self.pool.acquire().await?)
+    }
+
+    /// Runs `work` in one transaction, to its end whatever becomes of the caller: committed if it returns `Ok`, undone
+    /// otherwise.
+    ///
+    /// # Errors
+    /// What `work` returns, and a [`StoreError`] if the transaction itself fails.
+    pub async fn tx<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        let pool = self.pool.clone();
+        let task = tokio::spawn(async move {
+            let mut transaction = pool.begin().await.map_err(StoreError::from)?;
+            let answer = work(&mut transaction).await?;
+            transaction.commit().await.map_err(StoreError::from)?;
+            Ok(answer)
+        });
+        task.await.map_err(StoreError::from)?
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        Ok(self.read().await?.ping().await?)
+    }
+}
+
+/// A connection comes back to the pool only outside a transaction, else it is closed: `now()` is the transaction's start, so
+/// it differs from the statement's own if somebody has begun one and not ended it.
+async fn is_outside_a_transaction(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let outside: bool = sqlx::query_scalar("select now() = statement_timestamp()").fetch_one(connection).await?;
+    if !outside {
+        tracing::warn!("a connection came back inside a transaction and is closed");
+    }
+    Ok(outside)
+}

@@ -1,0 +1,65 @@
+//! From columns to the domain's types. What is stored was written by some version of this program, so a text that this
+//! version does not know is an error of its own, never a panic.
+
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::model::{
+    context::EnvironmentKind, event::EventKind, id::Id, machine::Machine, payload::Packet, run::RunStatus,
+    waitpoint::WaitpointStatus,
+};
+
+pub(super) fn run_status(text: &str) -> Result<RunStatus, StoreError> {
+    known("runs", text, RunStatus::parse(text))
+}
+
+pub(super) fn waitpoint_status(text: &str) -> Result<WaitpointStatus, StoreError> {
+    known("waitpoints", text, WaitpointStatus::parse(text))
+}
+
+pub(super) fn event_kind(text: &str) -> Result<EventKind, StoreError> {
+    known("run_events", text, EventKind::parse(text))
+}
+
+pub(super) fn environment_kind(text: &str) -> Result<EnvironmentKind, StoreError> {
+    known("environments", text, EnvironmentKind::from_slug(text))
+}
+
+pub(super) fn machine(text: &str) -> Result<Machine, StoreError> {
+    known("runs", text, Machine::parse(text))
+}
+
+pub(super) fn json<T: DeserializeOwned>(table: &'static str, value: Value) -> Result<T, StoreError> {
+    serde_json::from_value(value).map_err(|error| StoreError::Unknown { table, what: error.to_string() })
+}
+
+/// A metadata object. Anything else is shown as no metadata.
+pub(super) fn object(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    }
+}
+
+pub(super) fn packet(data: Option<Vec<u8>>, content_type: Option<String>) -> Option<Packet> {
+    Some(Packet { data: data?, content_type: content_type? })
+}
+
+pub(super) fn ids<K>(uuids: Vec<Uuid>) -> Vec<Id<K>> {
+    uuids.into_iter().map(Id::from_uuid).collect()
+}
+
+pub(super) fn uuids<K>(ids: &[Id<K>]) -> Vec<Uuid> {
+    ids.iter().map(|id| id.uuid()).collect()
+}
+
+/// A count that a check constraint keeps from being negative.
+pub(super) fn count(number: i64) -> u64 {
+    number.max(0) as u64
+}
+
+fn known<T>(table: &'static str, text: &str, found: Option<T>) -> Result<T, StoreError> {
+    found.ok_or_else(|| StoreError::Unknown { table, what: format!("{text:?}") })
+}

@@ -1,0 +1,243 @@
+//! Runs as they are read: one, all of it, or a page of a list.
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+use sqlx::{PgConnection, query, query_as, query_scalar};
+use uuid::Uuid;
+
+use super::{Listing, Page, Store, StoreError, page, rows};
+use crate::model::{
+    attempt::Attempt,
+    id::{BatchId, EnvironmentId, RunId, RunKind},
+    payload::Packet,
+    run::{Run, RunDetail, RunStatus},
+};
+
+/// Which runs a list shows; an empty list filters nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// With one of these statuses.
+    pub statuses: Vec<RunStatus>,
+    /// Of one of these tasks.
+    pub tasks: Vec<String>,
+    /// With at least one of these tags.
+    pub tags: Vec<String>,
+    /// Triggered at this time or later.
+    pub created_from: Option<DateTime<Utc>>,
+    /// Triggered at this time or earlier.
+    pub created_to: Option<DateTime<Utc>>,
+}
+
+struct Row {
+    id: Uuid,
+    status: String,
+    task: String,
+    version: Option<String>,
+    tags: Vec<String>,
+    is_test: bool,
+    is_replay: bool,
+    created_at: DateTime<Utc>,
+    updated_at: DateTime<Utc>,
+    started_at: Option<DateTime<Utc>>,
+    finished_at: Option<DateTime<Utc>>,
+    delay_until: Option<DateTime<Utc>>,
+    ttl_ms: Option<i64>,
+    idempotency_key: Option<String>,
+    parent_id: Option<Uuid>,
+    root_id: Uuid,
+    depth: i32,
+    batch_id: Option<Uuid>,
+    queue: String,
+    concurrency_key: String,
+    machine: Option<String>,
+    attempt: i32,
+    cpu_ms: i64,
+    metadata: Value,
+    error: Option<Value>,
+    cancel_requested_at: Option<DateTime<Utc>>,
+}
+
+impl Row {
+    fn run(self) -> Result<Run, StoreError> {
+        Ok(Run {
+            id: RunId::from_uuid(self.id),
+            status: rows::run_status(&self.status)?,
+            task: self.task,
+            version: self.version,
+            tags: self.tags,
+            is_test: self.is_test,
+            is_replay: self.is_replay,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            delayed_until: self.delay_until,
+            ttl_ms: self.ttl_ms.map(rows::count),
+            idempotency_key: self.idempotency_key,
+            parent: self.parent_id.map(RunId::from_uuid),
+            root: RunId::from_uuid(self.root_id),
+            depth: self.depth.unsigned_abs(),
+            batch: self.batch_id.map(BatchId::from_uuid),
+            queue: self.queue,
+            concurrency_key: Some(self.concurrency_key).filter(|key| !key.is_empty()),
+            machine: self.machine.as_deref().map(rows::machine).transpose()?,
+            attempt_count: self.attempt.unsigned_abs(),
+            cpu_ms: rows::count(self.cpu_ms),
+            metadata: rows::object(self.metadata),
+            error: self.error.map(|error| rows::json("runs", error)).transpose()?,
+            cancel_requested_at: self.cancel_requested_at,
+        })
+    }
+}
+
+/// Most children that a run's detail shows.
+const MAX_CHILDREN: i64 = 100;
+
+/// A run as lists show it.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn get(store: &Store, environment: EnvironmentId, id: RunId) -> Result<Option<Run>, StoreError> {
+    Ok(by_ids(&mut *store.read().await?, environment, &[id.uuid()]).await?.pop())
+}
+
+async fn by_ids(connection: &mut PgConnection, environment: EnvironmentId, ids: &[Uuid]) -> Result<Vec<Run>, StoreError> {
+    query_as!(
+        Row,
+        r#"
+        select r.id, r.status, r.task, d.version as "version?", r.tags, r.is_test,
+            r.replay_of is not null as "is_replay!", r.created_at, r.updated_at, r.started_at, r.finished_at,
+            r.delay_until, r.ttl_ms, coalesce(r.idempotency_shown, r.idempotency_key) as idempotency_key,
+            r.parent_id, r.root_id, r.depth, r.batch_id, q.name as queue, r.concurrency_key, r.machine, r.attempt,
+            r.earlier_cpu_ms + r.attempt_cpu_ms as "cpu_ms!", r.metadata, r.error, r.cancel_requested_at
+        from runs r
+        join queues q on q.id = r.queue_id
+        left join deployments d on d.id = r.deployment_id
+        where r.environment_id = $1 and r.id = any($2)
+        order by r.id desc
+        "#,
+        environment.uuid(),
+        ids
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(Row::run)
+    .collect()
+}
+
+/// Whether there is such a run.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn exists(connection: &mut PgConnection, environment: EnvironmentId, id: RunId) -> Result<bool, StoreError> {
+    let found = query_scalar!("select id from runs where id = $1 and environment_id = $2", id.uuid(), environment.uuid())
+        .fetch_optional(connection)
+        .await?;
+    Ok(found.is_some())
+}
+
+/// A run with all there is to see.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Result<Option<RunDetail>, StoreError> {
+    let connection = &mut *store.read().await?;
+    let Some(run) = by_ids(connection, environment, &[id.uuid()]).await?.pop() else { return Ok(None) };
+    let values = query!(
+        "select payload, payload_type, output, output_type, in_attempt, attempt, attempt_started_at
+         from runs where id = $1",
+        id.uuid()
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let mut attempts = ended_attempts(connection, id).await?;
+    if let (true, Some(started_at)) = (values.in_attempt, values.attempt_started_at) {
+        let number = values.attempt.unsigned_abs();
+        attempts.push(Attempt { number, started_at, finished_at: None, error: None, cpu_ms: None });
+    }
+    let children = query_scalar!("select id from runs where parent_id = $1 order by id desc limit $2", id.uuid(), MAX_CHILDREN)
+        .fetch_all(&mut *connection)
+        .await?;
+    let children = by_ids(connection, environment, &children).await?;
+    let above: Vec<Uuid> = run.parent.into_iter().chain((run.root != id).then_some(run.root)).map(|id| id.uuid()).collect();
+    let above = by_ids(connection, environment, &above).await?;
+    let find = |id: RunId| above.iter().find(|run| run.id == id).cloned();
+    Ok(Some(RunDetail {
+        payload: Packet { data: values.payload, content_type: values.payload_type },
+        output: rows::packet(values.output, values.output_type),
+        attempts,
+        parent: run.parent.and_then(find),
+        root: find(run.root),
+        children,
+        run,
+    }))
+}
+
+async fn ended_attempts(connection: &mut PgConnection, run: RunId) -> Result<Vec<Attempt>, StoreError> {
+    query!("select number, started_at, finished_at, error, cpu_ms from attempts where run_id = $1 order by number", run.uuid())
+        .fetch_all(connection)
+        .await?
+        .into_iter()
+        .map(|row| {
+            Ok(Attempt {
+                number: row.number.unsigned_abs(),
+                started_at: row.started_at,
+                finished_at: Some(row.finished_at),
+                error: row.error.map(|error| rows::json("attempts", error)).transpose()?,
+                cpu_ms: Some(rows::count(row.cpu_ms)),
+            })
+        })
+        .collect()
+}
+
+/// Runs, newest first.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn list(
+    store: &Store,
+    environment: EnvironmentId,
+    filter: &Filter,
+    page: Page<RunKind>,
+) -> Result<Listing<Run, RunKind>, StoreError> {
+    let connection = &mut *store.read().await?;
+    let found = find(connection, environment, filter, page.cut()).await?;
+    let listing = page.listing(found, |id| RunId::from_uuid(*id));
+    let items = by_ids(connection, environment, &listing.items).await?;
+    Ok(Listing { items, next: listing.next, previous: listing.previous })
+}
+
+async fn find(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    filter: &Filter,
+    cut: page::Cut,
+) -> Result<Vec<Uuid>, StoreError> {
+    let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
+    Ok(query_scalar!(
+        r#"
+        select id from runs
+        where environment_id = $1
+            and (cardinality($2::text[]) = 0 or status = any($2))
+            and (cardinality($3::text[]) = 0 or task = any($3))
+            and (cardinality($4::text[]) = 0 or tags && $4)
+            and ($5::timestamptz is null or created_at >= $5)
+            and ($6::timestamptz is null or created_at <= $6)
+            and ($7::uuid is null or id < $7) and ($8::uuid is null or id > $8)
+        order by case when $8::uuid is null then id end desc, id
+        limit $9
+        "#,
+        environment.uuid(),
+        &statuses as &[&str],
+        &filter.tasks,
+        &filter.tags,
+        filter.created_from,
+        filter.created_to,
+        cut.below,
+        cut.above,
+        cut.limit
+    )
+    .fetch_all(connection)
+    .await?)
+}

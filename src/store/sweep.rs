@@ -1,0 +1,142 @@
+//! What the periodic sweeps read and write.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, query, query_scalar};
+use uuid::Uuid;
+
+use super::{StoreError, events::Changed, leases::interval, rows};
+use crate::model::{id::RunId, run::RunStatus};
+
+/// Locks at most `max` runs whose time has come, the longest due first, and says where they are.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn pick_due(connection: &mut PgConnection, max: i64) -> Result<Vec<(Uuid, RunStatus)>, StoreError> {
+    let rows = query!(
+        "select id, status from runs where due_at <= clock_now()
+         order by due_at limit $1 for no key update skip locked",
+        max
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(|row| Ok((row.id, rows::run_status(&row.status)?))).collect()
+}
+
+/// Puts runs that slept, or were between two attempts, back into line at the place they had.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn wake(connection: &mut PgConnection, runs: &[Uuid], from: RunStatus) -> Result<Vec<Changed>, StoreError> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = query!(
+        "update runs
+         set status = 'QUEUED', parked = false, due_at = null, updated_at = clock_now(), event_seq = event_seq + 1
+         where id = any($1) and status = $2 and lease_worker is null
+         returning id, event_seq",
+        runs,
+        from.as_str()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Changed { id: RunId::from_uuid(row.id), seq: row.event_seq, status: RunStatus::Queued })
+        .collect())
+}
+
+/// Puts runs whose delay is over into line, or among those that wait for a deployment with their task.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn end_delay(connection: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<Changed>, StoreError> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
+    query!(
+        r#"
+        with due as (
+            select r.id, t.id is not null as is_deployed,
+                nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint), 0) as ttl_ms
+            from runs r
+            join environments e on e.id = r.environment_id
+            left join tasks t on t.deployment_id = coalesce(r.deployment_id, e.current_deployment_id) and t.id = r.task
+            where r.id = any($1) and r.status = 'DELAYED'
+        )
+        update runs r
+        set status = case when due.is_deployed then 'QUEUED' else 'PENDING_VERSION' end, parked = false,
+            position = r.delay_until - r.priority_ms * interval '1 millisecond',
+            due_at = case when due.is_deployed then clock_now() + due.ttl_ms * interval '1 millisecond' end,
+            updated_at = clock_now(), event_seq = r.event_seq + 1
+        from due where r.id = due.id
+        returning r.id, r.event_seq, r.status
+        "#,
+        runs
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| Ok(Changed { id: RunId::from_uuid(row.id), seq: row.event_seq, status: rows::run_status(&row.status)? }))
+    .collect()
+}
+
+/// How long until the next waitpoint or run is due; zero if one is.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn next_due(connection: &mut PgConnection) -> Result<Option<Duration>, StoreError> {
+    let ms = query_scalar!(
+        r#"
+        select ceil(extract(epoch from least(
+            (select min(due_at) from runs where due_at is not null),
+            (select min(due_at) from waitpoints where status = 'WAITING' and due_at is not null)
+        ) - clock_now()) * 1000)::bigint as ms
+        "#
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(ms.map(|ms| Duration::from_millis(ms.max(0).unsigned_abs())))
+}
+
+/// Deletes at most `max` notes of HTTP requests whose day is over.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn forget_requests(connection: &mut PgConnection, max: i64) -> Result<u64, StoreError> {
+    let done = query!(
+        "delete from trigger_requests where (environment_id, task, request_key) in (
+            select environment_id, task, request_key from trigger_requests
+            where expires_at <= clock_now() order by expires_at limit $1 for update skip locked
+         )",
+        max
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Deletes what belonged to final runs that ended longer ago than `keep`: their logs and events, at most those of `max`
+/// runs, the oldest first. The runs stay.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn forget_logs(connection: &mut PgConnection, keep: Duration, max: i64) -> Result<u64, StoreError> {
+    let runs = query_scalar!(
+        "update runs set logs_kept = false
+         where id in (
+             select id from runs where logs_kept and finished_at <= clock_now() - $1::interval
+             order by finished_at limit $2 for no key update skip locked
+         )
+         returning id",
+        interval(keep),
+        max
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    query!("with lines as (delete from logs where run_id = any($1)) delete from run_events where run_id = any($1)", &runs)
+        .execute(connection)
+        .await?;
+    Ok(runs.len() as u64)
+}

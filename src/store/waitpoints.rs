@@ -1,0 +1,365 @@
+//! Waitpoints, and the edges from suspended runs to them.
+//!
+//! Who suspends holds its run and then locks the waitpoints (`for share`); who completes locks a waitpoint and then the
+//! runs that its edges name. An edge that is not committed yet is seen by nobody, so the two cannot wait for each other:
+//! either the suspension sees the completion, or the completion sees the edge.
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, query, query_as, query_scalar};
+use uuid::Uuid;
+
+use super::{Listing, Page, Store, StoreError, rows};
+use crate::model::{
+    id::{EnvironmentId, RunId, WaitpointId, WaitpointKind as WaitpointIdKind},
+    payload::Packet,
+    waitpoint::{Resolution, Token, WaitpointKind, WaitpointStatus},
+};
+
+/// Which tokens a list shows; an empty list filters nothing.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// With one of these statuses.
+    pub statuses: Vec<WaitpointStatus>,
+    /// Made with this key.
+    pub idempotency_key: Option<String>,
+    /// With at least one of these tags.
+    pub tags: Vec<String>,
+    /// Made at this time or later.
+    pub created_from: Option<DateTime<Utc>>,
+    /// Made at this time or earlier.
+    pub created_to: Option<DateTime<Utc>>,
+}
+
+struct Row {
+    id: Uuid,
+    environment_id: Uuid,
+    status: String,
+    created_at: DateTime<Utc>,
+    completed_at: Option<DateTime<Utc>>,
+    due_at: Option<DateTime<Utc>>,
+    idempotency_key: Option<String>,
+    idempotency_expires_at: Option<DateTime<Utc>>,
+    tags: Vec<String>,
+    output: Option<Vec<u8>>,
+    output_type: Option<String>,
+}
+
+impl Row {
+    fn token(self) -> Result<Token, StoreError> {
+        Ok(Token {
+            id: WaitpointId::from_uuid(self.id),
+            status: rows::waitpoint_status(&self.status)?,
+            created_at: self.created_at,
+            completed_at: self.completed_at,
+            timeout_at: self.due_at,
+            idempotency_key: self.idempotency_key,
+            idempotency_key_expires_at: self.idempotency_expires_at,
+            tags: self.tags,
+            output: rows::packet(self.output, self.output_type),
+        })
+    }
+}
+
+/// A token.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn get_token(store: &Store, environment: EnvironmentId, id: WaitpointId) -> Result<Option<Token>, StoreError> {
+    Ok(find_token(store, id).await?.filter(|(owner, _)| *owner == environment).map(|(_, token)| token))
+}
+
+/// A token by its id alone, with its environment: for its callback address, which names nothing else.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn find_token(store: &Store, id: WaitpointId) -> Result<Option<(EnvironmentId, Token)>, StoreError> {
+    let row = query_as!(
+        Row,
+        "select id, environment_id, status, created_at, completed_at, due_at, idempotency_key, idempotency_expires_at,
+            tags, output, output_type
+         from waitpoints where id = $1 and kind = 'TOKEN'",
+        id.uuid()
+    )
+    .fetch_optional(&mut *store.read().await?)
+    .await?;
+    row.map(|row| Ok((EnvironmentId::from_uuid(row.environment_id), row.token()?))).transpose()
+}
+
+/// Tokens, newest first, without their outputs.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn list_tokens(
+    store: &Store,
+    environment: EnvironmentId,
+    filter: &Filter,
+    page: Page<WaitpointIdKind>,
+) -> Result<Listing<Token, WaitpointIdKind>, StoreError> {
+    let cut = page.cut();
+    let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
+    let found = query_as!(
+        Row,
+        r#"
+        select id, environment_id, status, created_at, completed_at, due_at, idempotency_key, idempotency_expires_at,
+            tags, null::bytea as output, null::text as output_type
+        from waitpoints
+        where environment_id = $1 and kind = 'TOKEN'
+            and (cardinality($2::text[]) = 0 or status = any($2))
+            and ($3::text is null or idempotency_key = $3)
+            and (cardinality($4::text[]) = 0 or tags && $4)
+            and ($5::timestamptz is null or created_at >= $5)
+            and ($6::timestamptz is null or created_at <= $6)
+            and ($7::uuid is null or id < $7) and ($8::uuid is null or id > $8)
+        order by case when $8::uuid is null then id end desc, id
+        limit $9
+        "#,
+        environment.uuid(),
+        &statuses as &[&str],
+        filter.idempotency_key,
+        &filter.tags,
+        filter.created_from,
+        filter.created_to,
+        cut.below,
+        cut.above,
+        cut.limit
+    )
+    .fetch_all(&mut *store.read().await?)
+    .await?;
+    let found = found.into_iter().map(Row::token).collect::<Result<Vec<_>, _>>()?;
+    Ok(page.listing(found, |token| token.id))
+}
+
+/// A waitpoint to be made.
+#[derive(Debug)]
+pub struct NewWaitpoint<'a> {
+    /// Timer or token.
+    pub kind: WaitpointKind,
+    /// When a timer elapses or a token times out.
+    pub due_at: Option<DateTime<Utc>>,
+    /// Its key.
+    pub idempotency_key: Option<&'a str>,
+    /// Milliseconds the key counts; none: for ever.
+    pub key_ttl_ms: Option<i64>,
+    /// Its tags.
+    pub tags: &'a [String],
+}
+
+fn kind_text(kind: WaitpointKind) -> &'static str {
+    match kind {
+        WaitpointKind::Timer => "TIMER",
+        WaitpointKind::Token => "TOKEN",
+    }
+}
+
+/// Writes a waitpoint; none if another one has its key.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn insert(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    new: &NewWaitpoint<'_>,
+) -> Result<Option<WaitpointId>, StoreError> {
+    let id = query_scalar!(
+        "insert into waitpoints (id, environment_id, kind, status, due_at, idempotency_key, idempotency_expires_at,
+            idempotency_active, tags)
+         values ($1, $2, $3, 'WAITING', $4, $5::text, clock_now() + $6::bigint * interval '1 millisecond',
+            $5::text is not null, $7)
+         on conflict (environment_id, kind, idempotency_key) where idempotency_active do nothing
+         returning id",
+        WaitpointId::new().uuid(),
+        environment.uuid(),
+        kind_text(new.kind),
+        new.due_at,
+        new.idempotency_key,
+        new.key_ttl_ms,
+        new.tags
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(id.map(WaitpointId::from_uuid))
+}
+
+/// The waitpoint that holds a key. A key whose time is over is released on the way: then there is none.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn holder_of_key(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    kind: WaitpointKind,
+    key: &str,
+) -> Result<Option<WaitpointId>, StoreError> {
+    let row = query!(
+        r#"
+        select id, coalesce(idempotency_expires_at <= clock_now(), false) as "is_over!" from waitpoints
+        where environment_id = $1 and kind = $2 and idempotency_key = $3 and idempotency_active
+        for no key update
+        "#,
+        environment.uuid(),
+        kind_text(kind),
+        key
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    match row {
+        Some(row) if row.is_over => {
+            query!("update waitpoints set idempotency_active = false where id = $1", row.id).execute(connection).await?;
+            Ok(None)
+        }
+        row => Ok(row.map(|row| WaitpointId::from_uuid(row.id))),
+    }
+}
+
+/// A waitpoint as whoever waits for it sees it.
+#[derive(Debug)]
+pub struct Seen {
+    /// The waitpoint.
+    pub id: WaitpointId,
+    /// What it came to; none: open.
+    pub resolution: Option<Resolution>,
+}
+
+/// How these waitpoints stand. Those that are not in the environment are missing.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn see(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    ids: &[WaitpointId],
+) -> Result<Vec<Seen>, StoreError> {
+    query!(
+        "select id, kind, status, due_at, completed_at, output, output_type from waitpoints
+         where id = any($1) and environment_id = $2",
+        &rows::uuids(ids),
+        environment.uuid()
+    )
+    .fetch_all(connection)
+    .await?
+    .into_iter()
+    .map(|row| {
+        let resolution = match rows::waitpoint_status(&row.status)? {
+            WaitpointStatus::Waiting => None,
+            WaitpointStatus::TimedOut => row.due_at.or(row.completed_at).map(Resolution::TimedOut),
+            WaitpointStatus::Completed if row.kind == "TIMER" => Some(Resolution::Elapsed),
+            WaitpointStatus::Completed => {
+                Some(Resolution::Completed(rows::packet(row.output, row.output_type).unwrap_or_else(Packet::empty)))
+            }
+        };
+        Ok(Seen { id: WaitpointId::from_uuid(row.id), resolution })
+    })
+    .collect()
+}
+
+/// Keeps these waitpoints as they are until the transaction ends, and says which of them are open. A completion that is
+/// under way is waited for.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn lock_and_look(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    ids: &[WaitpointId],
+) -> Result<Vec<(WaitpointId, bool)>, StoreError> {
+    let rows = query!(
+        r#"
+        select id, status = 'WAITING' as "is_open!" from waitpoints
+        where id = any($1) and environment_id = $2 order by id for share
+        "#,
+        &rows::uuids(ids),
+        environment.uuid()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|row| (WaitpointId::from_uuid(row.id), row.is_open)).collect())
+}
+
+/// Puts the edges of a suspended run in place of those it had.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn set_edges(connection: &mut PgConnection, run: RunId, waitpoints: &[WaitpointId]) -> Result<(), StoreError> {
+    query!("delete from run_waits where run_id = $1", run.uuid()).execute(&mut *connection).await?;
+    query!(
+        "insert into run_waits (run_id, index, waitpoint_id)
+         select $1, (place - 1)::integer, id from unnest($2::uuid[]) with ordinality as waitpoint (id, place)",
+        run.uuid(),
+        &rows::uuids(waitpoints)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Completes an open token with a value. False if there is no such token, or it is not open.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn complete(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    id: WaitpointId,
+    value: &Packet,
+) -> Result<bool, StoreError> {
+    let done = query!(
+        "update waitpoints set status = 'COMPLETED', output = $3, output_type = $4, completed_at = clock_now()
+         where id = $1 and environment_id = $2 and kind = 'TOKEN' and status = 'WAITING'",
+        id.uuid(),
+        environment.uuid(),
+        value.data,
+        value.content_type
+    )
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Whether there is such a token.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn token_exists(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    id: WaitpointId,
+) -> Result<bool, StoreError> {
+    let found = query_scalar!(
+        "select id from waitpoints where id = $1 and environment_id = $2 and kind = 'TOKEN'",
+        id.uuid(),
+        environment.uuid()
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// The runs that wait for these.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn blocked_by(connection: &mut PgConnection, waitpoints: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
+    Ok(query_scalar!("select distinct run_id from run_waits where waitpoint_id = any($1)", waitpoints)
+        .fetch_all(connection)
+        .await?)
+}
+
+/// Closes at most `max` waitpoints whose time has come: timers elapse, tokens time out.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn close_due(connection: &mut PgConnection, max: i64) -> Result<Vec<Uuid>, StoreError> {
+    Ok(query_scalar!(
+        "with due as (
+            select id from waitpoints
+            where status = 'WAITING' and due_at is not null and due_at <= clock_now()
+            order by due_at limit $1 for no key update skip locked
+         )
+         update waitpoints w
+         set status = case when w.kind = 'TIMER' then 'COMPLETED' else 'TIMED_OUT' end, completed_at = clock_now()
+         from due where w.id = due.id returning w.id",
+        max
+    )
+    .fetch_all(connection)
+    .await?)
+}

@@ -1,0 +1,229 @@
+//! What a running guest asks of the platform, answered with the verbs of the engine under the attempt's lease.
+//!
+//! A wait that ends within the grace time never leaves memory and writes nothing. Effectful calls are numbered from the
+//! last checkpoint on, so that a run that is resumed after a crash and makes the same call again gets the same answer.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use super::{Context, logs::LogBuffer};
+use crate::{
+    auth,
+    engine::{self, journal::Call, metadata, tags, timer, token, wait},
+    host::{Caller, HostError, HostErrorCode, WaitDecision},
+    model::{
+        attempt::{Claimed, Lease},
+        id::{EnvironmentId, WaitpointId},
+        log::{Level, LogRecord},
+        metadata::{Operation, Target},
+        payload::Packet,
+        token::{NewToken, TokenHandle},
+        waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
+    },
+    store::environments,
+};
+
+/// How often waitpoints are looked at while a run waits for them in memory and no news comes: the net under lost notifications.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a browser may complete a token with the access token it got. Source: facts 2.2.
+const TOKEN_ACCESS: chrono::Duration = chrono::Duration::hours(24);
+
+/// The port of one attempt.
+pub struct EngineCaller {
+    context: Arc<Context>,
+    lease: Lease,
+    environment: EnvironmentId,
+    logs: Arc<LogBuffer>,
+    /// Sequence of the checkpoint that the attempt went on from; 0: from the start.
+    checkpoint: u64,
+    calls: AtomicU32,
+    /// A metadata update that had to be dropped since the last flush.
+    dropped: std::sync::Mutex<Option<HostError>>,
+}
+
+impl EngineCaller {
+    /// The port of the attempt that was claimed.
+    pub fn new(context: Arc<Context>, claimed: &Claimed, logs: Arc<LogBuffer>) -> EngineCaller {
+        EngineCaller {
+            context,
+            lease: claimed.lease,
+            environment: claimed.context.environment,
+            logs,
+            checkpoint: claimed.resume.as_ref().map_or(0, |resume| resume.checkpoint.sequence),
+            calls: AtomicU32::new(0),
+            dropped: std::sync::Mutex::default(),
+        }
+    }
+
+    /// The sequence that this attempt's next checkpoint gets.
+    pub fn next_checkpoint(&self) -> u64 {
+        self.checkpoint + 1
+    }
+
+    /// Stays until the wait is over.
+    ///
+    /// # Errors
+    /// What is waited for does not exist, or the database is away.
+    pub async fn wait_in_memory(&self, request: &WaitRequest) -> Result<Vec<Completion>, HostError> {
+        match request {
+            WaitRequest::Sleep { at } => {
+                self.sleep_until(*at).await;
+                Ok(Vec::new())
+            }
+            WaitRequest::Timer { at, .. } => {
+                self.sleep_until(*at).await;
+                Ok(vec![Completion { index: 0, resolution: Resolution::Elapsed }])
+            }
+            WaitRequest::Any { waitpoints } => loop {
+                // Interest first, then the look: what completes between the two is news.
+                let mut news = self.context.signals.waitpoints.subscribe();
+                let complete = wait::look(&self.context.store, self.environment, waitpoints).await.map_err(host_error)?;
+                if !complete.is_empty() {
+                    return Ok(complete);
+                }
+                // Whoever lags behind the news has missed some: a look tells.
+                let told = async { while news.recv().await.is_ok_and(|waitpoint| !waitpoints.contains(&waitpoint)) {} };
+                let _ = tokio::time::timeout(LOOK_AGAIN, told).await;
+            },
+        }
+    }
+
+    async fn sleep_until(&self, at: DateTime<Utc>) {
+        while let Ok(left) = (at - Utc::now()).to_std()
+            && !left.is_zero()
+        {
+            tokio::time::sleep(left).await;
+        }
+    }
+
+    fn call(&self) -> Call {
+        Call { sequence: self.checkpoint, ordinal: self.calls.fetch_add(1, Ordering::Relaxed) }
+    }
+
+    /// Whether the wait cannot end within the grace time, so that staying for it would be in vain.
+    fn is_long(&self, request: &WaitRequest) -> bool {
+        match request {
+            WaitRequest::Sleep { at } | WaitRequest::Timer { at, .. } => {
+                (*at - Utc::now()).to_std().is_ok_and(|left| left > self.context.config.grace)
+            }
+            WaitRequest::Any { .. } => false,
+        }
+    }
+}
+
+#[async_trait]
+impl Caller for EngineCaller {
+    async fn wait(&self, request: &WaitRequest, warm_only: Option<&str>) -> Result<WaitDecision, HostError> {
+        if let Some(reason) = warm_only {
+            if self.is_long(request) {
+                self.logs.host(Level::Info, format!("Kept in memory while it waits: {reason}"));
+            }
+            return self.wait_in_memory(request).await.map(WaitDecision::Ready);
+        }
+        // A timer with a key may have been waited for before, in an earlier attempt; only its row can tell.
+        if self.is_long(request) || matches!(request, WaitRequest::Timer { idempotency: Some(_), .. }) {
+            return Ok(WaitDecision::Suspend);
+        }
+        match tokio::time::timeout(self.context.config.grace, self.wait_in_memory(request)).await {
+            Ok(over) => over.map(WaitDecision::Ready),
+            Err(_elapsed) => match self.complete_now(request).await? {
+                Some(completions) => Ok(WaitDecision::Ready(completions)),
+                None => Ok(WaitDecision::Suspend),
+            },
+        }
+    }
+
+    fn log(&self, record: LogRecord) {
+        self.logs.push(record);
+    }
+
+    async fn read_metadata(&self) -> Result<Value, HostError> {
+        let object = metadata::get(&self.context.store, self.environment, self.lease.run).await.map_err(host_error)?;
+        Ok(Value::Object(object))
+    }
+
+    async fn update_metadata(&self, target: Target, operations: Vec<Operation>) -> Result<(), HostError> {
+        let mut update = metadata::Update::default();
+        match target {
+            Target::This => update.own = operations,
+            Target::Parent => update.parent = operations,
+            Target::Root => update.root = operations,
+        }
+        let updated = metadata::update(&self.context.store, self.environment, self.lease.run, update).await;
+        match updated.map_err(host_error) {
+            Ok(_) => Ok(()),
+            // Dropped and logged, the task goes on. Source: facts G5.
+            Err(error) if matches!(error.code, HostErrorCode::TooLarge | HostErrorCode::Conflict) => {
+                self.logs.host(Level::Error, format!("A metadata update was dropped: {error}"));
+                self.dropped.lock().expect("no code panics while it holds this lock").get_or_insert(error);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn flush(&self) -> Result<(), HostError> {
+        match self.dropped.lock().expect("no code panics while it holds this lock").take() {
+            Some(error) => Err(error),
+            None => Ok(()),
+        }
+    }
+
+    async fn create_token(&self, new: NewToken) -> Result<TokenHandle, HostError> {
+        let created = token::create_in_run(&self.context.store, &self.lease, self.call(), new).await.map_err(host_error)?;
+        let environment =
+            environments::get(&self.context.store, self.environment).await.map_err(engine::Error::from).map_err(host_error)?;
+        let key = environment.ok_or_else(|| HostError::new(HostErrorCode::Internal, "the run's environment is gone"))?.root_key;
+        let scopes = vec![format!("write:waitpoints:{}", created.id)];
+        Ok(TokenHandle {
+            id: created.id,
+            is_cached: created.is_cached,
+            callback_url: auth::callback_url(&self.context.public_url, created.id, &key),
+            public_access_token: auth::Claims::new(self.environment, scopes, Utc::now(), TOKEN_ACCESS).sign(&key),
+        })
+    }
+
+    async fn complete_token(&self, token: WaitpointId, value: Packet) -> Result<(), HostError> {
+        wait::complete(&self.context.store, self.environment, token, value).await.map(drop).map_err(host_error)
+    }
+
+    async fn start_timer(&self, at: DateTime<Utc>, idempotency: Option<Idempotency>) -> Result<WaitpointId, HostError> {
+        timer::start(&self.context.store, &self.lease, self.call(), at, idempotency).await.map_err(host_error)
+    }
+
+    async fn add_tags(&self, new: Vec<String>) -> Result<(), HostError> {
+        tags::add(&self.context.store, self.environment, self.lease.run, new).await.map(drop).map_err(host_error)
+    }
+}
+
+impl EngineCaller {
+    /// One last look after the grace time, so that what completed just now does not cost a suspension.
+    async fn complete_now(&self, request: &WaitRequest) -> Result<Option<Vec<Completion>>, HostError> {
+        let WaitRequest::Any { waitpoints } = request else { return Ok(None) };
+        let complete = wait::look(&self.context.store, self.environment, waitpoints).await.map_err(host_error)?;
+        Ok((!complete.is_empty()).then_some(complete))
+    }
+}
+
+/// The engine's answer in the words of the guest's contract.
+fn host_error(error: engine::Error) -> HostError {
+    let code = match &error {
+        engine::Error::NotFound { .. } => HostErrorCode::NotFound,
+        engine::Error::Conflict(_) => HostErrorCode::Conflict,
+        engine::Error::Invalid { .. } => HostErrorCode::Invalid,
+        engine::Error::TooLarge { .. } => HostErrorCode::TooLarge,
+        engine::Error::LostLease => HostErrorCode::Cancelled,
+        engine::Error::Unavailable(_) => HostErrorCode::Unavailable,
+        engine::Error::Internal(_) => HostErrorCode::Internal,
+    };
+    HostError::new(code, error.to_string())
+}

@@ -1,0 +1,136 @@
+//! The leases this process holds, renewed together.
+//!
+//! A renewal that names a run lost it to another worker, or learns that it was cancelled; either way the run's task is told
+//! through its token and drops the instance. A renewal that fails because the database is away leaves the runs going: when
+//! their leases run out elsewhere, every write of theirs is refused by its epoch.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::Context;
+use crate::{
+    engine::lease,
+    model::{
+        attempt::Lease,
+        id::{RunId, WorkerId},
+    },
+};
+
+/// Why a run's instance must be dropped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Another worker has it: write nothing.
+    Lost,
+    /// Its user cancelled it.
+    Cancelled,
+    /// This process is going down: the run goes back to the queue.
+    HandBack,
+}
+
+/// All leases of one process.
+#[derive(Default)]
+pub struct Leases {
+    held: Mutex<HashMap<RunId, (Lease, Arc<Signal>)>>,
+}
+
+/// Tells one run's task to stop.
+#[derive(Default)]
+pub struct Signal {
+    token: CancellationToken,
+    reason: Mutex<Option<Stop>>,
+}
+
+impl Signal {
+    fn raise(&self, reason: Stop) {
+        self.reason.lock().expect("no code panics while it holds this lock").get_or_insert(reason);
+        self.token.cancel();
+    }
+
+    /// Returns when the run must stop, with the reason.
+    pub async fn raised(&self) -> Stop {
+        self.token.cancelled().await;
+        self.reason.lock().expect("no code panics while it holds this lock").unwrap_or(Stop::Lost)
+    }
+}
+
+/// A held lease; dropping it ends its renewal.
+pub struct Hold {
+    leases: Arc<Leases>,
+    lease: Lease,
+    /// Raised when the run must stop.
+    pub signal: Arc<Signal>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut held = self.leases.held.lock().expect("no code panics while it holds this lock");
+        // A newer lease of the same run, claimed by this very process, is not ours to forget.
+        if held.get(&self.lease.run).is_some_and(|(lease, _)| lease.epoch == self.lease.epoch) {
+            held.remove(&self.lease.run);
+        }
+    }
+}
+
+impl Leases {
+    /// Renews the lease from now on until the result is dropped.
+    pub fn hold(self: &Arc<Self>, lease: Lease) -> Hold {
+        let signal = Arc::new(Signal::default());
+        let before =
+            self.held.lock().expect("no code panics while it holds this lock").insert(lease.run, (lease, signal.clone()));
+        if let Some((_, older)) = before {
+            older.raise(Stop::Lost);
+        }
+        Hold { leases: self.clone(), lease, signal }
+    }
+
+    /// Stops every run, to be handed back.
+    pub fn hand_back_all(&self) {
+        for (_, signal) in self.held.lock().expect("no code panics while it holds this lock").values() {
+            signal.raise(Stop::HandBack);
+        }
+    }
+
+    /// Renews all leases three times in the life of one, until `stop`.
+    pub async fn renew_until(self: Arc<Self>, stop: CancellationToken, worker: WorkerId, context: Arc<Context>) {
+        let mut beat = tokio::time::interval(context.config.lease / 3);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = beat.tick() => self.renew(worker, &context).await,
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    async fn renew(&self, worker: WorkerId, context: &Context) {
+        let held: Vec<(RunId, i64)> = self
+            .held
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .values()
+            .map(|(lease, _)| (lease.run, lease.epoch))
+            .collect();
+        if held.is_empty() {
+            return;
+        }
+        match lease::renew(&context.store, worker, &held, context.config.lease).await {
+            Ok(renewed) => {
+                renewed.lost.into_iter().for_each(|run| self.stop(run, Stop::Lost));
+                renewed.cancel.into_iter().for_each(|run| self.stop(run, Stop::Cancelled));
+            }
+            Err(error) => warn!(error = &error as &dyn std::error::Error, runs = held.len(), "renewing leases failed"),
+        }
+    }
+
+    fn stop(&self, run: RunId, reason: Stop) {
+        info!(run.id = %run, ?reason, "stopping a run");
+        if let Some((_, signal)) = self.held.lock().expect("no code panics while it holds this lock").get(&run) {
+            signal.raise(reason);
+        }
+    }
+}

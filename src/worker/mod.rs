@@ -1,0 +1,145 @@
+//! Joins engine and runtime: takes permits, leases runs, executes them, reports what came of it.
+//!
+//! The order is always permit first, then row: a run that is leased is being loaded, never waiting for a free place. Each
+//! leased run is one task of a tracker that [`Worker::run`] awaits, with a token that is cancelled when its lease is lost or
+//! the run was cancelled. One loop renews all leases of the process in one statement.
+
+mod caller;
+mod leases;
+mod logs;
+mod run_one;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{error, info, warn};
+
+use crate::{
+    blobs::Blobs,
+    config,
+    engine::lease,
+    model::id::WorkerId,
+    runtime::Runtime,
+    store::{Store, listen::Signals},
+};
+use leases::Leases;
+
+/// How long to wait before asking for runs again when nothing says that there are any: the net under lost notifications.
+const IDLE_POLL: Duration = Duration::from_secs(1);
+/// How long to wait before asking again after the database failed.
+const AFTER_ERROR: Duration = Duration::from_millis(250);
+/// How long runs in progress may go on to their next wait when the process is told to end.
+const DRAIN_FOR: Duration = Duration::from_secs(3);
+/// Runs claimed by one statement.
+const CLAIM_BATCH: usize = 32;
+
+/// What every run of this process is executed with.
+pub struct Context {
+    /// Rows.
+    pub store: Store,
+    /// Components and snapshots.
+    pub blobs: Blobs,
+    /// Compiled components and live instances.
+    pub runtime: Arc<Runtime>,
+    /// News of waitpoints and runs.
+    pub signals: Signals,
+    /// Grace, lease and concurrency.
+    pub config: config::Worker,
+    /// Where scratch directories are made.
+    pub scratch: std::path::PathBuf,
+    /// The address at which users reach the API, for callback URLs.
+    pub public_url: String,
+}
+
+/// One process's share of the work.
+pub struct Worker {
+    id: WorkerId,
+    context: Arc<Context>,
+    permits: Arc<Semaphore>,
+    leases: Arc<Leases>,
+}
+
+impl Worker {
+    /// A worker that has leased nothing yet.
+    pub fn new(context: Context) -> Worker {
+        let id = WorkerId::new();
+        let permits = Arc::new(Semaphore::new(context.config.concurrency.max(1) as usize));
+        Worker { id, permits, leases: Arc::new(Leases::default()), context: Arc::new(context) }
+    }
+
+    /// Leases and executes runs until `stop`, then waits for the ones in flight: each is suspended at its next wait or
+    /// handed back after a few seconds, so that another worker goes on from its last checkpoint.
+    pub async fn run(self, stop: CancellationToken) {
+        info!(worker.id = %self.id, concurrency = self.context.config.concurrency, "worker started");
+        let runs = TaskTracker::new();
+        let heartbeat = CancellationToken::new();
+        let renewing = tokio::spawn(self.leases.clone().renew_until(heartbeat.clone(), self.id, self.context.clone()));
+        while !stop.is_cancelled() {
+            self.tick(&runs, &stop).await;
+        }
+        runs.close();
+        if tokio::time::timeout(DRAIN_FOR, runs.wait()).await.is_err() {
+            info!(runs = runs.len(), "handing running runs back");
+            self.leases.hand_back_all();
+            runs.wait().await;
+        }
+        heartbeat.cancel();
+        if let Err(panic) = renewing.await {
+            error!(%panic, "the renewal of leases ended badly");
+        }
+    }
+
+    /// Takes permits, claims as many runs and starts them; waits for news if there are none.
+    async fn tick(&self, runs: &TaskTracker, stop: &CancellationToken) {
+        // Interest first, then the look, then the wait: news between look and wait is not missed.
+        let mut news = self.context.signals.line.clone();
+        news.mark_unchanged();
+        let permits = tokio::select! {
+            permits = take_permits(&self.permits) => permits,
+            () = stop.cancelled() => return,
+        };
+        let claimed = match lease::claim(&self.context.store, self.id, permits.len() as u32, self.context.config.lease).await {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "claiming runs failed");
+                return sleep_unless(stop, AFTER_ERROR).await;
+            }
+        };
+        if claimed.is_empty() {
+            tokio::select! {
+                Ok(()) = news.changed() => {}
+                () = tokio::time::sleep(IDLE_POLL) => {}
+                () = stop.cancelled() => {}
+            }
+            return;
+        }
+        for (claimed, permit) in claimed.into_iter().zip(permits) {
+            let (context, leases) = (self.context.clone(), self.leases.clone());
+            let hold = leases.hold(claimed.lease);
+            runs.spawn(async move {
+                run_one::run_one(&context, claimed, &hold).await;
+                drop((hold, permit));
+            });
+        }
+    }
+}
+
+/// At least one permit, and as many more as are free, up to a batch.
+async fn take_permits(permits: &Arc<Semaphore>) -> Vec<tokio::sync::OwnedSemaphorePermit> {
+    let first = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let mut taken = vec![first];
+    while taken.len() < CLAIM_BATCH
+        && let Ok(permit) = permits.clone().try_acquire_owned()
+    {
+        taken.push(permit);
+    }
+    taken
+}
+
+async fn sleep_unless(stop: &CancellationToken, pause: Duration) {
+    tokio::select! {
+        () = tokio::time::sleep(pause) => {}
+        () = stop.cancelled() => {}
+    }
+}

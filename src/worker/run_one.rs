@@ -1,0 +1,320 @@
+//! One leased attempt, from its start or its last checkpoint to the next suspension or its end.
+//!
+//! Whatever happens here, the run keeps an owner: it ends in `finish`, in `suspend`, back in the queue, or, if this process
+//! dies at any line, its lease runs out and another worker goes on from the last checkpoint. The instance is dropped only after
+//! the transaction that makes it unnecessary; a snapshot that cannot be stored leaves the run alive in memory.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use tracing::{Instrument, debug, info_span, warn};
+
+use super::{
+    Context,
+    caller::EngineCaller,
+    leases::{Hold, Stop},
+    logs::LogBuffer,
+};
+use crate::{
+    blobs::{self, Area},
+    engine::{self, finish, lease, suspend},
+    model::{
+        attempt::{Claimed, Outcome, Resume, RetryDecision},
+        checkpoint::CheckpointRef,
+        error::{ErrorCode, RunError},
+        log::Level,
+        waitpoint::WaitRequest,
+    },
+    runtime::{Execution, LoadedComponent, PrepareError, RunFault, RunSetup, Step},
+};
+
+/// How often a snapshot that could not be stored is tried again while the run stays in memory.
+const STORE_AGAIN: Duration = Duration::from_secs(5);
+/// How often buffered log lines are written.
+const WRITE_LOGS: Duration = Duration::from_millis(250);
+/// Longest pause between two tries to report an end while the database is away.
+const REPORT_AGAIN: Duration = Duration::from_secs(2);
+/// Pause before a run that could not even be loaded goes back to the queue.
+const BEFORE_HANDING_BACK: Duration = Duration::from_secs(1);
+
+/// Runs the attempt until it is suspended, ended, or taken away.
+pub async fn run_one(context: &Arc<Context>, claimed: Claimed, hold: &Hold) {
+    let span = info_span!("attempt", run.id = %claimed.lease.run, attempt.number = claimed.lease.attempt, attempt.epoch = claimed.lease.epoch, task.id = %claimed.task);
+    let attempt = Attempt::new(context.clone(), claimed);
+    let stopped = async {
+        tokio::select! {
+            biased;
+            stop = hold.signal.raised() => Some(stop),
+            () = attempt.run() => None,
+        }
+    };
+    match stopped.instrument(span).await {
+        None => {}
+        // Somebody else has the run: whatever is still buffered here is theirs to write again.
+        Some(Stop::Lost) => {}
+        Some(Stop::Cancelled) => attempt.end_cancelled().await,
+        Some(Stop::HandBack) => attempt.hand_back("the server is going down").await,
+    }
+}
+
+struct Attempt {
+    context: Arc<Context>,
+    claimed: Claimed,
+    logs: Arc<LogBuffer>,
+    caller: Arc<EngineCaller>,
+    scratch: PathBuf,
+}
+
+/// Why an attempt went no further.
+enum Fault {
+    /// The run ends with this error.
+    Ends(RunError),
+    /// Not the run's fault, and may pass: back to the queue.
+    Passing(anyhow::Error),
+}
+
+impl Attempt {
+    fn new(context: Arc<Context>, claimed: Claimed) -> Attempt {
+        let logs = Arc::new(LogBuffer::default());
+        let scratch = context.scratch.join(claimed.lease.run.to_string()).join(claimed.lease.attempt.to_string());
+        let caller = Arc::new(EngineCaller::new(context.clone(), &claimed, logs.clone()));
+        Attempt { context, claimed, logs, caller, scratch }
+    }
+
+    async fn run(&self) {
+        let mut write_logs = tokio::time::interval(WRITE_LOGS);
+        let mut execute = std::pin::pin!(self.execute());
+        let ended = loop {
+            tokio::select! {
+                ended = &mut execute => break ended,
+                _ = write_logs.tick() => self.write_logs().await,
+            }
+        };
+        match ended {
+            Ok(()) => {}
+            Err(Fault::Ends(error)) => {
+                self.finish(Outcome::Failed { error, retry: RetryDecision::Policy }, self.claimed.used_cpu_ms).await
+            }
+            Err(Fault::Passing(error)) => {
+                warn!(error = format!("{error:#}"), "the run could not be loaded");
+                tokio::time::sleep(BEFORE_HANDING_BACK).await;
+                self.hand_back(&format!("{error:#}")).await;
+            }
+        }
+    }
+
+    /// Starts or restores the instance, and runs it until nothing is left to do here.
+    async fn execute(&self) -> Result<(), Fault> {
+        let component = self.load().await?;
+        tokio::fs::create_dir_all(&self.scratch).await.map_err(|error| Fault::Passing(error.into()))?;
+        let (mut execution, mut step) = match &self.claimed.resume {
+            None => {
+                let mut execution = Execution::start(&component, self.setup(), self.caller.clone()).await.map_err(fault)?;
+                let step = execution.call(&self.claimed.task, &self.claimed.payload).await;
+                (execution, step)
+            }
+            Some(resume) => {
+                let mut execution = self.restore(&component, resume).await?;
+                let step = execution.resume(resume.completions.clone()).await;
+                (execution, step)
+            }
+        };
+        loop {
+            let used_cpu_ms = execution.used_cpu().as_millis() as u64;
+            let outcome = match step {
+                Step::Returned(Ok(output)) => Outcome::Completed(output),
+                Step::Returned(Err(failure)) => Outcome::Failed { error: failure.error, retry: failure.retry },
+                Step::Ended(error) => Outcome::Failed { error, retry: RetryDecision::Policy },
+                Step::Suspended(wait) => match self.put_to_sleep(&mut execution, &wait).await? {
+                    Sleep::Asleep => return Ok(()),
+                    Sleep::Over(completions) => {
+                        step = execution.resume(completions).await;
+                        continue;
+                    }
+                },
+            };
+            drop(execution);
+            self.finish(outcome, used_cpu_ms).await;
+            return Ok(());
+        }
+    }
+
+    async fn load(&self) -> Result<Arc<LoadedComponent>, Fault> {
+        let digest = &self.claimed.component;
+        let fetch = async || Ok(self.context.blobs.get(Area::Components, digest).await?.to_vec());
+        self.context.runtime.load(digest, fetch).await.map_err(|error| match error {
+            PrepareError::Host(error) => Fault::Passing(anyhow::anyhow!(error)),
+            refused => Fault::Ends(RunError::internal(
+                ErrorCode::CouldNotImportTask,
+                format!("the component cannot be loaded: {refused}"),
+            )),
+        })
+    }
+
+    fn setup(&self) -> RunSetup {
+        RunSetup {
+            context: self.claimed.context.clone(),
+            machine: self.claimed.machine,
+            cpu_limit: self.claimed.max_duration_ms.map(Duration::from_millis),
+            used_cpu: Duration::from_millis(self.claimed.used_cpu_ms),
+            variables: self.claimed.variables.clone(),
+            scratch: self.scratch.clone(),
+            grace: self.context.config.grace,
+        }
+    }
+
+    async fn restore(&self, component: &Arc<LoadedComponent>, resume: &Resume) -> Result<Execution, Fault> {
+        let snapshot = match self.context.blobs.get(Area::Checkpoints, &resume.checkpoint.digest).await {
+            Ok(snapshot) => snapshot,
+            Err(error @ blobs::Error::Unavailable(_)) => return Err(Fault::Passing(error.into())),
+            Err(error) => return Err(Fault::Ends(lost_checkpoint(resume, &error.to_string()))),
+        };
+        match Execution::restore(component, &snapshot, self.setup(), self.caller.clone()).await {
+            Err(RunFault::Damaged(reason)) => Err(Fault::Ends(lost_checkpoint(resume, &reason))),
+            other => other.map_err(fault),
+        }
+    }
+
+    /// Stores the instance's snapshot and gives up the lease; if that cannot be done, keeps the instance, tries again now and
+    /// then, and returns what the wait comes to.
+    async fn put_to_sleep(&self, execution: &mut Execution, wait: &WaitRequest) -> Result<Sleep, Fault> {
+        let mut told = false;
+        loop {
+            let error = match self.suspend(execution, wait).await {
+                Ok(()) => return Ok(Sleep::Asleep),
+                Err(NotSuspended::Ends(error)) => return Err(Fault::Ends(error)),
+                Err(NotSuspended::NotStored(error)) => error,
+            };
+            if !std::mem::replace(&mut told, true) {
+                warn!(error = format!("{error:#}"), "kept in memory: the checkpoint could not be stored");
+                self.logs.host(
+                    Level::Warn,
+                    format!("Kept in memory while it waits, because its checkpoint could not be stored: {error:#}"),
+                );
+            }
+            let over = tokio::time::timeout(STORE_AGAIN, self.caller.wait_in_memory(wait)).await;
+            match over {
+                Ok(Ok(completions)) => return Ok(Sleep::Over(completions)),
+                Ok(Err(_)) => tokio::time::sleep(STORE_AGAIN).await,
+                Err(_elapsed) => {}
+            }
+        }
+    }
+
+    /// Blob first, row second: an orphaned blob is swept, a row without its blob would be a lost run.
+    async fn suspend(&self, execution: &mut Execution, wait: &WaitRequest) -> Result<(), NotSuspended> {
+        let snapshot = match execution.capture().await {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                return Err(NotSuspended::Ends(RunError::internal(
+                    ErrorCode::UnspecifiedError,
+                    format!("the snapshot could not be taken: {error}"),
+                )));
+            }
+        };
+        let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
+        let digest = self
+            .context
+            .blobs
+            .put(Area::Checkpoints, snapshot.bytes.into())
+            .await
+            .map_err(|error| NotSuspended::NotStored(error.into()))?;
+        let checkpoint = CheckpointRef { sequence: self.caller.next_checkpoint(), digest, stored_bytes, raw_bytes };
+        self.logs.write(&self.context.store, &self.claimed.lease).await.map_err(|error| NotSuspended::NotStored(error.into()))?;
+        let used_cpu_ms = execution.used_cpu().as_millis() as u64;
+        match suspend::suspend(&self.context.store, &self.claimed.lease, checkpoint, wait, used_cpu_ms).await {
+            Ok(suspended) => {
+                debug!(size_bytes = stored_bytes, requeued = suspended.requeued, "suspended");
+                self.forget_checkpoint(suspended.replaced).await;
+                Ok(())
+            }
+            Err(engine::Error::LostLease) => Ok(()),
+            Err(error) => Err(NotSuspended::NotStored(error.into())),
+        }
+    }
+
+    /// Reports the end until it is durable or another worker has the run: a result is never lost to a database that is away
+    /// for a moment.
+    async fn finish(&self, outcome: Outcome, used_cpu_ms: u64) {
+        let mut pause = Duration::from_millis(50);
+        loop {
+            self.write_logs().await;
+            match finish::finish(&self.context.store, &self.claimed.lease, outcome.clone(), used_cpu_ms).await {
+                Ok(finished) => {
+                    debug!(?finished, "attempt ended");
+                    self.forget_checkpoint(self.claimed.resume.as_ref().map(|resume| resume.checkpoint.digest.clone())).await;
+                    return self.remove_scratch().await;
+                }
+                Err(engine::Error::LostLease) => return,
+                Err(error) => {
+                    warn!(error = &error as &dyn std::error::Error, "the end of an attempt could not be reported; trying again")
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(REPORT_AGAIN);
+        }
+    }
+
+    async fn hand_back(&self, why: &str) {
+        self.logs.host(Level::Info, format!("Handed back to the queue: {why}"));
+        self.write_logs().await;
+        if let Err(error) = lease::give_back(&self.context.store, &self.claimed.lease).await {
+            warn!(error = &error as &dyn std::error::Error, "a run could not be handed back; its lease will run out");
+        }
+    }
+
+    async fn end_cancelled(&self) {
+        let error = RunError::internal(ErrorCode::TaskRunCancelled, "the run was cancelled");
+        self.finish(Outcome::Failed { error, retry: RetryDecision::Abort }, self.claimed.used_cpu_ms).await;
+    }
+
+    async fn write_logs(&self) {
+        match self.logs.write(&self.context.store, &self.claimed.lease).await {
+            Ok(()) | Err(engine::Error::LostLease) => {}
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "log lines could not be written; they are kept"),
+        }
+    }
+
+    /// A checkpoint that no row names any more. If this fails the sweep deletes it.
+    async fn forget_checkpoint(&self, digest: Option<String>) {
+        if let Some(digest) = digest
+            && let Err(error) = self.context.blobs.delete(Area::Checkpoints, &digest).await
+        {
+            debug!(error = &error as &dyn std::error::Error, "an old checkpoint is left to the sweep");
+        }
+    }
+
+    async fn remove_scratch(&self) {
+        if let Err(error) = tokio::fs::remove_dir_all(&self.scratch).await
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            debug!(%error, "a scratch directory could not be removed");
+        }
+    }
+}
+
+/// What became of an instance that wanted to sleep.
+enum Sleep {
+    /// Its checkpoint holds it now.
+    Asleep,
+    /// It stayed in memory until its wait was over.
+    Over(Vec<crate::model::waitpoint::Completion>),
+}
+
+enum NotSuspended {
+    /// No snapshot of this run can be had.
+    Ends(RunError),
+    /// The disk is full, the store or the database away.
+    NotStored(anyhow::Error),
+}
+
+fn fault(fault: RunFault) -> Fault {
+    match fault {
+        RunFault::Damaged(reason) => Fault::Ends(RunError::internal(ErrorCode::UnspecifiedError, reason)),
+        RunFault::Host(error) => Fault::Passing(error),
+    }
+}
+
+fn lost_checkpoint(resume: &Resume, reason: &str) -> RunError {
+    let message = format!("checkpoint {} cannot be restored: {reason}", resume.checkpoint.sequence);
+    RunError::internal(ErrorCode::UnspecifiedError, message)
+}

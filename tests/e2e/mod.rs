@@ -1,0 +1,4 @@
+//! The product as a user has it: the binary, HTTP, and SIGKILL.
+
+mod bad_input;
+mod crash;

@@ -1,0 +1,31 @@
+//! The guest that the tests suspend, restore and torment.
+//!
+//! - [`chain`](chain::chain) waits `n` times, from every kind of call stack that Rust makes, and returns a digest over all
+//!   that it saw: a straight run and one that was suspended at every wait must return the same.
+//! - The tasks of [`misbehave`] trap, panic, spin, exit, fail and eat memory.
+
+mod chain;
+mod digest;
+mod misbehave;
+mod pauses;
+mod scenes;
+
+use serde_json::Value;
+
+/// Gives back what it got.
+#[dormouse::task(id = "echo")]
+fn echo(payload: Value) -> Value {
+    payload
+}
+
+dormouse::bundle!(
+    chain::chain,
+    echo,
+    misbehave::alloc,
+    misbehave::big_output,
+    misbehave::exit,
+    misbehave::fail,
+    misbehave::panic,
+    misbehave::spin,
+    misbehave::trap,
+);

@@ -1,0 +1,206 @@
+//! The product as a user has it: `dormouse dev` as a child process with a data folder of its own, spoken to by HTTP only.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::{Value, json};
+
+use super::eventually;
+
+/// How long a server may take until it is ready: it makes a database cluster on its first start.
+const READY: Duration = Duration::from_secs(60);
+
+/// A server, ended with the test by its pid.
+pub struct Server {
+    child: Child,
+    data: PathBuf,
+    arguments: Vec<String>,
+    environment: Vec<(String, String)>,
+    /// Where the API is.
+    pub url: String,
+    /// The secret key of its development environment.
+    pub key: String,
+    http: reqwest::Client,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Server {
+    /// A server with a new data folder and these further arguments of `dormouse dev`.
+    pub async fn start(arguments: &[&str]) -> Server {
+        Server::start_with(arguments, &[]).await
+    }
+
+    /// The same with further environment variables.
+    pub async fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Server {
+        let folder = tempfile::Builder::new().prefix("dormouse-test-").tempdir().unwrap();
+        let data = folder.path().join("data");
+        let arguments = arguments.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>();
+        let child = spawn(&data, &arguments, &environment);
+        let mut server = Server {
+            child,
+            data,
+            arguments,
+            environment,
+            url: String::new(),
+            key: String::new(),
+            http: reqwest::Client::new(),
+            _folder: Some(folder),
+        };
+        server.await_ready().await;
+        server
+    }
+
+    /// Where the server keeps everything.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and nothing else: what a crash of the machine's memory does.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts the server again on the same data.
+    pub async fn start_again(&mut self) {
+        self.child = spawn(&self.data, &self.arguments, &self.environment);
+        self.await_ready().await;
+    }
+
+    async fn await_ready(&mut self) {
+        let pid = self.child.id();
+        let file = self.data.join("dev.json");
+        let (url, key) = eventually("the server writes dev.json", READY, async || {
+            let dev: Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
+            (dev["pid"] == json!(pid))
+                .then(|| (dev["apiUrl"].as_str().unwrap().to_owned(), dev["secretKey"].as_str().unwrap().to_owned()))
+        })
+        .await;
+        (self.url, self.key) = (url, key);
+        eventually("GET /healthcheck answers 200", READY, async || {
+            let answer = self.http.get(format!("{}/healthcheck", self.url)).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
+    }
+
+    /// A request with the secret key.
+    pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key)
+    }
+
+    /// GET, as JSON; panics unless it succeeds.
+    pub async fn get(&self, path: &str) -> Value {
+        read(self.request(reqwest::Method::GET, path)).await
+    }
+
+    /// POST of a JSON body, as JSON; panics unless it succeeds.
+    pub async fn post(&self, path: &str, body: &Value) -> Value {
+        read(self.request(reqwest::Method::POST, path).json(body)).await
+    }
+
+    /// Uploads a component; panics unless it is accepted.
+    pub async fn deploy(&self, component: Vec<u8>) -> Value {
+        let request = self.request(reqwest::Method::POST, "/api/v1/deployments");
+        read(request.header("content-type", "application/wasm").body(component)).await
+    }
+
+    /// Triggers a task and returns the run's id.
+    pub async fn trigger(&self, task: &str, payload: Value) -> String {
+        self.trigger_with(task, payload, json!({})).await
+    }
+
+    /// Triggers a task with options and returns the run's id.
+    pub async fn trigger_with(&self, task: &str, payload: Value, options: Value) -> String {
+        let answer = self.post(&format!("/api/v1/tasks/{task}/trigger"), &json!({"payload": payload, "options": options})).await;
+        answer["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The run as the API shows it.
+    pub async fn run(&self, id: &str) -> Value {
+        self.get(&format!("/api/v3/runs/{id}")).await
+    }
+
+    /// The run once it has this status.
+    pub async fn run_with_status(&self, id: &str, status: &str, within: Duration) -> Value {
+        eventually(&format!("{id} is {status}"), within, async || {
+            let run = self.run(id).await;
+            let now = run["status"].as_str().unwrap();
+            assert!(now == status || run["isCompleted"] != json!(true), "{id} ended as {now} instead of {status}: {run:#}");
+            (now == status).then_some(run)
+        })
+        .await
+    }
+
+    /// The run once it is final.
+    pub async fn finished(&self, id: &str, within: Duration) -> Value {
+        eventually(&format!("{id} ends"), within, async || {
+            let run = self.run(id).await;
+            (run["isCompleted"] == json!(true)).then_some(run)
+        })
+        .await
+    }
+
+    /// All log lines of a run, as `(source, message)`.
+    pub async fn logs(&self, id: &str) -> Vec<(String, String)> {
+        let (mut lines, mut after) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("/api/v1/runs/{id}/logs?page%5Bsize%5D=100{after}")).await;
+            for line in page["data"].as_array().unwrap() {
+                lines.push((line["source"].as_str().unwrap().to_owned(), line["message"].as_str().unwrap().to_owned()));
+            }
+            match page["pagination"]["next"].as_str() {
+                Some(next) => after = format!("&page%5Bafter%5D={next}"),
+                None => return lines,
+            }
+        }
+    }
+}
+
+async fn read(request: reqwest::RequestBuilder) -> Value {
+    let answer = request.send().await.unwrap();
+    let (status, url) = (answer.status(), answer.url().clone());
+    let text = answer.text().await.unwrap();
+    assert!(status.is_success(), "{url}: {status} {text}");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{url}: {error}: {text}"))
+}
+
+fn spawn(data: &Path, arguments: &[String], environment: &[(String, String)]) -> Child {
+    std::fs::create_dir_all(data).unwrap();
+    let log = std::fs::File::options().create(true).append(true).open(data.join("server.log")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
+    command.args(["dev", "--port", "0", "--data-dir"]).arg(data).args(arguments).envs(environment.iter().cloned());
+    // The database of the tests is not the one of this server.
+    command.env_remove("DATABASE_URL");
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.spawn().unwrap()
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.data.join("server.log")).unwrap_or_default();
+            let tail: Vec<&str> = log.lines().rev().take(60).collect();
+            eprintln!("--- end of the server's log ---\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        // Gently, so that it stops its database too; then for certain.
+        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+        for _ in 0..100 {
+            if matches!(self.child.try_wait(), Ok(Some(_))) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
