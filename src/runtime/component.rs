@@ -202,7 +202,7 @@ impl Components {
     ) -> Result<Arc<LoadedComponent>, PrepareError> {
         let make = async {
             let (maker, name) = (self.maker.clone(), digest.to_owned());
-            if let Some(loaded) = blocking(move || maker.from_folder(&name)).await? {
+            if let Some(loaded) = blocking(move || maker.find(&name)).await? {
                 return Ok(Arc::new(loaded));
             }
             let bytes = rewritten().await?;
@@ -216,7 +216,7 @@ impl Components {
 
 impl Maker {
     /// The component from the cache folder; none if it is not there or must not be used.
-    fn from_folder(&self, digest: &str) -> Result<Option<LoadedComponent>, PrepareError> {
+    fn find(&self, digest: &str) -> Result<Option<LoadedComponent>, PrepareError> {
         let path = self.path(digest);
         let artifact = match fs::read(&path) {
             Ok(file) => unseal(&file).map(<[u8]>::to_vec),
