@@ -31,6 +31,8 @@ use crate::{
 
 const MAGIC: &[u8; 4] = b"DRMC";
 const CHECKSUM: usize = 32;
+/// Bytes that the cache folder may hold; beyond it, what was written longest ago is removed.
+const MAX_FOLDER_BYTES: u64 = 16 << 30;
 /// Components that are compiled at a time: each compilation uses all cores by itself, and much memory.
 const COMPILATIONS: usize = 1;
 
@@ -200,7 +202,7 @@ impl Components {
     ) -> Result<Arc<LoadedComponent>, PrepareError> {
         let make = async {
             let (maker, name) = (self.maker.clone(), digest.to_owned());
-            if let Some(loaded) = blocking(move || maker.from_folder(&name)).await? {
+            if let Some(loaded) = blocking(move || maker.find(&name)).await? {
                 return Ok(Arc::new(loaded));
             }
             let bytes = rewritten().await?;
@@ -214,7 +216,7 @@ impl Components {
 
 impl Maker {
     /// The component from the cache folder; none if it is not there or must not be used.
-    fn from_folder(&self, digest: &str) -> Result<Option<LoadedComponent>, PrepareError> {
+    fn find(&self, digest: &str) -> Result<Option<LoadedComponent>, PrepareError> {
         let path = self.path(digest);
         let artifact = match fs::read(&path) {
             Ok(file) => unseal(&file).map(<[u8]>::to_vec),
@@ -263,12 +265,34 @@ impl Maker {
             file.write_all(MAGIC)?;
             file.write_all(blake3::hash(artifact).as_bytes())?;
             file.write_all(artifact)?;
-            fs::rename(&temporary, self.path(digest))
+            fs::rename(&temporary, self.path(digest))?;
+            self.make_room(MAX_FOLDER_BYTES)
         })();
         if written.is_err() {
             let _ = fs::remove_file(&temporary);
         }
         written
+    }
+
+    /// Removes the oldest files, whoever wrote them, until the rest have at most `limit` bytes.
+    fn make_room(&self, limit: u64) -> io::Result<()> {
+        let files = fs::read_dir(&self.folder)?.map(|entry| {
+            let entry = entry?;
+            let found = entry.metadata()?;
+            Ok((found.modified()?, found.len(), entry.path()))
+        });
+        // A file that another process is just removing is no reason to stop.
+        let mut files: Vec<_> = files.filter_map(|file: io::Result<_>| file.ok()).collect();
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, length, _)| length).sum();
+        for (_, length, path) in files {
+            if total <= limit {
+                break;
+            }
+            fs::remove_file(path)?;
+            total -= length;
+        }
+        Ok(())
     }
 
     fn path(&self, digest: &str) -> PathBuf {
@@ -306,5 +330,26 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, PrepareErr
     match spawn_blocking(work).await {
         Ok(result) => result,
         Err(failed) => Err(anyhow::Error::from(failed).context("preparing a component failed").into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_files_make_room() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let engine = engine::new().unwrap();
+        let maker = Maker { engine, fingerprint: "f".into(), folder: folder.path().into(), limits: Default::default() };
+        for (name, age) in [("new", 1), ("oldest", 3), ("old", 2)] {
+            let file = fs::File::create(maker.path(name)).unwrap();
+            file.set_len(100).unwrap();
+            file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age * 60)).unwrap();
+        }
+        maker.make_room(250).unwrap();
+        assert!(!maker.path("oldest").exists() && maker.path("old").exists());
+        maker.make_room(100).unwrap();
+        assert!(!maker.path("old").exists() && maker.path("new").exists());
     }
 }

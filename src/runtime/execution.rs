@@ -17,8 +17,7 @@
 use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    Snapshot, TaskFailure,
-    checkpoint::{self, format},
+    Snapshot, TaskFailure, checkpoint,
     component::LoadedComponent,
     cpu::{Meter, Throttle},
     host_fault,
@@ -130,9 +129,7 @@ impl Execution {
         setup: RunSetup,
         caller: Arc<dyn Caller>,
     ) -> Result<Execution, RunFault> {
-        let limit = checkpoint::max_raw_bytes(setup.machine);
-        let contents =
-            format::decode(snapshot, component.identity, limit).map_err(|error| RunFault::Damaged(error.to_string()))?;
+        let contents = checkpoint::decode(snapshot, component.identity, setup.machine).await?;
         let (mut execution, live) = Self::instantiate(component, setup, caller, Begin::Restored).await?;
         execution.state = match live {
             Ok(mut live) => {

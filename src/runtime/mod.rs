@@ -51,7 +51,7 @@ pub struct Prepared {
     pub warnings: Vec<String>,
 }
 
-/// Runs components. One for a process.
+/// Runs components. One for a process, kept until the last execution is over: without its ticker, guests do not yield.
 pub struct Runtime {
     components: component::Components,
     _ticker: engine::Ticker,

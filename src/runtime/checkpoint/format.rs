@@ -30,9 +30,10 @@
 //!
 //! The decoder takes any bytes: it refuses, it does not panic, and it allocates no more than the limit of the body.
 
-use std::{io::Read, ops::Range};
+use std::{cell::RefCell, io, ops::Range};
 
 use bytes::Bytes;
+use zstd::bulk::{Compressor, Decompressor};
 
 use crate::model::waitpoint::WaitRequest;
 
@@ -55,6 +56,14 @@ const SECTION_AUX: u8 = 3;
 const SECTION_MEMORY: u8 = 4;
 const CONTENT_ZERO: u8 = 0;
 const CONTENT_BYTES: u8 = 1;
+/// The fastest: a snapshot is written at every wait, and most of it is zeros and pointers.
+const ZSTD_LEVEL: i32 = 1;
+
+thread_local! {
+    // To make these costs as much as to compress a small snapshot.
+    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
+    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
+}
 
 /// What a snapshot belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -163,8 +172,8 @@ impl Writer {
     ///
     /// # Errors
     /// If there is not enough memory to compress it.
-    pub fn seal(self, identity: Identity) -> std::io::Result<Vec<u8>> {
-        let stored = zstd::bulk::compress(&self.body, 1)?;
+    pub fn seal(self, identity: Identity) -> io::Result<Vec<u8>> {
+        let stored = with(&COMPRESSOR, || Compressor::new(ZSTD_LEVEL), |compressor| compressor.compress(&self.body))?;
         let mut bytes = Vec::with_capacity(HEADER + stored.len() + CHECKSUM);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
@@ -284,15 +293,28 @@ pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Content
 
 /// Decompresses what must come to exactly `length` bytes.
 fn inflate(stored: &[u8], length: u64) -> Result<Bytes, Refused> {
-    const BROKEN: Refused = Refused::Malformed("the body is not the zstd frame it should be");
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(stored).map_err(|_| BROKEN)?.single_frame();
-    // The length is only claimed: room for it is made as the bytes come.
-    let mut body = Vec::with_capacity(length.min(stored.len() as u64 * 32) as usize);
-    decoder.by_ref().take(length + 1).read_to_end(&mut body).map_err(|_| BROKEN)?;
-    if body.len() as u64 != length || !decoder.finish().is_empty() {
-        return Err(Refused::Malformed("the body is not as long as it should be"));
+    let mut body = Vec::new();
+    let room = usize::try_from(length).ok().filter(|length| body.try_reserve_exact(*length).is_ok());
+    let Some(room) = room else { return Err(Refused::Malformed("there is no memory for the body")) };
+    let inflated = with(&DECOMPRESSOR, Decompressor::new, |decompressor| decompressor.decompress_to_buffer(stored, &mut body));
+    match inflated {
+        Ok(count) if count == room => Ok(body.into()),
+        _ => Err(Refused::Malformed("the body is not a zstd frame of the length it should have")),
     }
-    Ok(body.into())
+}
+
+/// Works with this thread's own `T`, making it at first.
+fn with<T, R>(
+    own: &'static std::thread::LocalKey<RefCell<Option<T>>>,
+    make: impl FnOnce() -> io::Result<T>,
+    work: impl FnOnce(&mut T) -> io::Result<R>,
+) -> io::Result<R> {
+    own.with_borrow_mut(|own| {
+        if own.is_none() {
+            *own = Some(make()?);
+        }
+        work(own.as_mut().expect("it was just made"))
+    })
 }
 
 fn parse(body: Bytes) -> Result<Contents, Refused> {

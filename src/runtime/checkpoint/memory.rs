@@ -288,4 +288,4 @@ fn pagemap_entry_is_dirty(entry: u64) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

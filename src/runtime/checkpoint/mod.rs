@@ -35,7 +35,7 @@ use crate::{
     rewrite,
 };
 
-/// Above this many raw bytes, a snapshot is compressed on a thread that may block.
+/// Above this many bytes, a snapshot is compressed or decompressed on a thread that may block.
 const INLINE_BYTES: u64 = 1 << 20;
 /// Beyond the guest's own memory: the call stack, and what the host keeps for the run.
 const OVERHEAD_BYTES: u64 = 128 << 20;
@@ -50,11 +50,6 @@ pub struct Snapshot {
     pub bytes: Vec<u8>,
     /// Bytes before compression.
     pub raw_bytes: u64,
-}
-
-/// The largest snapshot, before compression, of a run on `machine`.
-pub(super) fn max_raw_bytes(machine: Machine) -> u64 {
-    machine.linear_memory_bytes() + OVERHEAD_BYTES
 }
 
 /// Captures a suspended instance.
@@ -79,6 +74,18 @@ pub(super) async fn capture(
     };
     let bytes = sealed.map_err(|error| RunFault::Host(anyhow::Error::from(error).context("cannot compress the snapshot")))?;
     Ok(Snapshot { bytes, raw_bytes })
+}
+
+/// Reads a snapshot of a run on `machine`.
+pub(super) async fn decode(snapshot: &[u8], identity: format::Identity, machine: Machine) -> Result<format::Contents, RunFault> {
+    let limit = machine.linear_memory_bytes() + OVERHEAD_BYTES;
+    let decoded = if snapshot.len() as u64 <= INLINE_BYTES {
+        format::decode(snapshot, identity, limit)
+    } else {
+        let snapshot = snapshot.to_vec();
+        spawn_blocking(move || format::decode(&snapshot, identity, limit)).await.map_err(|error| RunFault::Host(error.into()))?
+    };
+    decoded.map_err(|refused| RunFault::Damaged(refused.to_string()))
 }
 
 /// Fills a fresh instance with what a snapshot holds, and gives the wait that it was taken in.
@@ -147,7 +154,7 @@ impl Transfer {
             }
             Transfer::Loading { contents, visited } => {
                 *visited += 1;
-                fill(&mut view, index, contents)?;
+                fill(&mut view, index, contents, Tracker::of_this_machine())?;
             }
         }
         Ok(())
@@ -159,7 +166,7 @@ fn memory(contents: &format::Contents, index: u32) -> Option<&format::Memory> {
 }
 
 /// Makes a memory what it was.
-fn fill(view: &mut View<'_>, index: u32, contents: &format::Contents) -> wasmtime::Result<()> {
+fn fill(view: &mut View<'_>, index: u32, contents: &format::Contents, tracker: &Tracker) -> wasmtime::Result<()> {
     if index == AUX {
         wasmtime::ensure!(contents.aux.len() <= view.bytes().len(), "the call stack does not fit into its memory");
         view.write(0, &contents.aux);
@@ -169,7 +176,7 @@ fn fill(view: &mut View<'_>, index: u32, contents: &format::Contents) -> wasmtim
     let length = memory.wasm_pages as usize * WASM_PAGE;
     wasmtime::ensure!(length == view.bytes().len(), "memory {index} is not as long as it was");
     let kept: Vec<Range<u32>> = memory.runs.iter().map(|run| run.pages.clone()).collect();
-    for pages in without(&view.dirty(Tracker::of_this_machine())?, &kept) {
+    for pages in without(&view.dirty(tracker)?, &kept) {
         view.reset(pages)?;
     }
     for run in &memory.runs {
@@ -235,7 +242,42 @@ fn expect_transfer(state: &mut HostState) -> wasmtime::Result<Box<Transfer>> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{memory::tests::Mapping, *};
+
+    const IMAGE_PAGES: usize = 20;
+    const PAGES: usize = 32;
+
+    /// A memory whose first 20 pages have an image, written to as a run would.
+    fn written() -> Mapping {
+        let mut mapping = Mapping::new(IMAGE_PAGES, PAGES - IMAGE_PAGES);
+        let mut view = mapping.view();
+        view.write(3 * format::PAGE + 5, b"in the image");
+        view.write(18 * format::PAGE, &[0; 4 * format::PAGE]);
+        view.write(30 * format::PAGE, b"beyond it");
+        mapping
+    }
+
+    #[test]
+    fn a_memory_survives_whichever_way_dirty_pages_are_found_on_either_side() {
+        let identity = format::Identity { component: [0; 32], rewriter: 1 };
+        for (saver, loader) in
+            Tracker::all().iter().flat_map(|saver| Tracker::all().into_iter().map(move |loader| (saver, loader)))
+        {
+            let mut original = written();
+            let view = original.view();
+            let mut writer = format::Writer::default();
+            writer.host_state(b"");
+            writer.wait(&WaitRequest::Any { waitpoints: Vec::new() });
+            writer.aux(b"");
+            writer.memory(1, view.bytes(), &view.dirty(saver).unwrap());
+            let contents = format::decode(&writer.seal(identity).unwrap(), identity, 1 << 20).unwrap();
+            // What a start function did this time, and not the last.
+            let mut fresh = Mapping::new(IMAGE_PAGES, PAGES - IMAGE_PAGES);
+            fresh.view().write(5 * format::PAGE, &[9; 20 * format::PAGE]);
+            fill(&mut fresh.view(), 1, &contents, &loader).unwrap();
+            assert!(fresh.view().bytes() == view.bytes(), "{} to {}", saver.name(), loader.name());
+        }
+    }
 
     fn ranges() -> impl Strategy<Value = Vec<Range<u32>>> {
         proptest::collection::btree_set(0u32..40, 0..20).prop_map(|bounds| {

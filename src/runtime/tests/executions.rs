@@ -58,6 +58,43 @@ async fn a_run_that_was_captured_can_go_on_in_place() {
     assert_eq!(output, straight(&bench, &component).await);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_can_move_between_threads() {
+    let bench = Arc::new(Bench::new());
+    let component = bench.load().await;
+    let runs = (0..4).map(|_| {
+        let (bench, component) = (bench.clone(), component.clone());
+        tokio::spawn(async move {
+            let mut execution = suspended(&bench, &component).await;
+            loop {
+                tokio::task::yield_now().await;
+                let snapshot = execution.capture().await.unwrap();
+                execution = restore(&bench, &component, &snapshot).await.unwrap();
+                match execution.resume(elapsed()).await {
+                    Step::Suspended(_) => {}
+                    Step::Returned(Ok(output)) => break output,
+                    other => panic!("{other:?}"),
+                }
+            }
+        })
+    });
+    let expected = straight(&bench, &component).await;
+    for run in runs.collect::<Vec<_>>() {
+        assert_eq!(run.await.unwrap(), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_is_dropped_half_way_is_over() {
+    let bench = Bench::new();
+    let component = bench.load().await;
+    let caller = Arc::new(Recorder::default());
+    let mut execution = Execution::start(&component, bench.setup(Machine::Small2x), caller).await.unwrap();
+    let spinning = tokio::time::timeout(Duration::from_millis(30), execution.call("spins", &Packet::empty())).await;
+    assert!(spinning.is_err());
+    assert!(matches!(execution.call("waits", &Packet::empty()).await, Step::Ended(_)));
+}
+
 #[tokio::test]
 async fn one_snapshot_can_be_restored_many_times() {
     let bench = Bench::new();

@@ -51,12 +51,13 @@
         (func $mix (param $value i64)
             (global.set $sum (i64.add (i64.mul (global.get $sum) (i64.const 31)) (local.get $value))))
 
-        ;; Every level writes to a new page before its wait, and reads the pages of all levels below after it.
+        ;; Every level takes 320 KiB and fills four fifths of them before its wait, and reads from them after it: the last snapshots
+        ;; have more than a megabyte.
         (func $descend (param $depth i32) (result i64)
             (local $place i32) (local $below i64) (local $half f64)
             (local.set $half (f64.div (f64.convert_i32_u (local.get $depth)) (f64.const 2)))
-            (local.set $place (i32.mul (memory.grow (i32.const 1)) (i32.const 65536)))
-            (i32.store (local.get $place) (i32.add (local.get $depth) (i32.const 100)))
+            (local.set $place (i32.mul (memory.grow (i32.const 5)) (i32.const 65536)))
+            (memory.fill (local.get $place) (i32.add (local.get $depth) (i32.const 100)) (i32.const 262144))
             (if (local.get $depth)
                 (then (local.set $below (call $descend (i32.sub (local.get $depth) (i32.const 1))))))
             (call $pause (i64.extend_i32_u (i32.add (local.get $depth) (i32.const 60000))))

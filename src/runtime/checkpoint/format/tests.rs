@@ -87,8 +87,8 @@ fn each_refusal_says_exactly_what_is_wrong() {
     insta::assert_snapshot!(refusal(reseal(altered(8, &[8; 32]))), @"the snapshot is of the component 0808080808080808080808080808080808080808080808080808080808080808, not of 0707070707070707070707070707070707070707070707070707070707070707");
     insta::assert_snapshot!(refusal(reseal(altered(40, &[4]))), @"the snapshot was made with version 4 of the rewriter, this program has version 3");
     insta::assert_snapshot!(refusal(reseal(altered(44, &[0xff; 8]))), @"the snapshot holds 18446744073709551615 bytes, the limit is 67108864");
-    insta::assert_snapshot!(refusal(reseal(altered(44, &[1, 0]))), @"the snapshot is malformed: the body is not as long as it should be");
-    insta::assert_snapshot!(refusal(reseal(altered(60, b"junk"))), @"the snapshot is malformed: the body is not the zstd frame it should be");
+    insta::assert_snapshot!(refusal(reseal(altered(44, &[1, 0]))), @"the snapshot is malformed: the body is not a zstd frame of the length it should have");
+    insta::assert_snapshot!(refusal(reseal(altered(60, b"junk"))), @"the snapshot is malformed: the body is not a zstd frame of the length it should have");
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn sections_must_be_there_once_and_make_sense() {
 #[test]
 fn a_body_that_claims_little_and_unpacks_to_much_is_stopped_at_what_it_claims() {
     let bomb = zstd::bulk::compress(&vec![0; 32 << 20], 1).unwrap();
-    assert_eq!(inflate(&bomb, 1000), Err(Refused::Malformed("the body is not as long as it should be")));
+    assert_eq!(inflate(&bomb, 1000), Err(Refused::Malformed("the body is not a zstd frame of the length it should have")));
 }
 
 proptest! {

@@ -11,13 +11,13 @@ use wasmtime::{
 use super::*;
 
 /// A private mapping of a file of `file_pages`, page n full of n + 1, followed by `more` anonymous pages.
-struct Mapping {
+pub(in super::super) struct Mapping {
     base: *mut u8,
     pages: usize,
 }
 
 impl Mapping {
-    fn new(file_pages: usize, more: usize) -> Mapping {
+    pub(in super::super) fn new(file_pages: usize, more: usize) -> Mapping {
         let mut file = File::from(rustix::fs::memfd_create("image", rustix::fs::MemfdFlags::empty()).unwrap());
         for page in 0..file_pages {
             file.write_all(&[page as u8 + 1; PAGE]).unwrap();
@@ -32,7 +32,7 @@ impl Mapping {
         Mapping { base: base.cast(), pages }
     }
 
-    fn view(&mut self) -> View<'_> {
+    pub(in super::super) fn view(&mut self) -> View<'_> {
         View { base: self.base, length: self.pages * PAGE, store: PhantomData }
     }
 }
@@ -46,6 +46,13 @@ impl Drop for Mapping {
 
 fn trackers() -> Vec<Tracker> {
     [Tracker::scan(), Tracker::pagemap()].into_iter().flatten().collect()
+}
+
+impl Tracker {
+    /// All that work here.
+    pub(in super::super) fn all() -> Vec<Tracker> {
+        trackers().into_iter().chain([Tracker::Everything]).collect()
+    }
 }
 
 #[test]
