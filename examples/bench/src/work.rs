@@ -41,7 +41,7 @@ fn fibonacci(n: u32) -> u64 {
 #[dormouse::task(id = "sort")]
 pub fn sort(payload: Amount) -> u64 {
     let mut numbers: Vec<u64> = Sequence(42).take(payload.n as usize).collect();
-    numbers.sort_by(|left, right| right.rotate_left(17).cmp(&left.rotate_left(17)));
+    numbers.sort_by(|left, right| (left % 1_000).cmp(&(right % 1_000)).then_with(|| right.cmp(left)));
     numbers.into_iter().fold(0, fold)
 }
 

@@ -15,8 +15,7 @@ pub fn trap() {
 /// Panics with a message.
 #[dormouse::task(id = "panic", retry(max_attempts = 1))]
 pub fn panic() {
-    let nothing: Option<u8> = None;
-    nothing.expect("this task panics on purpose");
+    panic!("this task panics on purpose");
 }
 
 /// Spins for ever.

@@ -121,7 +121,7 @@ fn iterators(pauses: &mut Pauses, round: u32) -> u64 {
         .enumerate()
         .filter(|(at, word)| {
             pauses.borrow_mut().pause(*at as u64 ^ word.len() as u64);
-            (at + round as usize) % 3 != 0
+            !(at + round as usize).is_multiple_of(3)
         })
         .map(|(at, word)| word.len() * at)
         .collect();
@@ -249,7 +249,7 @@ impl Drop for Farewell<'_> {
 fn drops(pauses: &mut Pauses, round: u32) -> u64 {
     let shared = RefCell::new(pauses);
     let farewell = |name: &str| Farewell { pauses: &shared, name: format!("{name} {round}") };
-    let kept = vec![farewell("first"), farewell("second")];
+    let kept: Vec<Farewell<'_>> = ["first", "second"].into_iter().map(farewell).collect();
     drop(farewell("third"));
     kept.len() as u64
 }
