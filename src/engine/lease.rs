@@ -32,7 +32,7 @@ use crate::{
         events::{self, Changed},
         leases::{self, Granted, InLine},
         line, notify,
-        queues::{self, Pool},
+        places::{self, Pool},
     },
 };
 
@@ -110,8 +110,8 @@ async fn admit(tx: &mut PgConnection, already: &[InLine], runs: Vec<InLine>) -> 
         return Ok(Admission { admitted: runs, parked: 0, all_answered: true });
     }
     let limited: Vec<QueueId> = limited.into_iter().collect();
-    let limits: HashMap<QueueId, Option<u32>> = queues::lock_free(tx, &limited).await?.into_iter().collect();
-    let mut taken: HashMap<Pool, u64> = queues::taken(tx, &limited).await?.into_iter().collect();
+    let limits: HashMap<QueueId, Option<u32>> = places::lock_free(tx, &limited).await?.into_iter().collect();
+    let mut taken: HashMap<Pool, u64> = places::taken(tx, &limited).await?.into_iter().collect();
     for run in already {
         *taken.entry(pool(run)).or_default() += 1;
     }
@@ -132,7 +132,7 @@ async fn admit(tx: &mut PgConnection, already: &[InLine], runs: Vec<InLine>) -> 
             None => {}
         }
     }
-    queues::park(tx, &parked).await?;
+    places::park(tx, &parked).await?;
     Ok(Admission { admitted, parked: parked.len(), all_answered })
 }
 
@@ -280,7 +280,7 @@ pub async fn give_back(store: &Store, lease: &Lease) -> Result<(), Error> {
                 held.status.on(Happening::Requeue)?;
                 let changed = leases::requeue(tx, held.id, held.stalls).await?;
                 events::record(tx, EventKind::GivenBack, &[changed]).await?;
-                queues::place_freed(tx, &[held.pool]).await?;
+                places::place_freed(tx, &[held.pool]).await?;
                 notify::line(tx).await?;
                 Ok(())
             })
@@ -328,7 +328,7 @@ async fn take_back(tx: &mut PgConnection, held: leases::Held) -> Result<(), Erro
         held.status.on(Happening::Requeue)?;
         let changed = leases::requeue(tx, held.id, held.stalls + 1).await?;
         events::record(tx, EventKind::LeaseLost, &[changed]).await?;
-        queues::place_freed(tx, &[held.pool]).await?;
+        places::place_freed(tx, &[held.pool]).await?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ use crate::{
         run::Happening,
         waitpoint::WaitRequest,
     },
-    store::{Store, checkpoints, events, journal, line, notify, queues, waitpoints},
+    store::{Store, checkpoints, events, journal, line, notify, places, waitpoints},
 };
 
 /// What a suspension came to.
@@ -72,7 +72,7 @@ async fn suspend_in(
     let before = checkpoints::replace(tx, lease.run, checkpoint, wait).await?;
     journal::clear(tx, lease.run).await?;
     events::record(tx, EventKind::Suspended, &[frozen.changed]).await?;
-    queues::place_freed(tx, std::slice::from_ref(&held.pool)).await?;
+    places::place_freed(tx, std::slice::from_ref(&held.pool)).await?;
 
     let is_over = own_moment.is_some_and(|at| at <= held.now) || block(tx, lease, frozen.environment, wait).await?;
     if is_over {

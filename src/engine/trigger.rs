@@ -43,7 +43,21 @@ pub async fn trigger(store: &Store, environment: EnvironmentId, new: NewRun) -> 
     store.tx(move |tx| Box::pin(async move { trigger_in(tx, environment, &new).await })).await
 }
 
-/// The same within a transaction of another verb.
+/// Releases an idempotency key, so that the next trigger with it makes a new run. Source: facts A9.
+///
+/// # Errors
+/// [`Error::NotFound`] if no run of the task holds it.
+pub async fn reset_key(store: &Store, environment: EnvironmentId, task: String, key: String) -> Result<(), Error> {
+    store
+        .tx(move |tx| {
+            Box::pin(async move {
+                let released = line::release_key(tx, environment, &task, &key).await?;
+                if released { Ok(()) } else { Err(Error::not_found("idempotency key")) }
+            })
+        })
+        .await
+}
+
 async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
     let id = RunId::new();
     if let Some(key) = &new.request_key

@@ -17,6 +17,7 @@ pub mod logs;
 pub mod notes;
 pub(crate) mod notify;
 mod page;
+pub mod places;
 pub mod queues;
 mod rows;
 pub mod runs;
@@ -148,9 +149,17 @@ impl Store {
         let pool = self.pool.clone();
         let task = tokio::spawn(async move {
             let mut transaction = pool.begin().await.map_err(StoreError::from)?;
-            let answer = work(&mut transaction).await?;
-            transaction.commit().await.map_err(StoreError::from)?;
-            Ok(answer)
+            match work(&mut transaction).await {
+                Ok(answer) => {
+                    transaction.commit().await.map_err(StoreError::from)?;
+                    Ok(answer)
+                }
+                Err(error) => {
+                    // Waited for, so that no lock outlives the answer. If it fails the connection is lost, and the locks too.
+                    drop(transaction.rollback().await);
+                    Err(error)
+                }
+            }
         });
         task.await.map_err(StoreError::from)?
     }
