@@ -67,7 +67,8 @@ async fn suspend_in(
         return Ok(Suspended { requeued: false, replaced: Some(checkpoint.digest.clone()) });
     }
     held.status.on(Happening::Suspend)?;
-    let own_moment = own_moment(wait);
+    // Not before now: a guest may name a time that Postgres has no room for.
+    let own_moment = own_moment(wait).map(|at| at.max(held.now));
     let frozen = checkpoints::freeze(tx, lease, own_moment, used_cpu_ms).await?.ok_or(Error::LostLease)?;
     let before = checkpoints::replace(tx, lease.run, checkpoint, wait).await?;
     journal::clear(tx, lease.run).await?;

@@ -28,7 +28,7 @@ use std::{str::FromStr, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    Connection, PgConnection, PgPool, Row,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, Postgres},
 };
@@ -174,9 +174,11 @@ impl Store {
 }
 
 /// A connection comes back to the pool only outside a transaction, else it is closed: `now()` is the transaction's start, so
-/// it differs from the statement's own if somebody has begun one and not ended it.
+/// it differs from the statement's own if somebody has begun one and not ended it. Asked in the simple protocol: in the
+/// extended one, parsing begins the transaction and binding the statement.
 async fn is_outside_a_transaction(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let outside: bool = sqlx::query_scalar("select now() = statement_timestamp()").fetch_one(connection).await?;
+    let row = sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(connection).await?;
+    let outside: bool = row.try_get(0)?;
     if !outside {
         tracing::warn!("a connection came back inside a transaction and is closed");
     }

@@ -44,7 +44,7 @@ async fn increments_of_children_that_run_at_the_same_time_are_not_lost(pool: PgP
         })
     });
     futures_util::future::join_all(updates).await.into_iter().for_each(|answer| {
-        assert_eq!(answer.unwrap()["own"].as_i64().is_some(), true);
+        assert!(answer.unwrap()["own"].is_i64());
     });
     for run in [root, parent] {
         assert_eq!(scene.run(run).await.metadata["done"], json!(20));

@@ -102,7 +102,7 @@ async fn workers_that_claim_at_the_same_time_keep_to_the_limit(pool: PgPool) {
         let running = scene.count("select count(*) from runs where lease_worker is not null").await;
         assert!(running <= 3, "{running}");
         let finishes = claimed.iter().flatten().flatten().map(|claimed| scene.finish(&claimed.lease, completed()));
-        futures_util::future::join_all(finishes).await.into_iter().for_each(|finished| drop(finished.unwrap()));
+        assert!(futures_util::future::join_all(finishes).await.iter().all(Result::is_ok));
     }
     let mut done = scene.count("select count(*) from runs where status = 'COMPLETED'").await;
     while done < 20 {

@@ -1,6 +1,7 @@
 //! Lists and logs, and what the store does with connections.
 
 use serde_json::Value;
+use sqlx::ConnectOptions;
 
 use super::*;
 use crate::{
@@ -152,4 +153,35 @@ async fn listeners_hear_of_runs_and_waitpoints(pool: PgPool) {
     stop.cancel();
     tasks.close();
     tasks.wait().await;
+}
+
+#[sqlx::test]
+async fn processes_that_start_together_migrate_once(pool: PgPool) {
+    let url = pool.connect_options().to_url_lossy().to_string();
+    let stores = futures_util::future::join_all((0..4).map(|_| Store::connect(&url, 2))).await;
+    for store in stores {
+        store.unwrap().ping().await.unwrap();
+    }
+    let applied: i64 = sqlx::query_scalar("select count(*) from _sqlx_migrations where success").fetch_one(&pool).await.unwrap();
+    assert!(applied > 0);
+}
+
+#[sqlx::test]
+async fn a_connection_that_comes_back_inside_a_transaction_is_not_used_again(pool: PgPool) {
+    let url = pool.connect_options().to_url_lossy().to_string();
+    let store = Store::connect(&url, 1).await.unwrap();
+    let process = async |connection: &mut sqlx::PgConnection| -> i32 {
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await.unwrap()
+    };
+    let mut leaked = store.read().await.unwrap();
+    let before = process(&mut leaked).await;
+    sqlx::query("begin").execute(&mut *leaked).await.unwrap();
+    drop(leaked);
+    let mut next = store.read().await.unwrap();
+    assert_ne!(process(&mut next).await, before);
+    drop(next);
+    let mut kept = store.read().await.unwrap();
+    let same = process(&mut kept).await;
+    drop(kept);
+    assert_eq!(process(&mut *store.read().await.unwrap()).await, same, "a clean one is used again");
 }

@@ -82,7 +82,7 @@ async fn what_has_come_before_the_suspension_puts_the_run_back_at_once(pool: PgP
     let lease = scene.executing().await;
     assert_eq!(scene.suspend(&lease, 1, any(vec![open, done])).await.unwrap(), AWAKE);
     let lease = scene.claim_one().await.lease;
-    let past = WaitRequest::Sleep { at: scene.now().await - secs(1) };
+    let past = WaitRequest::Sleep { at: DateTime::<Utc>::MIN_UTC };
     let again = scene.suspend(&lease, 2, past).await.unwrap();
     assert_eq!(again, Suspended { requeued: true, replaced: Some("digest-1".into()) });
     assert_eq!(scene.claim_one().await.resume.unwrap().checkpoint, checkpoint(2));
@@ -177,12 +177,12 @@ async fn a_call_made_again_after_a_crash_gets_the_same_answer(pool: PgPool) {
     let call = |sequence, ordinal| engine::journal::Call { sequence, ordinal };
     let token = |at| NewToken { timeout_at: at, tags: vec!["t".into()], idempotency: None };
     let lease = scene.executing().await;
-    let at = Some(scene.now().await + secs(60));
-    let first = engine::token::create_in_run(&scene.store, &lease, call(0, 0), token(at)).await.unwrap();
-    let timer = engine::timer::start(&scene.store, &lease, call(0, 1), at.unwrap(), None).await.unwrap();
+    let at = scene.now().await + secs(60);
+    let first = engine::token::create_in_run(&scene.store, &lease, call(0, 0), token(Some(at))).await.unwrap();
+    let timer = engine::timer::start(&scene.store, &lease, call(0, 1), at, None).await.unwrap();
     scene.advance(secs(31)).await;
     engine::lease::expire(&scene.store, 1).await.unwrap();
-    let late = engine::token::create_in_run(&scene.store, &lease, call(0, 2), token(at)).await;
+    let late = engine::token::create_in_run(&scene.store, &lease, call(0, 2), token(Some(at))).await;
     assert!(matches!(late, Err(Error::LostLease)));
 
     let lease = scene.claim_one().await.lease;

@@ -88,3 +88,17 @@ async fn only_blobs_that_no_row_names_are_deleted(pool: PgPool) {
     .unwrap();
     assert_eq!((count, deleted.into_inner().unwrap()), (1, vec!["orphan".to_owned()]));
 }
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn times_at_the_end_of_the_calendar_are_times_like_others(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    for at in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
+        scene.trigger(NewRun { delay_until: Some(at), ttl_ms: Some(u64::MAX), ..hello() }).await;
+        let token = NewToken { timeout_at: Some(at), ..NewToken::default() };
+        engine::token::create(&scene.store, scene.environment, token).await.unwrap();
+    }
+    let lease = scene.claim_one().await.lease;
+    scene.suspend(&lease, 1, WaitRequest::Sleep { at: DateTime::<Utc>::MAX_UTC }).await.unwrap();
+    assert_eq!(scene.fire().await, 1, "the token that timed out long ago");
+    assert!(next_due(&scene.store).await.unwrap() > Some(secs(3600)));
+}
