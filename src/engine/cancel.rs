@@ -12,7 +12,7 @@ use crate::{
     store::{
         Store,
         endings::{self, Ending},
-        events, leases, queues, runs,
+        events, leases, places, runs,
     },
 };
 
@@ -45,7 +45,7 @@ pub async fn cancel(store: &Store, environment: EnvironmentId, run: RunId) -> Re
                 let ending = Ending { status: RunStatus::Canceled, output: None, error: Some(&error), cpu_ms };
                 let (changed, pools) = endings::end(tx, &[run.uuid()], &ending).await?;
                 events::record(tx, EventKind::Finished, &changed).await?;
-                queues::place_freed(tx, &pools).await?;
+                places::place_freed(tx, &pools).await?;
                 Ok(())
             })
         })

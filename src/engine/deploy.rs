@@ -14,7 +14,7 @@ use crate::{
         queue,
         task::{BundleDefinition, TaskDefinition},
     },
-    store::{Store, deployments, events, line, notify, queues},
+    store::{Store, deployments, events, line, notify, places, queues},
 };
 
 /// Longest external id, in characters. Source: facts A26.
@@ -56,7 +56,7 @@ pub async fn deploy(store: &Store, environment: EnvironmentId, new: NewDeploymen
                 if deployment.is_current {
                     let queues = declared_queues(&new.definition);
                     let changed = queues::declare(tx, environment, &queues).await?;
-                    queues::unpark_all(tx, &changed).await?;
+                    places::unpark_all(tx, &changed).await?;
                     make_current(tx, &deployment).await?;
                 }
                 Ok(deployment)

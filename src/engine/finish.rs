@@ -25,7 +25,7 @@ use crate::{
         endings::{self, Ending},
         events,
         leases::{self, Held},
-        notify, queues,
+        notify, places,
     },
 };
 
@@ -109,7 +109,7 @@ async fn end_run(
     endings::end_attempt(tx, held.id, error, cpu_ms).await?;
     let (changed, pools) = endings::end(tx, &[held.id.uuid()], &Ending { status, output, error, cpu_ms }).await?;
     events::record(tx, EventKind::Finished, &changed).await?;
-    queues::place_freed(tx, &pools).await?;
+    places::place_freed(tx, &pools).await?;
     Ok(Finished::Final(status))
 }
 
@@ -126,7 +126,7 @@ async fn follow_up(tx: &mut PgConnection, held: &Held, error: &RunError, next: N
     let machine = next.machine.map(Machine::as_str);
     let changed = endings::retry(tx, held.id, due_at, machine, cpu_ms).await?;
     events::record(tx, EventKind::AttemptFailed, &[changed]).await?;
-    queues::place_freed(tx, std::slice::from_ref(&held.pool)).await?;
+    places::place_freed(tx, std::slice::from_ref(&held.pool)).await?;
     if due_at.is_some() {
         notify::timers(tx).await?
     } else {

@@ -28,11 +28,11 @@ use crate::{
         waitpoint::WaitRequest,
     },
     store::{
-        Store, StoreError, environments,
+        Store, environments,
         events::{self, Changed},
         leases::{self, Granted, InLine},
         line, notify,
-        queues::{self, Pool},
+        places::{self, Pool},
     },
 };
 
@@ -110,8 +110,8 @@ async fn admit(tx: &mut PgConnection, already: &[InLine], runs: Vec<InLine>) -> 
         return Ok(Admission { admitted: runs, parked: 0, all_answered: true });
     }
     let limited: Vec<QueueId> = limited.into_iter().collect();
-    let limits: HashMap<QueueId, Option<u32>> = queues::lock_free(tx, &limited).await?.into_iter().collect();
-    let mut taken: HashMap<Pool, u64> = queues::taken(tx, &limited).await?.into_iter().collect();
+    let limits: HashMap<QueueId, Option<u32>> = places::lock_free(tx, &limited).await?.into_iter().collect();
+    let mut taken: HashMap<Pool, u64> = places::taken(tx, &limited).await?.into_iter().collect();
     for run in already {
         *taken.entry(pool(run)).or_default() += 1;
     }
@@ -132,7 +132,7 @@ async fn admit(tx: &mut PgConnection, already: &[InLine], runs: Vec<InLine>) -> 
             None => {}
         }
     }
-    queues::park(tx, &parked).await?;
+    places::park(tx, &parked).await?;
     Ok(Admission { admitted, parked: parked.len(), all_answered })
 }
 
@@ -157,18 +157,30 @@ async fn grant(
     environments.sort();
     environments.dedup();
     let variables = environments::variables_of(tx, &environments).await?;
+    let resumes = resumes(tx, &admitted).await?;
     let mut claimed = Vec::with_capacity(admitted.len());
-    for run in admitted {
+    for (run, resume) in admitted.into_iter().zip(resumes) {
         let granted = granted.remove(&run.id).ok_or_else(|| Error::Internal(anyhow::anyhow!("a locked run was not granted")))?;
         let own = variables.iter().filter(|(environment, ..)| *environment == run.environment_id);
         let own = own.map(|(_, name, value)| (name.clone(), value.clone())).collect();
-        let resume = resume(tx, &run).await?;
         claimed.push(assemble(run, granted, own, resume)?);
     }
     Ok(claimed)
 }
 
-async fn resume(tx: &mut PgConnection, run: &InLine) -> Result<Option<Resume>, Error> {
+/// Where each of these runs goes on.
+async fn resumes(tx: &mut PgConnection, runs: &[InLine]) -> Result<Vec<Option<Resume>>, Error> {
+    let mut resumes = runs.iter().map(suspended).collect::<Result<Vec<_>, _>>()?;
+    let waits: Vec<&WaitRequest> = resumes.iter().flatten().map(|resume| &resume.wait).collect();
+    let completions = wait::completions(tx, &waits).await?;
+    for (resume, completions) in resumes.iter_mut().flatten().zip(completions) {
+        resume.completions = completions;
+    }
+    Ok(resumes)
+}
+
+/// Where the run goes on, without what its wait came to.
+fn suspended(run: &InLine) -> Result<Option<Resume>, Error> {
     let (Some(sequence), Some(digest), Some(wait)) =
         (run.checkpoint_sequence, run.checkpoint_digest.clone(), run.checkpoint_wait.clone())
     else {
@@ -181,8 +193,7 @@ async fn resume(tx: &mut PgConnection, run: &InLine) -> Result<Option<Resume>, E
         stored_bytes: run.checkpoint_stored_bytes.unwrap_or_default().unsigned_abs(),
         raw_bytes: run.checkpoint_raw_bytes.unwrap_or_default().unsigned_abs(),
     };
-    let completions = wait::completions(tx, EnvironmentId::from_uuid(run.environment_id), &wait).await?;
-    Ok(Some(Resume { checkpoint, wait, completions }))
+    Ok(Some(Resume { checkpoint, wait, completions: Vec::new() }))
 }
 
 fn assemble(run: InLine, granted: Granted, variables: Vec<(String, String)>, resume: Option<Resume>) -> Result<Claimed, Error> {
@@ -247,7 +258,7 @@ pub async fn renew(store: &Store, worker: WorkerId, leases: &[(RunId, i64)], lea
     let leases = leases.to_vec();
     let asked = leases.clone();
     let held: HashMap<RunId, bool> = store
-        .tx(move |tx| Box::pin(async move { Ok::<_, StoreError>(leases::renew(tx, worker, &leases, lease_for).await?) }))
+        .tx(move |tx| Box::pin(async move { leases::renew(tx, worker, &leases, lease_for).await }))
         .await?
         .into_iter()
         .collect();
@@ -280,7 +291,7 @@ pub async fn give_back(store: &Store, lease: &Lease) -> Result<(), Error> {
                 held.status.on(Happening::Requeue)?;
                 let changed = leases::requeue(tx, held.id, held.stalls).await?;
                 events::record(tx, EventKind::GivenBack, &[changed]).await?;
-                queues::place_freed(tx, &[held.pool]).await?;
+                places::place_freed(tx, &[held.pool]).await?;
                 notify::line(tx).await?;
                 Ok(())
             })
@@ -328,7 +339,7 @@ async fn take_back(tx: &mut PgConnection, held: leases::Held) -> Result<(), Erro
         held.status.on(Happening::Requeue)?;
         let changed = leases::requeue(tx, held.id, held.stalls + 1).await?;
         events::record(tx, EventKind::LeaseLost, &[changed]).await?;
-        queues::place_freed(tx, &[held.pool]).await?;
+        places::place_freed(tx, &[held.pool]).await?;
     }
     Ok(())
 }

@@ -21,6 +21,9 @@ pub mod trigger;
 pub mod variables;
 pub mod wait;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     model::{metadata::BadKey, run::Illegal},
     store::StoreError,

@@ -7,7 +7,7 @@ use crate::{
         queue::Queue,
     },
     store::{
-        Store, notify,
+        Store, notify, places,
         queues::{self, Which},
     },
 };
@@ -59,7 +59,7 @@ async fn change(store: &Store, environment: EnvironmentId, queue: QueueId, chang
                     Change::Limit(limit) => queues::set_override(tx, queue, limit).await?,
                 }
                 // Whatever the new rule is, the next claim applies it to whoever is in line.
-                queues::unpark_all(tx, &[queue]).await?;
+                places::unpark_all(tx, &[queue]).await?;
                 notify::line(tx).await?;
                 queues::find(tx, environment, &Which::Id(queue)).await?.ok_or(Error::not_found("queue"))
             })

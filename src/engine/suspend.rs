@@ -20,7 +20,7 @@ use crate::{
         run::Happening,
         waitpoint::WaitRequest,
     },
-    store::{Store, checkpoints, events, journal, line, notify, queues, waitpoints},
+    store::{Store, checkpoints, events, journal, line, notify, places, waitpoints},
 };
 
 /// What a suspension came to.
@@ -67,12 +67,13 @@ async fn suspend_in(
         return Ok(Suspended { requeued: false, replaced: Some(checkpoint.digest.clone()) });
     }
     held.status.on(Happening::Suspend)?;
-    let own_moment = own_moment(wait);
+    // Not before now: a guest may name a time that Postgres has no room for.
+    let own_moment = own_moment(wait).map(|at| at.max(held.now));
     let frozen = checkpoints::freeze(tx, lease, own_moment, used_cpu_ms).await?.ok_or(Error::LostLease)?;
     let before = checkpoints::replace(tx, lease.run, checkpoint, wait).await?;
     journal::clear(tx, lease.run).await?;
     events::record(tx, EventKind::Suspended, &[frozen.changed]).await?;
-    queues::place_freed(tx, std::slice::from_ref(&held.pool)).await?;
+    places::place_freed(tx, std::slice::from_ref(&held.pool)).await?;
 
     let is_over = own_moment.is_some_and(|at| at <= held.now) || block(tx, lease, frozen.environment, wait).await?;
     if is_over {

@@ -99,7 +99,8 @@ pub(super) async fn ensure(
     let farthest = trigger::FARTHEST.as_millis() as u64;
     let new = NewWaitpoint {
         kind,
-        due_at,
+        // A guest may name a time that Postgres has no room for.
+        due_at: due_at.map(|at| at.max(chrono::DateTime::UNIX_EPOCH)),
         idempotency_key: idempotency.map(|idempotency| idempotency.key.as_str()),
         key_ttl_ms: idempotency.and_then(|idempotency| idempotency.ttl_ms).map(|ms| ms.min(farthest) as i64),
         tags,

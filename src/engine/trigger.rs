@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 use sqlx::PgConnection;
 
 use crate::{
@@ -43,7 +43,21 @@ pub async fn trigger(store: &Store, environment: EnvironmentId, new: NewRun) -> 
     store.tx(move |tx| Box::pin(async move { trigger_in(tx, environment, &new).await })).await
 }
 
-/// The same within a transaction of another verb.
+/// Releases an idempotency key, so that the next trigger with it makes a new run. Source: facts A9.
+///
+/// # Errors
+/// [`Error::NotFound`] if no run of the task holds it.
+pub async fn reset_key(store: &Store, environment: EnvironmentId, task: String, key: String) -> Result<(), Error> {
+    store
+        .tx(move |tx| {
+            Box::pin(async move {
+                let released = line::release_key(tx, environment, &task, &key).await?;
+                if released { Ok(()) } else { Err(Error::not_found("idempotency key")) }
+            })
+        })
+        .await
+}
+
 async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
     let id = RunId::new();
     if let Some(key) = &new.request_key
@@ -163,6 +177,8 @@ fn normal(mut new: NewRun) -> Result<NewRun, Error> {
     if new.max_attempts.is_some_and(|most| !(1..=MAX_ATTEMPTS).contains(&most)) {
         return Err(Error::invalid("maxAttempts", format!("a run has 1 to {MAX_ATTEMPTS} attempts")));
     }
+    // A client may name a time that Postgres has no room for.
+    new.delay_until = new.delay_until.map(|until| until.max(DateTime::UNIX_EPOCH));
     new.max_duration_ms = new.max_duration_ms.map(|ms| if ms == 0 { 0 } else { ms.max(MIN_MAX_DURATION_MS) });
     new.priority_ms = new.priority_ms.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
     new.ttl_ms = new.ttl_ms.map(|ms| ms.min(FARTHEST.as_millis() as u64));

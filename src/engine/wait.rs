@@ -13,7 +13,10 @@ use crate::{
         payload::{MAX_PAYLOAD_BYTES, Packet},
         waitpoint::{Completion, Resolution, WaitRequest},
     },
-    store::{Store, events, line, notify, waitpoints},
+    store::{
+        Store, events, line, notify,
+        waitpoints::{self, Seen},
+    },
 };
 
 /// Most things that one wait may name.
@@ -25,7 +28,8 @@ pub const MAX_WAITPOINTS: usize = 1000;
 /// [`Error::NotFound`] if one is not in the environment; [`Error::Invalid`] for none or more than 1000.
 pub async fn look(store: &Store, environment: EnvironmentId, waitpoints: &[WaitpointId]) -> Result<Vec<Completion>, Error> {
     check_count(waitpoints)?;
-    see(&mut *store.read().await?, environment, waitpoints).await
+    let seen = waitpoints::see(&mut *store.read().await?, Some(environment), waitpoints).await?;
+    in_order(&by_id(seen), waitpoints)
 }
 
 pub(super) fn check_count(waitpoints: &[WaitpointId]) -> Result<(), Error> {
@@ -35,28 +39,37 @@ pub(super) fn check_count(waitpoints: &[WaitpointId]) -> Result<(), Error> {
     Ok(())
 }
 
-async fn see(connection: &mut PgConnection, environment: EnvironmentId, ids: &[WaitpointId]) -> Result<Vec<Completion>, Error> {
-    let seen = waitpoints::see(connection, environment, ids).await?;
-    let seen: HashMap<WaitpointId, Option<Resolution>> = seen.into_iter().map(|seen| (seen.id, seen.resolution)).collect();
+type Resolutions = HashMap<WaitpointId, Option<Resolution>>;
+
+fn by_id(seen: Vec<Seen>) -> Resolutions {
+    seen.into_iter().map(|seen| (seen.id, seen.resolution)).collect()
+}
+
+fn in_order(seen: &Resolutions, asked: &[WaitpointId]) -> Result<Vec<Completion>, Error> {
     let mut completions = Vec::new();
-    for (index, id) in (0..).zip(ids) {
+    for (index, id) in (0..).zip(asked) {
         let resolution = seen.get(id).ok_or(Error::not_found("waitpoint"))?;
         completions.extend(resolution.clone().map(|resolution| Completion { index, resolution }));
     }
     Ok(completions)
 }
 
-/// What a wait that is over came to.
-pub(super) async fn completions(
-    tx: &mut PgConnection,
-    environment: EnvironmentId,
-    wait: &WaitRequest,
-) -> Result<Vec<Completion>, Error> {
-    match wait {
+/// What waits that are over came to, in their order; read at once for all of them. What they name was checked when their
+/// runs were suspended.
+pub(super) async fn completions(tx: &mut PgConnection, waits: &[&WaitRequest]) -> Result<Vec<Vec<Completion>>, Error> {
+    let named = waits.iter().flat_map(|wait| match wait {
+        WaitRequest::Any { waitpoints } => waitpoints.as_slice(),
+        WaitRequest::Sleep { .. } | WaitRequest::Timer { .. } => &[],
+    });
+    let named: Vec<WaitpointId> = named.copied().collect();
+    let seen = if named.is_empty() { Vec::new() } else { waitpoints::see(tx, None, &named).await? };
+    let seen = by_id(seen);
+    let of = |wait: &&WaitRequest| match wait {
         WaitRequest::Sleep { .. } => Ok(Vec::new()),
         WaitRequest::Timer { .. } => Ok(vec![Completion { index: 0, resolution: Resolution::Elapsed }]),
-        WaitRequest::Any { waitpoints } => see(tx, environment, waitpoints).await,
-    }
+        WaitRequest::Any { waitpoints } => in_order(&seen, waitpoints),
+    };
+    waits.iter().map(of).collect()
 }
 
 /// Completes a token and puts the runs that wait for it back into line. False if it was completed or timed out before:

@@ -1,10 +1,9 @@
 //! Where suspended runs go on.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 
-use super::{StoreError, events::Changed};
+use super::{StoreError, events::Changed, rows};
 use crate::model::{
     attempt::Lease,
     checkpoint::CheckpointRef,
@@ -64,10 +63,9 @@ pub async fn replace(
 ) -> Result<Option<String>, StoreError> {
     let before =
         query_scalar!("select digest from checkpoints where run_id = $1", run.uuid()).fetch_optional(&mut *connection).await?;
-    let wait: Value = serde_json::to_value(wait).expect("a wait is plain data");
     query!(
         "insert into checkpoints (run_id, sequence, digest, stored_bytes, raw_bytes, wait, created_at)
-         values ($1, $2, $3, $4, $5, $6, clock_now())
+         values ($1, $2, $3, $4, $5, $6::text::json, clock_now())
          on conflict (run_id) do update set sequence = excluded.sequence, digest = excluded.digest,
              stored_bytes = excluded.stored_bytes, raw_bytes = excluded.raw_bytes, wait = excluded.wait,
              created_at = excluded.created_at",
@@ -76,7 +74,7 @@ pub async fn replace(
         checkpoint.digest,
         checkpoint.stored_bytes as i64,
         checkpoint.raw_bytes as i64,
-        wait
+        rows::to_json(wait)
     )
     .execute(connection)
     .await?;

@@ -9,7 +9,6 @@ use super::{Listing, Page, Store, StoreError, rows};
 use crate::model::{
     deployment::Deployment,
     id::{DeploymentId, DeploymentKind, EnvironmentId},
-    task::TaskDefinition,
 };
 
 struct Row {
@@ -176,10 +175,10 @@ pub async fn insert(connection: &mut PgConnection, deployment: &Deployment) -> R
     .execute(&mut *connection)
     .await?;
     let ids: Vec<&str> = deployment.tasks.iter().map(|task| task.id.as_str()).collect();
-    let definitions: Vec<Value> = deployment.tasks.iter().map(definition).collect();
+    let definitions: Vec<String> = deployment.tasks.iter().map(rows::to_json).collect();
     query!(
         "insert into tasks (deployment_id, id, definition)
-         select $1, id, definition from unnest($2::text[], $3::json[]) as task (id, definition)",
+         select $1, id, definition::json from unnest($2::text[], $3::text[]) as task (id, definition)",
         deployment.id.uuid(),
         &ids as &[&str],
         &definitions
@@ -187,10 +186,6 @@ pub async fn insert(connection: &mut PgConnection, deployment: &Deployment) -> R
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn definition(task: &TaskDefinition) -> Value {
-    serde_json::to_value(task).expect("a definition is plain data")
 }
 
 /// Makes a deployment the current one.

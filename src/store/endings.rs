@@ -1,11 +1,10 @@
 //! How attempts and runs end.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, events::Changed, queues::Pool};
+use super::{StoreError, events::Changed, places::Pool, rows};
 use crate::model::{
     error::RunError,
     id::{QueueId, RunId},
@@ -25,19 +24,15 @@ pub async fn end_attempt(
 ) -> Result<(), StoreError> {
     query!(
         "insert into attempts (run_id, number, started_at, finished_at, error, cpu_ms)
-         select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), $2, $3 from runs where id = $1
+         select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), $2::text::json, $3 from runs where id = $1
          on conflict (run_id, number) do nothing",
         run.uuid(),
-        error.map(to_json),
+        error.map(rows::to_json),
         cpu_ms as i64
     )
     .execute(connection)
     .await?;
     Ok(())
-}
-
-fn to_json(error: &RunError) -> Value {
-    serde_json::to_value(error).expect("an error is plain data")
 }
 
 /// Lets another attempt follow at `due_at`, or at once. Frees the lease; what belonged to the attempt goes.
@@ -103,7 +98,7 @@ pub async fn end(
             order by id for no key update
         )
         update runs r
-        set status = $2, output = $3, output_type = $4, error = $5, finished_at = clock_now(), due_at = null,
+        set status = $2, output = $3, output_type = $4, error = $5::text::json, finished_at = clock_now(), due_at = null,
             lease_worker = null, lease_expires_at = null, parked = false, in_attempt = false,
             earlier_cpu_ms = earlier_cpu_ms + $6, attempt_cpu_ms = 0, idempotency_active = idempotency_active and $7,
             updated_at = clock_now(), event_seq = event_seq + 1
@@ -114,7 +109,7 @@ pub async fn end(
         ending.status.as_str(),
         ending.output.map(|output| output.data.as_slice()),
         ending.output.map(|output| output.content_type.as_str()),
-        ending.error.map(to_json),
+        ending.error.map(rows::to_json),
         ending.cpu_ms as i64,
         keeps_key
     )

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 
-use super::StoreError;
+use super::{StoreError, rows};
 use crate::model::attempt::Lease;
 use crate::model::id::{EnvironmentId, RunId};
 
@@ -58,13 +58,13 @@ pub async fn keep(
     result: &Value,
 ) -> Result<(), StoreError> {
     query!(
-        "insert into journal (run_id, sequence, ordinal, digest, result) values ($1, $2, $3, $4, $5)
+        "insert into journal (run_id, sequence, ordinal, digest, result) values ($1, $2, $3, $4, $5::text::json)
          on conflict (run_id, sequence, ordinal) do update set digest = excluded.digest, result = excluded.result",
         run.uuid(),
         sequence as i64,
         ordinal as i32,
         &digest[..],
-        result
+        rows::to_json(result)
     )
     .execute(connection)
     .await?;

@@ -7,7 +7,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, postgres::types::PgInterval, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, events::Changed, queues::Pool, rows};
+use super::{StoreError, events::Changed, places::Pool, rows};
 use crate::model::{
     attempt::Lease,
     id::{QueueId, RunId, WorkerId},

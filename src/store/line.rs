@@ -1,7 +1,6 @@
 //! Runs come into being and into line.
 
 use chrono::{DateTime, Utc};
-use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
@@ -125,7 +124,7 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
             idempotency_key, idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active,
             queue_id, concurrency_key, position, due_at, metadata, event_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, 1)
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, 1)
         on conflict (environment_id, task, idempotency_key) where idempotency_active do nothing
         returning event_seq
         "#,
@@ -158,7 +157,7 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         new.concurrency_key.as_deref().unwrap_or_default(),
         run.position,
         run.due_at,
-        Value::Object(new.metadata.clone())
+        rows::to_json(&new.metadata)
     )
     .fetch_optional(connection)
     .await?;

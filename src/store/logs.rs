@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, rows};
 use crate::model::{
     attempt::Lease,
     id::RunId,
@@ -92,12 +92,12 @@ pub async fn insert(connection: &mut PgConnection, lease: &Lease, last: u32, lin
     let levels: Vec<&str> = lines.iter().map(|line| line.level.as_str()).collect();
     let sources: Vec<&str> = lines.iter().map(|line| line.source.as_str()).collect();
     let messages: Vec<&str> = lines.iter().map(|line| line.message.as_str()).collect();
-    let attributes: Vec<Option<Value>> =
-        lines.iter().map(|line| Some(line.attributes.clone()).filter(|attributes| !attributes.is_null())).collect();
+    let attributes = lines.iter().map(|line| Some(&line.attributes).filter(|attributes| !attributes.is_null()));
+    let attributes: Vec<Option<String>> = attributes.map(|attributes| attributes.map(rows::to_json)).collect();
     query!(
         "insert into logs (run_id, line, attempt, at, level, source, message, attributes)
-         select $1, $2 + place::integer, $3, at, level, source, message, attributes
-         from unnest($4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::json[])
+         select $1, $2 + place::integer, $3, at, level, source, message, attributes::json
+         from unnest($4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[])
              with ordinality as line (at, level, source, message, attributes, place)",
         lease.run.uuid(),
         last as i32,
@@ -106,7 +106,7 @@ pub async fn insert(connection: &mut PgConnection, lease: &Lease, last: u32, lin
         &levels as &[&str],
         &sources as &[&str],
         &messages as &[&str],
-        &attributes as &[Option<Value>]
+        &attributes as &[Option<String>]
     )
     .execute(connection)
     .await?;

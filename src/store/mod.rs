@@ -17,6 +17,7 @@ pub mod logs;
 pub mod notes;
 pub(crate) mod notify;
 mod page;
+pub mod places;
 pub mod queues;
 mod rows;
 pub mod runs;
@@ -27,7 +28,7 @@ use std::{str::FromStr, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    Connection, PgConnection, PgPool, Row,
     pool::PoolConnection,
     postgres::{PgConnectOptions, PgPoolOptions, Postgres},
 };
@@ -148,9 +149,17 @@ impl Store {
         let pool = self.pool.clone();
         let task = tokio::spawn(async move {
             let mut transaction = pool.begin().await.map_err(StoreError::from)?;
-            let answer = work(&mut transaction).await?;
-            transaction.commit().await.map_err(StoreError::from)?;
-            Ok(answer)
+            match work(&mut transaction).await {
+                Ok(answer) => {
+                    transaction.commit().await.map_err(StoreError::from)?;
+                    Ok(answer)
+                }
+                Err(error) => {
+                    // Waited for, so that no lock outlives the answer. If it fails the connection is lost, and the locks too.
+                    drop(transaction.rollback().await);
+                    Err(error)
+                }
+            }
         });
         task.await.map_err(StoreError::from)?
     }
@@ -165,9 +174,11 @@ impl Store {
 }
 
 /// A connection comes back to the pool only outside a transaction, else it is closed: `now()` is the transaction's start, so
-/// it differs from the statement's own if somebody has begun one and not ended it.
+/// it differs from the statement's own if somebody has begun one and not ended it. Asked in the simple protocol: in the
+/// extended one, parsing begins the transaction and binding the statement.
 async fn is_outside_a_transaction(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    let outside: bool = sqlx::query_scalar("select now() = statement_timestamp()").fetch_one(connection).await?;
+    let row = sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(connection).await?;
+    let outside: bool = row.try_get(0)?;
     if !outside {
         tracing::warn!("a connection came back inside a transaction and is closed");
     }

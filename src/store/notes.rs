@@ -99,10 +99,10 @@ pub async fn lock_metadata(
 /// If the database does not answer.
 pub async fn set_metadata(connection: &mut PgConnection, noted: &Noted) -> Result<Changed, StoreError> {
     let seq = query_scalar!(
-        "update runs set metadata = $2, updated_at = clock_now(), event_seq = event_seq + 1
+        "update runs set metadata = $2::text::json, updated_at = clock_now(), event_seq = event_seq + 1
          where id = $1 returning event_seq",
         noted.id.uuid(),
-        Value::Object(noted.metadata.clone())
+        rows::to_json(&noted.metadata)
     )
     .fetch_one(connection)
     .await?;

@@ -5,11 +5,11 @@ use uuid::Uuid;
 use crate::model::id::Id;
 
 /// Most entries of one page.
-pub const MAX_SIZE: u32 = 100;
+const MAX_SIZE: u32 = 100;
 
 /// Which page.
 pub struct Page<K> {
-    /// Entries to return; more than [`MAX_SIZE`] are [`MAX_SIZE`], none is one.
+    /// Entries to return; more than 100 are 100, none is one.
     pub size: u32,
     /// Where it begins.
     pub start: Start<K>,

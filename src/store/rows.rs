@@ -1,7 +1,7 @@
 //! From columns to the domain's types. What is stored was written by some version of this program, so a text that this
 //! version does not know is an error of its own, never a panic.
 
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -33,6 +33,12 @@ pub(super) fn machine(text: &str) -> Result<Machine, StoreError> {
 
 pub(super) fn json<T: DeserializeOwned>(table: &'static str, value: Value) -> Result<T, StoreError> {
     serde_json::from_value(value).map_err(|error| StoreError::Unknown { table, what: error.to_string() })
+}
+
+/// A value as the text of a `json` column. Bound as text and cast there: the driver would send a JSON value as `jsonb`, which
+/// loses the order of keys and refuses NUL escapes.
+pub(super) fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain data with text keys")
 }
 
 /// A metadata object. Anything else is shown as no metadata.

@@ -220,20 +220,20 @@ pub struct Seen {
     pub resolution: Option<Resolution>,
 }
 
-/// How these waitpoints stand. Those that are not in the environment are missing.
+/// How these waitpoints stand. Those that are not in the environment, if one is named, are missing.
 ///
 /// # Errors
 /// If the database does not answer.
 pub async fn see(
     connection: &mut PgConnection,
-    environment: EnvironmentId,
+    environment: Option<EnvironmentId>,
     ids: &[WaitpointId],
 ) -> Result<Vec<Seen>, StoreError> {
     query!(
         "select id, kind, status, due_at, completed_at, output, output_type from waitpoints
-         where id = any($1) and environment_id = $2",
+         where id = any($1) and ($2::uuid is null or environment_id = $2)",
         &rows::uuids(ids),
-        environment.uuid()
+        environment.map(|environment| environment.uuid())
     )
     .fetch_all(connection)
     .await?

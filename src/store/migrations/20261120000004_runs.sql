@@ -85,7 +85,7 @@ create table runs (
 
 -- Claims.
 create index runs_in_line on runs (position, id) where status = 'QUEUED' and not parked;
-create index runs_parked on runs (queue_id, concurrency_key, position, id) where status = 'QUEUED' and parked;
+create index runs_of_queue on runs (queue_id, concurrency_key, parked, position, id) where status = 'QUEUED';
 create index runs_leased on runs (queue_id, concurrency_key) where lease_worker is not null;
 -- Sweeps.
 create index runs_due on runs (due_at) where due_at is not null;

@@ -1,0 +1,94 @@
+//! The hot queries use their indexes on a table with many runs.
+
+use super::*;
+
+async fn seed(scene: &Scene) {
+    // One in a hundred is in line, sleeps or is leased; the rest is history.
+    sqlx::query(
+        "insert into runs (id, environment_id, task, status, payload, payload_type, root_id, queue_id, position, due_at,
+             lease_worker, lease_expires_at, finished_at)
+         select gen_random_uuid(), $1, 'hello', s.status, '', 'application/json', gen_random_uuid(), gen_random_uuid(),
+             now() - n * interval '1 second', case when s.status = 'WAITING' then now() + (n - 5000) * interval '1 second' end,
+             case when s.status = 'EXECUTING' then gen_random_uuid() end,
+             case when s.status = 'EXECUTING' then now() + (n - 5000) * interval '1 second' end,
+             case when s.status = 'COMPLETED' then now() end
+         from generate_series(1, 20000) n
+         cross join lateral (select case n % 100 when 0 then 'QUEUED' when 1 then 'WAITING' when 2 then 'EXECUTING'
+             else 'COMPLETED' end as status) s",
+    )
+    .bind(scene.environment.uuid())
+    .execute(&scene.pool)
+    .await
+    .unwrap();
+    sqlx::query(
+        "insert into waitpoints (id, environment_id, kind, status, due_at, completed_at)
+         select gen_random_uuid(), $1, 'TIMER', case when n % 100 = 0 then 'WAITING' else 'COMPLETED' end,
+             now() + (n - 5000) * interval '1 second', case when n % 100 = 0 then null else now() end
+         from generate_series(1, 20000) n",
+    )
+    .bind(scene.environment.uuid())
+    .execute(&scene.pool)
+    .await
+    .unwrap();
+    sqlx::query(
+        "insert into run_waits (run_id, index, waitpoint_id)
+         select r.id, 0, w.id from (select id, row_number() over () as n from runs) r
+         join (select id, row_number() over () as n from waitpoints) w using (n)",
+    )
+    .execute(&scene.pool)
+    .await
+    .unwrap();
+    for table in ["runs", "waitpoints", "run_waits"] {
+        sqlx::query(sqlx::AssertSqlSafe(format!("analyze {table}"))).execute(&scene.pool).await.unwrap();
+    }
+}
+
+/// The plan of the one statement in `src/store` that contains `marker`, with values in place of its parameters.
+async fn plan(scene: &Scene, source: &'static str, marker: &str, values: &[&str]) -> String {
+    let at = source.find(marker).expect("the statement is there");
+    let call = source[..at].rfind("query").expect("the statement is in a query");
+    let start = call + source[call..].find('"').expect("the statement begins with a quote") + 1;
+    let closing = if source[..start].ends_with("r#\"") { "\"#" } else { "\"" };
+    let end = at + source[at..].find(closing).expect("the statement ends with a quote");
+    let mut sql = source[start..end].to_owned();
+    for (place, value) in (1..).zip(values) {
+        sql = sql.replace(&format!("${place}"), value);
+    }
+    let lines: Vec<String> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("explain {sql}"))).fetch_all(&scene.pool).await.unwrap();
+    lines.join("\n")
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    seed(&scene).await;
+    let leases = include_str!("../../store/leases.rs");
+    let sweep = include_str!("../../store/sweep.rs");
+    let waitpoints = include_str!("../../store/waitpoints.rs");
+    let places = include_str!("../../store/places.rs");
+    let queues = include_str!("../../store/queues.rs");
+    let runs = include_str!("../../store/runs.rs");
+    let some = "'0190a0a0-0000-7000-8000-000000000000'::uuid";
+    let array = format!("array[{some}]");
+    let environment = format!("'{}'", scene.environment.uuid());
+    let list = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25"];
+    let next_page = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", some, "null", "25"];
+    for (source, marker, values, index) in [
+        (leases, "order by position, id\n         limit", &["50"][..], "runs_in_line"),
+        (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
+        (sweep, "from runs where due_at <= clock_now()", &["50"][..], "runs_due"),
+        (sweep, "select min(due_at) from runs", &[][..], "runs_due"),
+        (waitpoints, "due_at is not null and due_at <= clock_now()", &["50"][..], "waitpoints_due"),
+        (waitpoints, "select distinct run_id", &[array.as_str()][..], "run_waits_of_waitpoint"),
+        (places, "where queue_id = $1 and concurrency_key = $2", &[some, "''"][..], "runs_of_queue"),
+        (places, "group by queue_id, concurrency_key", &[array.as_str()][..], "runs_leased"),
+        (queues, "where q.environment_id = $1 and (q.id = $2", &[&environment, some, "''"][..], "runs_of_queue"),
+        (runs, "and (cardinality($2::text[]) = 0", &list[..], "runs_newest"),
+        (runs, "and (cardinality($2::text[]) = 0", &next_page[..], "runs_newest"),
+    ] {
+        let plan = plan(&scene, source, marker, values).await;
+        assert!(plan.contains(index), "{index} is not used:\n{plan}");
+        assert!(!plan.contains("Seq Scan on"), "{plan}");
+    }
+}

@@ -1,0 +1,192 @@
+//! The verbs against a real Postgres: each happy, repeated, raced, late and illegal. Every test has a database of its own.
+
+mod claim;
+mod deploy;
+mod explain;
+mod finish;
+mod lease;
+mod metadata;
+mod queue;
+mod read;
+mod suspend;
+mod timer;
+mod trigger;
+mod wait;
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use secrecy::SecretString;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::{
+    clock::ManualClock,
+    engine::{self, Error, finish::Finished, project, suspend::Suspended},
+    model::{
+        attempt::{Claimed, Lease, Outcome, RetryDecision},
+        checkpoint::CheckpointRef,
+        deployment::{Deployment, NewDeployment, Promotion},
+        environment::{ApiKeyKind, EnvironmentKind, NewApiKey, NewProject},
+        error::RunError,
+        id::{EnvironmentId, RunId, WaitpointId, WorkerId},
+        payload::Packet,
+        run::{Run, RunStatus},
+        task::{BundleDefinition, QueueDefinition, RetryPolicy, TaskDefinition},
+        token::NewToken,
+        trigger::NewRun,
+        waitpoint::WaitRequest,
+    },
+    store::{Store, events, runs},
+};
+
+/// How long the leases of these tests last.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// A project with one environment and one worker.
+struct Scene {
+    store: Store,
+    pool: PgPool,
+    clock: ManualClock,
+    environment: EnvironmentId,
+    worker: WorkerId,
+}
+
+impl Scene {
+    async fn empty(pool: PgPool) -> Scene {
+        let store = Store::over(pool.clone());
+        let environment = environment(&store, "proj_tests").await;
+        Scene { store, pool, clock: ManualClock::default(), environment, worker: WorkerId::new() }
+    }
+
+    /// With the task `hello`, which is tried three times.
+    async fn new(pool: PgPool) -> Scene {
+        let scene = Scene::empty(pool).await;
+        scene.deploy(vec![task("hello")], vec![]).await;
+        scene
+    }
+
+    async fn deploy(&self, tasks: Vec<TaskDefinition>, queues: Vec<QueueDefinition>) -> Deployment {
+        engine::deploy::deploy(&self.store, self.environment, bundle(tasks, queues)).await.unwrap()
+    }
+
+    async fn trigger(&self, new: NewRun) -> RunId {
+        engine::trigger::trigger(&self.store, self.environment, new).await.unwrap().id
+    }
+
+    async fn claim(&self, max: u32) -> Vec<Claimed> {
+        engine::lease::claim(&self.store, self.worker, max, LEASE).await.unwrap()
+    }
+
+    async fn claim_one(&self) -> Claimed {
+        let mut claimed = self.claim(2).await;
+        assert_eq!(claimed.len(), 1, "exactly one run is in line");
+        claimed.pop().unwrap()
+    }
+
+    /// A run of `hello` that this worker executes.
+    async fn executing(&self) -> Lease {
+        self.trigger(hello()).await;
+        self.claim_one().await.lease
+    }
+
+    async fn suspend(&self, lease: &Lease, sequence: u64, wait: WaitRequest) -> Result<Suspended, Error> {
+        engine::suspend::suspend(&self.store, lease, checkpoint(sequence), &wait, 100 * sequence).await
+    }
+
+    async fn finish(&self, lease: &Lease, outcome: Outcome) -> Result<Finished, Error> {
+        engine::finish::finish(&self.store, lease, outcome, 250).await
+    }
+
+    async fn run(&self, id: RunId) -> Run {
+        runs::get(&self.store, self.environment, id).await.unwrap().expect("the run is there")
+    }
+
+    async fn status(&self, id: RunId) -> RunStatus {
+        self.run(id).await.status
+    }
+
+    /// What happened to the run, as words.
+    async fn story(&self, id: RunId) -> Vec<&'static str> {
+        let events = events::after(&self.store, id, 0, 100).await.unwrap();
+        assert!((1..).zip(&events).all(|(seq, event)| event.seq == seq), "entries are numbered without gaps");
+        events.iter().map(|event| event.kind.as_str()).collect()
+    }
+
+    async fn token(&self) -> WaitpointId {
+        engine::token::create(&self.store, self.environment, NewToken::default()).await.unwrap().id
+    }
+
+    async fn complete(&self, token: WaitpointId, value: i64) -> bool {
+        engine::wait::complete(&self.store, self.environment, token, Packet::json(&json!(value))).await.unwrap()
+    }
+
+    async fn now(&self) -> DateTime<Utc> {
+        crate::store::clock::now(&mut self.store.read().await.unwrap()).await.unwrap()
+    }
+
+    async fn advance(&self, by: Duration) {
+        self.clock.advance(&self.pool, by).await.unwrap();
+    }
+
+    async fn fire(&self) -> u32 {
+        engine::timer::fire_due(&self.store, 100).await.unwrap()
+    }
+
+    async fn count(&self, sql: &'static str) -> i64 {
+        sqlx::query_scalar(sql).fetch_one(&self.pool).await.unwrap()
+    }
+}
+
+async fn environment(store: &Store, reference: &str) -> EnvironmentId {
+    let project = NewProject { project_ref: reference.into(), name: "Tests".into() };
+    let secret = SecretString::from(format!("tr_dev_{reference}"));
+    let key = NewApiKey { name: "root".into(), secret, kind: ApiKeyKind::Root, expires_at: None };
+    project::ensure(store, project, EnvironmentKind::Development, key).await.unwrap().id
+}
+
+fn task(id: &str) -> TaskDefinition {
+    TaskDefinition {
+        id: id.into(),
+        description: None,
+        source: None,
+        retry: Some(RetryPolicy { randomize: false, ..RetryPolicy::default() }),
+        queue: None,
+        machine: None,
+        max_duration_ms: None,
+        ttl_ms: None,
+        payload_schema: None,
+        on_cancel: false,
+    }
+}
+
+fn bundle(tasks: Vec<TaskDefinition>, queues: Vec<QueueDefinition>) -> NewDeployment {
+    NewDeployment {
+        component: "c0ffee".into(),
+        definition: BundleDefinition { sdk: "tests/1".into(), tasks, queues },
+        external_id: None,
+        promotion: Promotion::Promote,
+    }
+}
+
+fn hello() -> NewRun {
+    NewRun::of("hello", Packet::json(&json!({"name": "Ada"})))
+}
+
+fn checkpoint(sequence: u64) -> CheckpointRef {
+    CheckpointRef { sequence, digest: format!("digest-{sequence}"), stored_bytes: 10, raw_bytes: 100 }
+}
+
+fn completed() -> Outcome {
+    Outcome::Completed(Packet::json(&json!("Hello, Ada")))
+}
+
+fn failed(retry: RetryDecision) -> Outcome {
+    let error =
+        RunError::Exception { name: "Error".into(), message: "no".into(), stack_trace: String::new(), causes: Vec::new() };
+    Outcome::Failed { error, retry }
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}

@@ -1,0 +1,187 @@
+//! Lists and logs, and what the store does with connections.
+
+use serde_json::Value;
+use sqlx::ConnectOptions;
+
+use super::*;
+use crate::{
+    model::log::{Level, LogRecord, Source},
+    store::{
+        Page, Start, StoreError,
+        listen::{Listening, listen},
+        logs,
+        runs::Filter,
+    },
+};
+
+pub(super) fn line(message: &str) -> LogRecord {
+    LogRecord {
+        at: Utc::now(),
+        level: Level::Info,
+        source: Source::Logger,
+        message: message.into(),
+        attributes: json!({"z": 1, "a": 2}),
+    }
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn runs_are_listed_newest_first_page_by_page(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(scene.trigger(hello()).await);
+    }
+    ids.reverse();
+    let list = async |start| {
+        let page = Page { size: 2, start };
+        let listing = runs::list(&scene.store, scene.environment, &Filter::default(), page).await.unwrap();
+        (listing.items.iter().map(|run| run.id).collect::<Vec<_>>(), listing.previous, listing.next)
+    };
+    assert_eq!(list(Start::Newest).await, (ids[..2].to_vec(), None, Some(ids[1])));
+    assert_eq!(list(Start::After(ids[1])).await, (ids[2..4].to_vec(), Some(ids[2]), Some(ids[3])));
+    assert_eq!(list(Start::After(ids[3])).await, (ids[4..].to_vec(), Some(ids[4]), None));
+    assert_eq!(list(Start::Before(ids[4])).await, (ids[2..4].to_vec(), Some(ids[2]), Some(ids[3])));
+    assert_eq!(list(Start::Before(ids[2])).await, (ids[..2].to_vec(), None, Some(ids[1])));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_list_shows_what_its_filters_say(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let old = scene.trigger(NewRun { tags: vec!["a".into()], ..hello() }).await;
+    scene.advance(secs(3600)).await;
+    let tagged = scene.trigger(NewRun { tags: vec!["b".into(), "c".into()], ..hello() }).await;
+    let other = scene.trigger(NewRun::of("other", Packet::empty())).await;
+    let list = async |filter: Filter| {
+        let page = Page { size: 10, start: Start::Newest };
+        let listing = runs::list(&scene.store, scene.environment, &filter, page).await.unwrap();
+        listing.items.into_iter().map(|run| run.id).collect::<Vec<_>>()
+    };
+    let strings = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+    assert_eq!(list(Filter { tags: strings(&["a", "b"]), ..Filter::default() }).await, [tagged, old]);
+    assert_eq!(list(Filter { tasks: strings(&["other"]), ..Filter::default() }).await, [other]);
+    let statuses = vec![RunStatus::PendingVersion, RunStatus::Completed];
+    assert_eq!(list(Filter { statuses, ..Filter::default() }).await, [other]);
+    let middle = scene.now().await - secs(1800);
+    assert_eq!(list(Filter { created_from: Some(middle), ..Filter::default() }).await, [other, tagged]);
+    assert_eq!(list(Filter { created_to: Some(middle), ..Filter::default() }).await, [old]);
+    let foreign = environment(&scene.store, "proj_other").await;
+    assert!(runs::get(&scene.store, foreign, old).await.unwrap().is_none());
+    assert!(runs::detail(&scene.store, foreign, old).await.unwrap().is_none());
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn log_lines_are_kept_in_order_and_read_from_a_cursor(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let lease = scene.executing().await;
+    let append = |lines: Vec<LogRecord>| engine::log::append(&scene.store, &lease, lines);
+    assert_eq!(append(vec![line("one"), line("nul\0l")]).await.unwrap(), 2);
+    scene.finish(&lease, completed()).await.unwrap();
+    assert_eq!(append(vec![LogRecord { attributes: Value::Null, ..line("after the end") }]).await.unwrap(), 1);
+    let lines = logs::after(&scene.store, lease.run, 0, 10).await.unwrap();
+    let texts: Vec<&str> = lines.iter().map(|line| line.record.message.as_str()).collect();
+    assert_eq!(texts, ["one", "null", "after the end"]);
+    assert_eq!(lines[0].record.attributes.to_string(), r#"{"z":1,"a":2}"#);
+    assert_eq!(logs::after(&scene.store, lease.run, 2, 10).await.unwrap(), lines[2..]);
+    let stale = Lease { epoch: lease.epoch - 1, ..lease };
+    assert!(matches!(engine::log::append(&scene.store, &stale, vec![line("x")]).await, Err(Error::LostLease)));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_log_is_bounded_and_says_so(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let lease = scene.executing().await;
+    let batches = (0..11).map(|_| engine::log::append(&scene.store, &lease, vec![line("x"); 1000]));
+    let kept: u32 = futures_util::future::join_all(batches).await.into_iter().map(Result::unwrap).sum();
+    assert_eq!(kept, engine::log::MAX_LINES);
+    let last = logs::after(&scene.store, lease.run, engine::log::MAX_LINES - 1, 10).await.unwrap();
+    assert_eq!(last.len(), 1);
+    assert!(last[0].record.message.contains("10000 lines"));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_verb_runs_to_its_end_when_its_caller_goes_away(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let mut blocker = scene.pool.begin().await.unwrap();
+    sqlx::query("lock table runs in share mode").execute(&mut *blocker).await.unwrap();
+    let trigger = engine::trigger::trigger(&scene.store, scene.environment, hello());
+    // The caller waits until the insert stands before the lock, and goes.
+    tokio::select! {
+        _ = trigger => panic!("the table is locked"),
+        () = async {
+            while scene.count("select count(*) from pg_locks where not granted").await == 0 {
+                tokio::task::yield_now().await;
+            }
+        } => {}
+    }
+    blocker.commit().await.unwrap();
+    while scene.count("select count(*) from runs where status = 'QUEUED'").await == 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_transaction_that_fails_leaves_nothing_behind(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let answer: Result<(), StoreError> = scene
+        .store
+        .tx(|tx| {
+            Box::pin(async move {
+                sqlx::query("delete from projects").execute(&mut *tx).await?;
+                Ok(())
+            })
+        })
+        .await;
+    assert!(matches!(answer, Err(StoreError::Query(_))), "{answer:?}");
+    assert_eq!(scene.count("select count(*) from projects").await, 1);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn listeners_hear_of_runs_and_waitpoints(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let tasks = tokio_util::task::TaskTracker::new();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let mut signals = listen(&scene.store, Listening::On, &tasks, stop.clone());
+    signals.reconnected.changed().await.unwrap();
+    let (mut heard_runs, mut heard_waitpoints) = (signals.runs.subscribe(), signals.waitpoints.subscribe());
+    signals.line.mark_unchanged();
+    let run = scene.trigger(hello()).await;
+    signals.line.changed().await.unwrap();
+    assert_eq!(heard_runs.recv().await.unwrap(), run);
+    let token = scene.token().await;
+    scene.complete(token, 1).await;
+    assert_eq!(heard_waitpoints.recv().await.unwrap(), token);
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
+}
+
+#[sqlx::test]
+async fn processes_that_start_together_migrate_once(pool: PgPool) {
+    let url = pool.connect_options().to_url_lossy().to_string();
+    let stores = futures_util::future::join_all((0..4).map(|_| Store::connect(&url, 2))).await;
+    for store in stores {
+        store.unwrap().ping().await.unwrap();
+    }
+    let applied: i64 = sqlx::query_scalar("select count(*) from _sqlx_migrations where success").fetch_one(&pool).await.unwrap();
+    assert!(applied > 0);
+}
+
+#[sqlx::test]
+async fn a_connection_that_comes_back_inside_a_transaction_is_not_used_again(pool: PgPool) {
+    let url = pool.connect_options().to_url_lossy().to_string();
+    let store = Store::connect(&url, 1).await.unwrap();
+    let process = async |connection: &mut sqlx::PgConnection| -> i32 {
+        sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await.unwrap()
+    };
+    let mut leaked = store.read().await.unwrap();
+    let before = process(&mut leaked).await;
+    sqlx::query("begin").execute(&mut *leaked).await.unwrap();
+    drop(leaked);
+    let mut next = store.read().await.unwrap();
+    assert_ne!(process(&mut next).await, before);
+    drop(next);
+    let mut kept = store.read().await.unwrap();
+    let same = process(&mut kept).await;
+    drop(kept);
+    assert_eq!(process(&mut *store.read().await.unwrap()).await, same, "a clean one is used again");
+}
