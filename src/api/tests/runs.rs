@@ -35,7 +35,7 @@ async fn a_trigger_makes_a_run_and_gives_a_token_that_reads_it(pool: PgPool) {
     assert_eq!(run["taskIdentifier"], "mail/send it");
     assert_eq!((&run["isQueued"], &run["isCompleted"], &run["isTest"]), (&json!(true), &json!(false), &json!(true)));
     assert_eq!(run["payload"].to_string(), r#"{"n":1.5}"#);
-    assert_eq!(run["metadata"].to_string(), r#"{"z":1,"a":2}"#);
+    assert_eq!(run["metadata"], json!({"z": 1, "a": 2}));
     assert_eq!((&run["tags"], &run["ttl"], &run["relatedRuns"]), (&json!(["a"]), &json!("10m"), &json!({})));
     for required in
         ["createdAt", "updatedAt", "costInCents", "baseCostInCents", "durationMs", "depth", "triggerFunction", "attemptCount"]
