@@ -74,10 +74,10 @@ async fn tokens_are_listed_by_status_tags_and_key_in_their_own_environment(pool:
         let page = api.get(&format!("/api/v1/waitpoints/tokens?{query}")).await.ok();
         page["data"].as_array().unwrap().iter().map(|token| token["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!(list("").await, [second.clone(), first.clone()]);
-    assert_eq!(list("filter%5Bstatus%5D=COMPLETED").await, [first.clone()]);
-    assert_eq!(list("filter%5Btags%5D=a%2Cb").await, [first.clone()]);
-    assert_eq!(list("filter%5BidempotencyKey%5D=k").await, [second.clone()]);
+    assert_eq!(list("").await, [second.as_str(), &first]);
+    assert_eq!(list("filter%5Bstatus%5D=COMPLETED").await, [first.as_str()]);
+    assert_eq!(list("filter%5Btags%5D=a%2Cb").await, [first.as_str()]);
+    assert_eq!(list("filter%5BidempotencyKey%5D=k").await, [second.as_str()]);
     let stranger = api.stranger().await;
     assert_eq!(stranger.get(&format!("/api/v1/waitpoints/tokens/{first}")).await.refusal(), (404, "Waitpoint not found"));
     let complete = format!("/api/v1/waitpoints/tokens/{second}/complete");
