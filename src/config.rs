@@ -134,8 +134,8 @@ pub struct Auth {
 /// How the process speaks of itself.
 #[derive(Debug, Clone, Args)]
 pub struct Telemetry {
-    /// What is logged, as in `info,dormouse::worker=debug`
-    #[arg(long, env = "DORMOUSE_LOG", value_name = "FILTER", default_value = "info")]
+    /// What is logged, as in info,dormouse::worker=debug
+    #[arg(long, env = "DORMOUSE_LOG", value_name = "FILTER", default_value = "info,sqlx=warn")]
     pub log: String,
     /// How it is written
     #[arg(long, env = "DORMOUSE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]

@@ -56,6 +56,10 @@ pub(super) async fn read_json<T: DeserializeOwned>(
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+    // The reader would take a list for an object, field by field.
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
+        return Err(Error::body("", "must be an object, not a list"));
+    }
     // axum's own reader is used because it names the field.
     axum::Json::<T>::from_bytes(bytes).map(|axum::Json(value)| value).map_err(|rejection| {
         let text = rejection.body_text();

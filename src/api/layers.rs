@@ -49,6 +49,11 @@ pub(super) fn timeout(routes: OpenApiRouter<AppState>, limit: Duration) -> OpenA
     }))
 }
 
+/// Refuses methods that a path does not have, in the shape of every refusal.
+pub(super) fn only_known_methods(router: Router<AppState>) -> Router<AppState> {
+    router.method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
+}
+
 /// Lets pages of any origin use these routes, with keys they bring themselves (never cookies).
 pub(super) fn cors(router: Router<AppState>) -> Router<AppState> {
     let cors = CorsLayer::new()
@@ -65,7 +70,6 @@ pub(super) fn around(router: Router<AppState>) -> Router<AppState> {
     let request_id = HeaderName::from_static("x-request-id");
     router
         .fallback(|| async { Error::NotFound("Not found".into()) })
-        .method_not_allowed_fallback(|| async { Error::MethodNotAllowed })
         .layer(CatchPanicLayer::custom(panicked))
         .layer(middleware::from_fn(no_store))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(answered).on_failure(()))

@@ -133,6 +133,8 @@ pub fn router(state: AppState) -> axum::Router {
     let api = openapi::with_description(api);
 
     let browser = browser.merge(uploads).route("/api/v1/openapi.json", openapi::serve(&api));
+    // The refusal of other methods comes first: set later, it would take the place of the answer to a browser's preflight.
+    let (browser, callbacks) = (layers::only_known_methods(browser), layers::only_known_methods(callbacks));
     layers::around(layers::cors(browser).merge(callbacks)).with_state(state)
 }
 

@@ -19,6 +19,9 @@ use crate::{
 const DEFAULT_SIZE: u32 = 25;
 const MAX_SIZE: u32 = 100;
 
+/// A first and a last moment, each if there is one.
+pub(super) type Range = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
+
 /// A query's parameters, read by name because of the brackets in them.
 #[derive(Debug)]
 pub(super) struct Parameters(Vec<(String, String)>);
@@ -81,7 +84,7 @@ impl Parameters {
     }
 
     /// `<name>[from]` and `<name>[to]` (milliseconds since 1970, or a date), or `<name>[period]` (a duration up to now).
-    pub(super) fn range(&self, name: &str, now: DateTime<Utc>) -> Result<(Option<DateTime<Utc>>, Option<DateTime<Utc>>), Error> {
+    pub(super) fn range(&self, name: &str, now: DateTime<Utc>) -> Result<Range, Error> {
         let edge = |edge: &str| -> Result<Option<DateTime<Utc>>, Error> {
             let name = format!("{name}[{edge}]");
             let Some(text) = self.text(&name) else { return Ok(None) };

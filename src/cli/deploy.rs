@@ -78,12 +78,20 @@ impl Deploy {
 
         match uploaded {
             Ok(deployment) => {
-                self.client.json.then(|| output::json(&deployment)).unwrap_or_else(|| show(&deployment));
+                if self.client.json {
+                    output::json(&deployment)
+                } else {
+                    show(&deployment)
+                }
                 Ok(ExitCode::SUCCESS)
             }
             Err(error) => match error.downcast_ref::<client::Refused>() {
                 Some(refused) if refused.body["reasons"].is_array() => {
-                    self.client.json.then(|| output::json(&refused.body)).unwrap_or_else(|| show_reasons(refused));
+                    if self.client.json {
+                        output::json(&refused.body)
+                    } else {
+                        show_reasons(refused)
+                    }
                     Ok(ExitCode::FAILURE)
                 }
                 _ => Err(error),

@@ -236,6 +236,9 @@ fn show_error(run: &Value) {
     if let Some(message) = error["message"].as_str() {
         let name = error["name"].as_str().map(|name| format!("{name}: ")).unwrap_or_default();
         anstream::println!("{RED}{name}{message}{PLAIN}");
+        for cause in error["causes"].as_array().into_iter().flatten().filter_map(|cause| cause["message"].as_str()) {
+            anstream::println!("  {RED}{cause}{PLAIN}");
+        }
         if let Some(stack) = error["stackTrace"].as_str().filter(|stack| !stack.is_empty()) {
             anstream::println!("{DIM}{stack}{PLAIN}");
         }

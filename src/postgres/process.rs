@@ -62,7 +62,11 @@ impl Process {
         })?;
         let pipe = guard.stdin.take();
         let mut process = Process { guard, pipe };
-        process.ready(cluster, log_start).await?;
+        if let Err(error) = process.ready(cluster, log_start).await {
+            process.stop().await;
+            cluster.remove_socket_folder();
+            return Err(error);
+        }
         Ok(process)
     }
 
@@ -77,7 +81,11 @@ impl Process {
                     return Err(Error::Failed { doing: "starting PostgreSQL", output: log_tail(&cluster.log, log_start) });
                 }
                 connection = sqlx::PgConnection::connect_with(&options) => match connection {
-                    Ok(connection) => return Ok(drop(connection.close().await)),
+                    Ok(connection) => {
+                        // It has shown what it was opened for; how its end goes does not matter.
+                        let _ = connection.close().await;
+                        return Ok(());
+                    }
                     Err(error) if Instant::now() > deadline => {
                         let output = format!("{}\n{error}", log_tail(&cluster.log, log_start));
                         return Err(Error::Failed { doing: "connecting to the private PostgreSQL", output });

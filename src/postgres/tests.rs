@@ -95,12 +95,14 @@ fn a_server_that_vanishes_takes_its_postmaster_along() {
     let first = start();
     let postgres = first.block_on(PrivatePostgres::start(folder.path())).unwrap();
     let process = postmaster(folder.path());
+    let socket_folder = postgres.database_url().split_once("host=").unwrap().1.split('&').next().unwrap().to_owned();
     // Nothing of ours runs any more, as after SIGKILL; only the kernel closes the pipe.
     std::mem::forget(postgres);
     first.shutdown_background();
     start().block_on(eventually("the end of the postmaster", async || {
         rustix::process::test_kill_process(process).is_err().then_some(())
     }));
+    std::fs::remove_dir_all(socket_folder).unwrap();
 }
 
 #[tokio::test]

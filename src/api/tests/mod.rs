@@ -1,1 +1,9 @@
-//! Tests through the router.
+//! The API through its router, against a real database.
+
+mod bad_input;
+mod deployments;
+mod doors;
+mod openapi;
+mod runs;
+mod support;
+mod waitpoints;

@@ -1,0 +1,112 @@
+//! What is refused, and that the refusal says where and why.
+
+use sqlx::PgPool;
+
+use super::support::TestApi;
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn every_bad_option_is_named_with_what_would_be_right(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    let long = "x".repeat(2049);
+    for (options, path, says) in [
+        (r#""delay":"soon""#.to_owned(), "options.delay", "write a duration"),
+        (r#""delay":5"#.into(), "options.delay", "expected a string"),
+        (r#""ttl":-1"#.into(), "options.ttl", "whole number"),
+        (r#""ttl":1.5"#.into(), "options.ttl", "whole number"),
+        (r#""ttl":"soon""#.into(), "options.ttl", "write a duration"),
+        (r#""tags":5"#.into(), "options.tags", "a string or a list"),
+        (r#""tags":[""]"#.into(), "options.tags", "1 to 128"),
+        (format!(r#""tags":"{}""#, "x".repeat(129)), "options.tags", "1 to 128"),
+        (r#""metadata":[]"#.into(), "options.metadata", "object"),
+        (r#""queue":"q""#.into(), "options.queue", "expected struct"),
+        (r#""queue":{"name":"a b"}"#.into(), "options.queue.name", "A-Z a-z 0-9"),
+        (format!(r#""idempotencyKey":"{long}""#), "options.idempotencyKey", "1 to 2048"),
+        (r#""idempotencyKey":"k","idempotencyKeyTTL":"1h30m""#.into(), "options.idempotencyKeyTTL", "one unit"),
+        (
+            r#""idempotencyKey":"k","idempotencyKeyOptions":{"key":"k","scope":"x"}"#.into(),
+            "options.idempotencyKeyOptions.scope",
+            "global",
+        ),
+        (r#""maxAttempts":0"#.into(), "options.maxAttempts", "1 to 250"),
+        (r#""maxAttempts":251"#.into(), "options.maxAttempts", "1 to 250"),
+        (r#""maxDuration":-5"#.into(), "options.maxDuration", "0 or more"),
+        (r#""machine":"huge""#.into(), "options.machine", "small-1x"),
+        (r#""priority":"x""#.into(), "options.priority", "expected f64"),
+        (r#""parentRunId":"run_1""#.into(), "options.parentRunId", "run_"),
+        (r#""payloadType":"application/store""#.into(), "options.payloadType", "not available"),
+        (r#""payloadType":"text/plain""#.into(), "payload", "must be a string"),
+    ] {
+        let body = format!(r#"{{"payload":{{}},"options":{{{options}}}}}"#);
+        let answer = api.post("/api/v1/tasks/hello/trigger", &body).await;
+        assert_eq!(answer.refusal(), (400, "Invalid request body"), "{options}: {}", answer.body);
+        let (found, message) = answer.issue();
+        assert!(found == path && message.contains(says), "{options}: {found}: {message}");
+    }
+    let two = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"delay":"x","machine":"y"}}"#).await;
+    assert_eq!(two.body["details"].as_array().unwrap().len(), 2, "everything is said at once");
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn what_is_not_json_is_refused_with_its_place(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    let token = api.post("/api/v1/waitpoints/tokens", "").await.ok();
+    let complete = format!("/api/v1/waitpoints/tokens/{}/complete", token["id"].as_str().unwrap());
+    for path in ["/api/v1/tasks/hello/trigger", "/api/v1/waitpoints/tokens", &complete] {
+        for body in [r#"{"payload":"#, "hello", "[1]", "{\"payload\":\"\u{0}\"}"] {
+            let answer = api.post(path, body).await;
+            assert_eq!(answer.refusal(), (400, "Invalid request body"), "{path} {body}");
+        }
+        let bytes = api.with("x", "POST", path, "").await;
+        assert_eq!(bytes.status, 401);
+    }
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_payload_over_the_limit_is_413_and_one_at_it_is_taken(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    let body = |length: usize| format!(r#"{{"payload":"{}"}}"#, "x".repeat(length - r#"{"payload":""}"#.len()));
+    let limit = 3 * 1024 * 1024;
+    let over = api.post("/api/v1/tasks/hello/trigger", &body(limit + 1)).await;
+    assert_eq!(over.refusal(), (413, "The request body is larger than 3145728 bytes"));
+    api.post("/api/v1/tasks/hello/trigger", &body(limit)).await.ok();
+    let metadata = format!(r#"{{"options":{{"metadata":{{"a":"{}"}}}}}}"#, "x".repeat(256 * 1024));
+    assert_eq!(
+        api.post("/api/v1/tasks/hello/trigger", &metadata).await.refusal(),
+        (413, "options.metadata is larger than 262144 bytes")
+    );
+    let create = format!(r#"{{"tags":["{}"]}}"#, "x".repeat(10 * 1024));
+    assert_eq!(api.post("/api/v1/waitpoints/tokens", &create).await.status, 413);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_rule_that_is_broken_is_422(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    let tags: Vec<String> = (0..11).map(|n| format!("\"t{n}\"")).collect();
+    let many = format!(r#"{{"options":{{"tags":[{}]}}}}"#, tags.join(","));
+    assert_eq!(api.post("/api/v1/tasks/hello/trigger", &many).await.refusal(), (422, "at most 10 tags; these are 11"));
+    let version = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"lockToVersion":"20260101.9"}}"#).await;
+    assert_eq!(version.status, 422, "{}", version.body);
+    let debounce = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"debounce":{"key":"k","delay":"1s"}}}"#).await;
+    assert_eq!(debounce.refusal(), (422, "options.debounce is not available in this version; leave it out"));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn what_is_not_there_is_404_at_once_and_a_task_that_is_not_there_yet_waits(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    let absent = crate::model::id::RunId::new();
+    for id in [absent.to_string(), "run_1".into(), "nonsense".into(), "%00".into()] {
+        for (method, path) in [
+            ("GET", "/api/v3/runs/ID"),
+            ("POST", "/api/v2/runs/ID/cancel"),
+            ("GET", "/api/v1/runs/ID/logs"),
+            ("GET", "/api/v1/runs/ID/events"),
+        ] {
+            let answer = api.with(secrecy::ExposeSecret::expose_secret(&api.key), method, &path.replace("ID", &id), "").await;
+            assert_eq!(answer.refusal(), (404, "Run not found"), "{method} {path} {id}");
+            assert_eq!(answer.headers["x-should-retry"], "false");
+        }
+    }
+    assert_eq!(api.post("/api/v1/waitpoints/tokens/waitpoint_1/complete", "").await.refusal(), (404, "Waitpoint not found"));
+    let id = api.trigger("not-there-yet", "{}").await;
+    assert_eq!(api.get(&format!("/api/v3/runs/{id}")).await.ok()["status"], "PENDING_VERSION");
+}

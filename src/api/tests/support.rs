@@ -1,0 +1,181 @@
+//! A router over a test's own database, and how to ask it.
+
+use axum::{
+    Router,
+    body::Body,
+    http::{HeaderMap, Request, StatusCode},
+};
+use chrono::{TimeDelta, Utc};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use sqlx::PgPool;
+use tower::ServiceExt;
+
+use crate::{
+    api::{AppState, DeployError, DeployOptions, Deployed, Deployer, Reason, router},
+    auth::{self, Claims},
+    config::Limits,
+    engine::{self, project},
+    model::{
+        attempt::{Claimed, Outcome},
+        deployment::NewDeployment,
+        environment::{ApiKeyKind, Environment, EnvironmentKind, NewApiKey, NewProject},
+        id::WorkerId,
+        task::{BundleDefinition, TaskDefinition},
+    },
+    store::Store,
+};
+
+pub(super) struct TestApi {
+    router: Router,
+    pub(super) store: Store,
+    pub(super) environment: Environment,
+    pub(super) key: SecretString,
+}
+
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Value,
+}
+
+/// Takes bundles whose bytes are `ok:<task>`; what a component is belongs to the runtime.
+struct BundlesByName(Store);
+
+#[async_trait::async_trait]
+impl Deployer for BundlesByName {
+    async fn deploy(
+        &self,
+        environment: &Environment,
+        bytes: bytes::Bytes,
+        options: DeployOptions,
+    ) -> Result<Deployed, DeployError> {
+        let Some(task) = bytes.strip_prefix(b"ok:") else {
+            let reason = |reason: &str| Reason { module: Some("m".into()), function: None, reason: reason.into() };
+            let reasons = vec![reason("not a component"), reason("no tasks")];
+            return Err(DeployError::Refused { message: "The bundle cannot be deployed".into(), reasons });
+        };
+        let definition = definition(std::str::from_utf8(task).unwrap());
+        let component = blake3::hash(&bytes).to_hex().to_string();
+        let new = NewDeployment { component, definition, external_id: options.external_id, promotion: options.promotion };
+        let deployment = engine::deploy::deploy(&self.0, environment.id, new).await?;
+        Ok(Deployed { deployment, warnings: vec!["a warning".into()] })
+    }
+}
+
+fn definition(task: &str) -> BundleDefinition {
+    let task = TaskDefinition {
+        id: task.into(),
+        description: Some("says hello".into()),
+        source: None,
+        retry: None,
+        queue: None,
+        machine: None,
+        max_duration_ms: None,
+        ttl_ms: None,
+        payload_schema: None,
+        on_cancel: false,
+    };
+    BundleDefinition { sdk: "rust/0.1.0".into(), tasks: vec![task], queues: Vec::new() }
+}
+
+impl TestApi {
+    pub(super) async fn new(pool: PgPool) -> TestApi {
+        Self::of_project(Store::over(pool), "proj_test").await
+    }
+
+    /// Another project's doors to the same database.
+    pub(super) async fn stranger(&self) -> TestApi {
+        Self::of_project(self.store.clone(), "proj_stranger").await
+    }
+
+    async fn of_project(store: Store, reference: &str) -> TestApi {
+        let key = auth::new_secret_key(EnvironmentKind::Development);
+        let new_key = NewApiKey { name: "test".into(), secret: key.clone(), kind: ApiKeyKind::Root, expires_at: None };
+        let project = NewProject { project_ref: reference.into(), name: "Test".into() };
+        let environment = project::ensure(&store, project, EnvironmentKind::Development, new_key).await.unwrap();
+        let limits = Limits { bundle_bytes: 1 << 20, ..Limits::default() };
+        let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
+        let router = router(AppState::new(store.clone(), deployer, limits, "http://api.test"));
+        TestApi { router, store, environment, key }
+    }
+
+    /// Sends a request with these headers and nothing else.
+    pub(super) async fn raw(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Body>) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
+        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or(Value::Null) };
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// Sends JSON text as the client does, with a key or token.
+    pub(super) async fn with(&self, key: &str, method: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {key}");
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+        self.raw(method, path, &headers, body.to_owned()).await
+    }
+
+    /// With the secret key.
+    pub(super) async fn get(&self, path: &str) -> Answer {
+        self.with(self.key.expose_secret(), "GET", path, "").await
+    }
+
+    /// With the secret key.
+    pub(super) async fn post(&self, path: &str, body: &str) -> Answer {
+        self.with(self.key.expose_secret(), "POST", path, body).await
+    }
+
+    /// A public token of the environment.
+    pub(super) fn token(&self, scopes: &[&str]) -> String {
+        let scopes = scopes.iter().map(ToString::to_string).collect();
+        Claims::new(self.environment.id, scopes, Utc::now(), TimeDelta::hours(1)).sign(&self.key)
+    }
+
+    pub(super) async fn deploy(&self, bytes: &'static [u8], query: &str) -> Answer {
+        let bearer = format!("Bearer {}", self.key.expose_secret());
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/wasm")];
+        self.raw("POST", &format!("/api/v1/deployments{query}"), &headers, bytes).await
+    }
+
+    /// Triggers the task and returns the run's id.
+    pub(super) async fn trigger(&self, task: &str, body: &str) -> String {
+        let answer = self.post(&format!("/api/v1/tasks/{task}/trigger"), body).await.ok();
+        answer["id"].as_str().unwrap().to_owned()
+    }
+
+    /// What a worker would do with the next run.
+    pub(super) async fn claim(&self) -> Claimed {
+        let lease_for = std::time::Duration::from_secs(60);
+        engine::lease::claim(&self.store, WorkerId::new(), 1, lease_for).await.unwrap().remove(0)
+    }
+
+    pub(super) async fn finish(&self, claimed: &Claimed, outcome: Outcome) {
+        engine::finish::finish(&self.store, &claimed.lease, outcome, 7).await.unwrap();
+    }
+}
+
+impl Answer {
+    /// The body of a 200.
+    #[track_caller]
+    pub(super) fn ok(self) -> Value {
+        assert_eq!(self.status, StatusCode::OK, "{}", self.body);
+        self.body
+    }
+
+    /// The status and the message of a refusal.
+    pub(super) fn refusal(&self) -> (u16, &str) {
+        (self.status.as_u16(), self.body["error"].as_str().unwrap_or("?"))
+    }
+
+    /// The first thing that is wrong: where, and what.
+    pub(super) fn issue(&self) -> (String, String) {
+        let issue = &self.body["details"][0];
+        let path: Vec<&str> = issue["path"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        (path.join("."), issue["message"].as_str().unwrap_or_default().to_owned())
+    }
+}
