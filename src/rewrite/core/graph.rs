@@ -200,9 +200,9 @@ impl<'p, 'a> Graph<'p, 'a> {
         let is_reached = |node: Option<Node>| node.is_some_and(|node| reached.get(node as usize).copied().unwrap_or(false));
         let mut answers = vec![];
         for (module, linked) in program.modules.iter().enumerate() {
-            let mut answer = MaySuspend::default();
-            answer.functions =
-                (0..linked.module.function_types.len() as u32).map(|index| is_reached(self.function(module, index))).collect();
+            let indices = 0..linked.module.function_types.len() as u32;
+            let functions = indices.map(|index| is_reached(self.function(module, index))).collect();
+            let mut answer = MaySuspend { functions, indirect: HashMap::new() };
             for callee in linked.module.functions.iter().flat_map(|function| &function.facts.callees) {
                 if !matches!(callee, Callee::Function(_)) && !answer.indirect.contains_key(callee) {
                     let node = self.callee(module, *callee);
