@@ -175,7 +175,6 @@ impl Deployer for ComponentDeployer {
             promotion: options.promotion,
         };
         let deployment = engine::deploy::deploy(&self.store, environment.id, new).await?;
-        info!(deployment.version, tasks = deployment.tasks.len(), "deployed");
         Ok(Deployed { deployment, warnings: prepared.warnings })
     }
 }

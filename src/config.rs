@@ -79,8 +79,8 @@ pub struct Blobs {
 /// How runs are run.
 #[derive(Debug, Clone, Args)]
 pub struct Worker {
-    /// Most runs in memory at a time; twice the processor's threads by default
-    #[arg(long, env = "DORMOUSE_CONCURRENCY", value_name = "N", default_value_t = default_concurrency())]
+    /// Most runs in memory at a time; suspended ones do not count
+    #[arg(long, env = "DORMOUSE_CONCURRENCY", value_name = "N", default_value_t = 100)]
     pub concurrency: u32,
     /// A wait shorter than this stays in memory instead of being suspended
     #[arg(long, env = "DORMOUSE_GRACE", value_name = "DURATION", default_value = "250ms", value_parser = duration)]
@@ -88,10 +88,6 @@ pub struct Worker {
     /// How long a run stays claimed without a sign of life from its worker
     #[arg(long, env = "DORMOUSE_LEASE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub lease: Duration,
-}
-
-fn default_concurrency() -> u32 {
-    std::thread::available_parallelism().map_or(4, |threads| 2 * threads.get() as u32)
 }
 
 /// How much is let in.

@@ -59,11 +59,6 @@ impl Server {
         &self.data
     }
 
-    /// The server's process id.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
     /// SIGKILL, and nothing else: what a crash of the machine's memory does.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
