@@ -81,13 +81,17 @@ impl Attempt {
     }
 
     async fn run(&self) {
-        let mut write_logs = tokio::time::interval(WRITE_LOGS);
-        let mut execute = std::pin::pin!(self.execute());
-        let ended = loop {
-            tokio::select! {
-                ended = &mut execute => break ended,
-                _ = write_logs.tick() => self.write_logs().await,
+        // Side by side, both always polled: execution writes log lines too, and waits for its turn to do so.
+        let write_logs = async {
+            let mut again = tokio::time::interval(WRITE_LOGS);
+            loop {
+                again.tick().await;
+                self.write_logs().await;
             }
+        };
+        let ended = tokio::select! {
+            ended = self.execute() => ended,
+            () = write_logs => unreachable!("it writes for ever"),
         };
         match ended {
             Ok(()) => {}
