@@ -120,17 +120,40 @@ impl Leases {
         }
         match lease::renew(&context.store, worker, &held, context.config.lease).await {
             Ok(renewed) => {
-                renewed.lost.into_iter().for_each(|run| self.stop(run, Stop::Lost));
-                renewed.cancel.into_iter().for_each(|run| self.stop(run, Stop::Cancelled));
+                let asked: HashMap<RunId, i64> = held.into_iter().collect();
+                renewed.lost.into_iter().for_each(|run| self.stop(run, asked[&run], Stop::Lost));
+                renewed.cancel.into_iter().for_each(|run| self.stop(run, asked[&run], Stop::Cancelled));
             }
             Err(error) => warn!(error = &error as &dyn std::error::Error, runs = held.len(), "renewing leases failed"),
         }
     }
 
-    fn stop(&self, run: RunId, reason: Stop) {
-        info!(run.id = %run, ?reason, "stopping a run");
-        if let Some((_, signal)) = self.held.lock().expect("no code panics while it holds this lock").get(&run) {
+    /// Stops the run if it is held by this very lease: while the answer was on its way, it may have been suspended, woken and
+    /// claimed again by this process.
+    fn stop(&self, run: RunId, epoch: i64, reason: Stop) {
+        let held = self.held.lock().expect("no code panics while it holds this lock");
+        if let Some((_, signal)) = held.get(&run).filter(|(lease, _)| lease.epoch == epoch) {
+            info!(run.id = %run, attempt.epoch = epoch, ?reason, "stopping a run");
             signal.raise(reason);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn news_of_an_older_lease_does_not_stop_the_run_that_was_claimed_again() {
+        let leases = Arc::new(Leases::default());
+        let lease = |epoch| Lease { run: RunId::from_uuid(uuid::Uuid::from_u128(1)), worker: WorkerId::new(), epoch, attempt: 1 };
+        drop(leases.hold(lease(1)));
+        let newer = leases.hold(lease(2));
+        leases.stop(newer.lease.run, 1, Stop::Lost);
+        assert!(newer.signal.raised().now_or_never().is_none());
+        leases.stop(newer.lease.run, 2, Stop::Cancelled);
+        assert_eq!(newer.signal.raised().await, Stop::Cancelled);
     }
 }
