@@ -1,7 +1,7 @@
 //! The composition root: builds database, blobs, runtime, worker, sweeps and API once and wires them; the only place that
 //! knows all of them.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -98,9 +98,12 @@ async fn serve(
     let shutdown = Shutdown::new();
     let (background, stop) = (TaskTracker::new(), shutdown.token(Phase::Background));
     let signals = listen::listen(&store, Listening::On, &background, stop.clone());
-    let listener =
-        TcpListener::bind(config.http.listen).await.with_context(|| format!("could not listen on {}", config.http.listen))?;
-    let api_url = format!("http://{}", listener.local_addr()?);
+    let listener = match config.role.serves() {
+        true => Some(listen_on(config.http.listen).await?),
+        false => None,
+    };
+    let address = listener.as_ref().map_or(Ok(config.http.listen), TcpListener::local_addr)?;
+    let api_url = format!("http://{address}");
     let public_url = config.http.public_url.clone().unwrap_or_else(|| api_url.clone());
 
     if config.role.works() {
@@ -120,7 +123,8 @@ async fn serve(
         });
         reconcile::driver::start(&store, &blobs, &signals, Intervals::default(), &background, &stop);
     }
-    if config.role.serves() {
+    // A process that only works leaves the address alone: who asked there would wait for ever.
+    if let Some(listener) = listener {
         let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime });
         let router = api::router(AppState::new(store, deployer, config.limits.clone(), public_url));
         let stop = shutdown.token(Phase::Intake);
@@ -145,6 +149,10 @@ async fn serve(
     let in_time = shutdown.wind_down(WIND_DOWN).await;
     info!(in_time, "stopped");
     Ok(())
+}
+
+async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("could not listen on {address}"))
 }
 
 /// The environment that a new database begins with, found again on an old one.

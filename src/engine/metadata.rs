@@ -2,10 +2,15 @@
 //! increments of children that run at the same time are not lost. Source: facts G1-G7.
 
 use serde_json::{Map, Value};
+use sqlx::PgConnection;
 
 use crate::{
-    engine::Error,
+    engine::{
+        Error,
+        journal::{self, Call},
+    },
     model::{
+        attempt::Lease,
         event::EventKind,
         id::{EnvironmentId, RunId},
         metadata::Operation,
@@ -48,39 +53,68 @@ pub async fn get(store: &Store, environment: EnvironmentId, run: RunId) -> Resul
 /// [`Error::NotFound`]; [`Error::Conflict`] if a run it changes is final; [`Error::TooLarge`] if an object would be larger
 /// than 256 KiB; [`Error::Invalid`] for a key that must not be set.
 pub async fn update(store: &Store, environment: EnvironmentId, run: RunId, update: Update) -> Result<Map<String, Value>, Error> {
-    if update.own.len() + update.parent.len() + update.root.len() > MAX_OPERATIONS {
-        return Err(Error::TooLarge { field: "operations", limit: MAX_OPERATIONS, unit: "operations" });
-    }
+    check_count(&update)?;
     store
         .tx(move |tx| {
             Box::pin(async move {
-                let family = notes::family(tx, environment, run).await?;
-                let (parent, root) = family.ok_or(Error::not_found("run"))?;
-                let steps = [(run, update.own), (parent.unwrap_or(run), update.parent), (root, update.root)];
-                let mut touched: Vec<RunId> =
-                    steps.iter().filter(|(_, operations)| !operations.is_empty()).map(|(id, _)| *id).collect();
-                touched.extend(update.replace.is_some().then_some(run));
-                touched.sort();
-                touched.dedup();
-                let mut noted = notes::lock_metadata(tx, environment, &touched).await?;
-                if let Some(object) = update.replace {
-                    target(&mut noted, run)?.metadata = object;
-                }
-                for (id, operations) in &steps {
-                    for operation in operations {
-                        operation.apply(&mut target(&mut noted, *id)?.metadata)?;
-                    }
-                }
-                let mut changed = Vec::new();
-                for noted in &noted {
-                    check(noted)?;
-                    changed.push(notes::set_metadata(tx, noted).await?);
-                }
-                events::record(tx, EventKind::Changed, &changed).await?;
+                apply(tx, environment, run, &update).await?;
                 notes::metadata(tx, environment, run).await?.ok_or(Error::not_found("run"))
             })
         })
         .await
+}
+
+/// Applies the update of a run that this lease holds. The same call made again after its host was lost changes nothing: an
+/// increment is made once.
+///
+/// # Errors
+/// [`Error::LostLease`], and those of [`update`].
+pub async fn update_in_run(store: &Store, lease: &Lease, call: Call, update: Update) -> Result<(), Error> {
+    check_count(&update)?;
+    let lease = *lease;
+    store
+        .tx(move |tx| {
+            Box::pin(async move {
+                let arguments = (&update.replace, &update.own, &update.parent, &update.root);
+                journal::once(tx, &lease, call, "update-metadata", &arguments, async |tx, environment| {
+                    apply(tx, environment, lease.run, &update).await
+                })
+                .await
+            })
+        })
+        .await
+}
+
+fn check_count(update: &Update) -> Result<(), Error> {
+    if update.own.len() + update.parent.len() + update.root.len() > MAX_OPERATIONS {
+        return Err(Error::TooLarge { field: "operations", limit: MAX_OPERATIONS, unit: "operations" });
+    }
+    Ok(())
+}
+
+async fn apply(tx: &mut PgConnection, environment: EnvironmentId, run: RunId, update: &Update) -> Result<(), Error> {
+    let (parent, root) = notes::family(tx, environment, run).await?.ok_or(Error::not_found("run"))?;
+    let steps = [(run, &update.own), (parent.unwrap_or(run), &update.parent), (root, &update.root)];
+    let mut touched: Vec<RunId> = steps.iter().filter(|(_, operations)| !operations.is_empty()).map(|(id, _)| *id).collect();
+    touched.extend(update.replace.is_some().then_some(run));
+    touched.sort();
+    touched.dedup();
+    let mut noted = notes::lock_metadata(tx, environment, &touched).await?;
+    if let Some(object) = &update.replace {
+        target(&mut noted, run)?.metadata = object.clone();
+    }
+    for (id, operations) in steps {
+        for operation in operations {
+            operation.apply(&mut target(&mut noted, id)?.metadata)?;
+        }
+    }
+    let mut changed = Vec::new();
+    for noted in &noted {
+        check(noted)?;
+        changed.push(notes::set_metadata(tx, noted).await?);
+    }
+    events::record(tx, EventKind::Changed, &changed).await?;
+    Ok(())
 }
 
 fn target(noted: &mut [Noted], run: RunId) -> Result<&mut Noted, Error> {

@@ -29,8 +29,7 @@ pub struct Suspended {
     /// What it waits for has come already: it is back in line.
     pub requeued: bool,
     /// Digest of a checkpoint that nothing names any more: the one that this one replaced, or, if the run was to be
-    /// cancelled, this one. Blobs are named by their content, and another run may be storing the same bytes at this moment:
-    /// delete a blob only if its name is this run's alone, else leave it to the sweep, which spares young blobs.
+    /// cancelled, this one. No two snapshots are the same bytes, so its blob can be deleted.
     pub replaced: Option<String>,
 }
 

@@ -13,8 +13,13 @@ pub const MAX_HANDLES: usize = 4096;
 pub const MAX_RESOURCES: usize = 4 * MAX_HANDLES;
 /// Random bytes in one call.
 pub const MAX_RANDOM_BYTES: u64 = 1 << 20;
-/// Elements of one table. The largest tables seen in real guests have some tens of thousands.
+/// Elements of all tables together. Real guests have some tens of thousands.
 const MAX_TABLE_ELEMENTS: usize = 1 << 20;
+/// Memories, tables and core instances of one component. Real ones have a handful; a memory takes four gigabytes of addresses,
+/// of which there are not enough for many guests with thousands.
+const MAX_MEMORIES: usize = 64;
+const MAX_TABLES: usize = 1000;
+const MAX_INSTANCES: usize = 1000;
 /// Bytes of memory beyond the preset that the checkpoint module may use for saved frames: as deep as wasm stacks get.
 const CALL_STACK_BYTES: u64 = 64 << 20;
 
@@ -34,6 +39,7 @@ pub(super) enum Account {
 pub struct MemoryLimiter {
     guest_bytes: u64,
     used: u64,
+    table_elements: usize,
     account: Account,
     denied: bool,
 }
@@ -41,7 +47,13 @@ pub struct MemoryLimiter {
 impl MemoryLimiter {
     /// Room for a guest on `machine`.
     pub fn new(machine: Machine) -> MemoryLimiter {
-        MemoryLimiter { guest_bytes: machine.linear_memory_bytes(), used: 0, account: Account::Guest, denied: false }
+        MemoryLimiter {
+            guest_bytes: machine.linear_memory_bytes(),
+            used: 0,
+            table_elements: 0,
+            account: Account::Guest,
+            denied: false,
+        }
     }
 
     /// Whether a growth was refused because of the preset: a trap or abort that follows is the guest running out of memory.
@@ -75,8 +87,25 @@ impl ResourceLimiter for MemoryLimiter {
         Ok(true)
     }
 
-    fn table_growing(&mut self, _current: usize, desired: usize, _maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= MAX_TABLE_ELEMENTS)
+    fn table_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        let all = self.table_elements.saturating_add(desired.saturating_sub(current));
+        if maximum.is_some_and(|maximum| desired > maximum) || all > MAX_TABLE_ELEMENTS {
+            return Ok(false);
+        }
+        self.table_elements = all;
+        Ok(true)
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
+    }
+
+    fn instances(&self) -> usize {
+        MAX_INSTANCES
     }
 }
 
@@ -93,6 +122,14 @@ mod tests {
         assert!(!limiter.memory_growing(0, 57 * MIB, None).unwrap());
         assert!(limiter.denied());
         assert!(limiter.memory_growing(0, 56 * MIB, None).unwrap());
+    }
+
+    #[test]
+    fn all_tables_together_are_bounded() {
+        let mut limiter = MemoryLimiter::new(Machine::Micro);
+        assert!(limiter.table_growing(0, MAX_TABLE_ELEMENTS - 10, None).unwrap());
+        assert!(!limiter.table_growing(0, 11, None).unwrap());
+        assert!(limiter.table_growing(0, 10, None).unwrap());
     }
 
     #[test]

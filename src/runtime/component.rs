@@ -26,6 +26,7 @@ use wasmtime::{
 use super::{RuntimeConfig, checkpoint, checkpoint::format::Identity, engine, host_fault};
 use crate::{
     host::{self, HostState},
+    model::id::RunId,
     rewrite,
 };
 
@@ -77,7 +78,8 @@ pub fn digest(component: &[u8]) -> String {
 pub struct LoadedComponent {
     pub(super) pre: InstancePre<HostState>,
     pub(super) exports: Exports,
-    pub(super) identity: Identity,
+    /// blake3 of the component as it was uploaded.
+    digest: [u8; 32],
     artifact_bytes: usize,
 }
 
@@ -94,7 +96,12 @@ pub(super) struct Exports {
 impl LoadedComponent {
     /// Digest of the component as it was uploaded.
     pub fn digest(&self) -> String {
-        hex::encode(self.identity.component)
+        hex::encode(self.digest)
+    }
+
+    /// What a snapshot of this run of it must belong to.
+    pub(super) fn identity(&self, run: RunId) -> Identity {
+        Identity { component: self.digest, rewriter: rewrite::VERSION, run }
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -110,8 +117,7 @@ impl LoadedComponent {
         let exports = Exports::of(component)
             .ok_or_else(|| refused(wasmtime::format_err!("a function that every rewritten component exports is missing")))?;
         let pre = linker.instantiate_pre(component).map_err(refused)?;
-        let identity = Identity { component: digest, rewriter: rewrite::VERSION };
-        Ok(LoadedComponent { pre, exports, identity, artifact_bytes })
+        Ok(LoadedComponent { pre, exports, digest, artifact_bytes })
     }
 }
 

@@ -27,11 +27,13 @@ use crate::{
     host::{
         self, Begin, Caller,
         task::bindings::{dormouse::task::types, exports::dormouse::task::tasks::TaskError},
+        task::check::MAX_CONTENT_TYPE_CHARS,
     },
     model::{
         attempt::RetryDecision,
         context::RunContext,
         error::{ErrorCode, RunError},
+        id::RunId,
         machine::Machine,
         payload::{MAX_OUTPUT_BYTES, Packet, STORE},
         waitpoint::{Completion, WaitRequest},
@@ -71,7 +73,7 @@ pub enum Step {
 /// Why an attempt cannot be run or captured, which is not its fault.
 #[derive(Debug, thiserror::Error)]
 pub enum RunFault {
-    /// The snapshot is not one of this component, or is damaged.
+    /// The snapshot is not one of this run, or is damaged.
     #[error("{0}")]
     Damaged(String),
     /// A fault of the host.
@@ -88,6 +90,7 @@ impl From<wasmtime::Error> for RunFault {
 /// One attempt, live.
 pub struct Execution {
     component: Arc<LoadedComponent>,
+    run: RunId,
     meter: Arc<Meter>,
     throttle: Throttle,
     state: State,
@@ -129,7 +132,7 @@ impl Execution {
         setup: RunSetup,
         caller: Arc<dyn Caller>,
     ) -> Result<Execution, RunFault> {
-        let contents = checkpoint::decode(snapshot, component.identity, setup.machine).await?;
+        let contents = checkpoint::decode(snapshot, component.identity(setup.context.run), setup.machine).await?;
         let (mut execution, live) = Self::instantiate(component, setup, caller, Begin::Restored).await?;
         execution.state = match live {
             Ok(mut live) => {
@@ -150,12 +153,13 @@ impl Execution {
         let meter = Meter::new(setup.used_cpu, setup.cpu_limit);
         let mut throttle = Throttle::new(setup.machine.cpu());
         let read_meter = meter.clone();
+        let id = setup.context.run;
         let run =
             host::Run { context: setup.context, caller, variables: setup.variables, scratch: setup.scratch, grace: setup.grace };
         let cpu: host::CpuMeter = Arc::new(move || read_meter.used());
         let setup = host::Setup { machine: setup.machine, cpu, run: Some(run), begin };
         let live = Live::new(component, setup, &meter, &mut throttle).await?;
-        Ok((Execution { component: component.clone(), meter, throttle, state: State::Over }, live))
+        Ok((Execution { component: component.clone(), run: id, meter, throttle, state: State::Over }, live))
     }
 
     /// Enters the task. Only once, and not after [`Self::restore`].
@@ -190,7 +194,7 @@ impl Execution {
         let State::Suspended(live, wait) = &mut self.state else {
             return Err(RunFault::Host(anyhow::anyhow!("a run was captured that is not suspended")));
         };
-        checkpoint::capture(live, self.component.exports.save, self.component.identity, wait).await
+        checkpoint::capture(live, self.component.exports.save, self.component.identity(self.run), wait).await
     }
 
     /// CPU time of the attempt so far, what it used before its snapshot included.
@@ -236,6 +240,12 @@ fn checked(output: types::Packet) -> Result<Packet, TaskFailure> {
     }
     if output.content_type == STORE {
         return Err(bad_output(format!("an output cannot have the content type {STORE}")));
+    }
+    let length = output.content_type.chars().count();
+    if length > MAX_CONTENT_TYPE_CHARS || output.content_type.chars().any(char::is_control) {
+        return Err(bad_output(format!(
+            "the output's content type has {length} characters; it takes at most {MAX_CONTENT_TYPE_CHARS}, such as application/json"
+        )));
     }
     Ok(output.into())
 }

@@ -79,14 +79,18 @@ pub enum StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> StoreError {
         match &error {
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-                StoreError::Unavailable(error)
-            }
+            sqlx::Error::Io(_)
+            | sqlx::Error::Tls(_)
+            | sqlx::Error::PoolTimedOut
+            | sqlx::Error::PoolClosed
+            | sqlx::Error::WorkerCrashed => StoreError::Unavailable(error),
             sqlx::Error::Database(database) => match database.code().as_deref() {
-                // Shutting down, starting, too many connections.
-                Some("57P01" | "57P02" | "57P03" | "53300") => StoreError::Unavailable(error),
-                // Deadlock, serialization failure, lock timeout.
-                Some("40P01" | "40001" | "55P03") => StoreError::Undone(error),
+                // Deadlock, serialization failure, lock timeout, cancelled by an operator.
+                Some("40P01" | "40001" | "55P03" | "57014") => StoreError::Undone(error),
+                // Shutting down, starting, the session idle for too long, a standby that takes no writes.
+                Some("57P01" | "57P02" | "57P03" | "57P05" | "25P03" | "25006") => StoreError::Unavailable(error),
+                // Connection failures; out of memory, disk or connections; failures of the machine.
+                Some(code) if ["08", "53", "58"].iter().any(|class| code.starts_with(class)) => StoreError::Unavailable(error),
                 _ => StoreError::Query(error),
             },
             _ => StoreError::Query(error),

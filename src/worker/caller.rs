@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use async_trait::async_trait;
@@ -32,6 +32,10 @@ use crate::{
     store::environments,
 };
 
+/// How long a call of the guest goes on to be tried while the database is away, before the guest is told.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Pauses between two tries: the first, and the longest.
+const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 /// How often waitpoints are looked at while a run waits for them in memory and no news comes: the net under lost notifications.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a browser may complete a token with the access token it got. Source: facts 2.2.
@@ -69,10 +73,10 @@ impl EngineCaller {
         self.checkpoint + 1
     }
 
-    /// Stays until the wait is over.
+    /// Stays until the wait is over, also while the database is away.
     ///
     /// # Errors
-    /// What is waited for does not exist, or the database is away.
+    /// What is waited for does not exist.
     pub async fn wait_in_memory(&self, request: &WaitRequest) -> Result<Vec<Completion>, HostError> {
         match request {
             WaitRequest::Sleep { at } => {
@@ -86,8 +90,7 @@ impl EngineCaller {
             WaitRequest::Any { waitpoints } => loop {
                 // Interest first, then the look: what completes between the two is news.
                 let mut news = self.context.signals.waitpoints.subscribe();
-                let complete = wait::look(&self.context.store, self.environment, waitpoints).await.map_err(host_error)?;
-                if !complete.is_empty() {
+                if let Some(complete) = self.look(waitpoints).await? {
                     return Ok(complete);
                 }
                 // Whoever lags behind the news has missed some: a look tells.
@@ -147,8 +150,7 @@ impl Caller for EngineCaller {
     }
 
     async fn read_metadata(&self) -> Result<Value, HostError> {
-        let object = metadata::get(&self.context.store, self.environment, self.lease.run).await.map_err(host_error)?;
-        Ok(Value::Object(object))
+        patiently(|| metadata::get(&self.context.store, self.environment, self.lease.run)).await.map(Value::Object)
     }
 
     async fn update_metadata(&self, target: Target, operations: Vec<Operation>) -> Result<(), HostError> {
@@ -158,13 +160,16 @@ impl Caller for EngineCaller {
             Target::Parent => update.parent = operations,
             Target::Root => update.root = operations,
         }
-        let updated = metadata::update(&self.context.store, self.environment, self.lease.run, update).await;
-        match updated.map_err(host_error) {
-            Ok(_) => Ok(()),
+        let (store, call) = (&self.context.store, self.call());
+        match patiently(|| metadata::update_in_run(store, &self.lease, call, update.clone())).await {
+            Ok(()) => Ok(()),
             // Dropped and logged, the task goes on. Source: facts G5.
             Err(error) if matches!(error.code, HostErrorCode::TooLarge | HostErrorCode::Conflict) => {
-                self.logs.host(Level::Error, format!("A metadata update was dropped: {error}"));
-                self.dropped.lock().expect("no code panics while it holds this lock").get_or_insert(error);
+                let mut dropped = self.dropped.lock().expect("no code panics while it holds this lock");
+                if dropped.is_none() {
+                    self.logs.host(Level::Error, format!("A metadata update was dropped: {error}"));
+                }
+                dropped.get_or_insert(error);
                 Ok(())
             }
             Err(error) => Err(error),
@@ -179,9 +184,9 @@ impl Caller for EngineCaller {
     }
 
     async fn create_token(&self, new: NewToken) -> Result<TokenHandle, HostError> {
-        let created = token::create_in_run(&self.context.store, &self.lease, self.call(), new).await.map_err(host_error)?;
-        let environment =
-            environments::get(&self.context.store, self.environment).await.map_err(engine::Error::from).map_err(host_error)?;
+        let (store, call) = (&self.context.store, self.call());
+        let created = patiently(|| token::create_in_run(store, &self.lease, call, new.clone())).await?;
+        let environment = patiently(|| async { Ok(environments::get(store, self.environment).await?) }).await?;
         let key = environment.ok_or_else(|| HostError::new(HostErrorCode::Internal, "the run's environment is gone"))?.root_key;
         let scopes = vec![format!("write:waitpoints:{}", created.id)];
         Ok(TokenHandle {
@@ -193,24 +198,51 @@ impl Caller for EngineCaller {
     }
 
     async fn complete_token(&self, token: WaitpointId, value: Packet) -> Result<(), HostError> {
-        wait::complete(&self.context.store, self.environment, token, value).await.map(drop).map_err(host_error)
+        patiently(|| wait::complete(&self.context.store, self.environment, token, value.clone())).await.map(drop)
     }
 
     async fn start_timer(&self, at: DateTime<Utc>, idempotency: Option<Idempotency>) -> Result<WaitpointId, HostError> {
-        timer::start(&self.context.store, &self.lease, self.call(), at, idempotency).await.map_err(host_error)
+        let call = self.call();
+        patiently(|| timer::start(&self.context.store, &self.lease, call, at, idempotency.clone())).await
     }
 
     async fn add_tags(&self, new: Vec<String>) -> Result<(), HostError> {
-        tags::add(&self.context.store, self.environment, self.lease.run, new).await.map(drop).map_err(host_error)
+        patiently(|| tags::add(&self.context.store, self.environment, self.lease.run, new.clone())).await.map(drop)
     }
 }
 
 impl EngineCaller {
     /// One last look after the grace time, so that what completed just now does not cost a suspension.
     async fn complete_now(&self, request: &WaitRequest) -> Result<Option<Vec<Completion>>, HostError> {
-        let WaitRequest::Any { waitpoints } = request else { return Ok(None) };
-        let complete = wait::look(&self.context.store, self.environment, waitpoints).await.map_err(host_error)?;
-        Ok((!complete.is_empty()).then_some(complete))
+        match request {
+            WaitRequest::Any { waitpoints } => self.look(waitpoints).await,
+            WaitRequest::Sleep { .. } | WaitRequest::Timer { .. } => Ok(None),
+        }
+    }
+
+    /// What is complete of these. A database that is away has no news: a wait does not fail for that.
+    async fn look(&self, waitpoints: &[WaitpointId]) -> Result<Option<Vec<Completion>>, HostError> {
+        match wait::look(&self.context.store, self.environment, waitpoints).await {
+            Ok(complete) => Ok((!complete.is_empty()).then_some(complete)),
+            Err(engine::Error::Unavailable(_)) => Ok(None),
+            Err(error) => Err(host_error(error)),
+        }
+    }
+}
+
+/// Does what may be done twice, again while the database is away: a guest shall not notice that it was started anew.
+async fn patiently<T, F>(act: impl Fn() -> F) -> Result<T, HostError>
+where
+    F: Future<Output = Result<T, engine::Error>>,
+{
+    let give_up = Instant::now() + PATIENCE;
+    let mut pause = TRY_AGAIN.0;
+    loop {
+        match act().await {
+            Err(engine::Error::Unavailable(_)) if Instant::now() < give_up => tokio::time::sleep(pause).await,
+            answer => return answer.map_err(host_error),
+        }
+        pause = (pause * 2).min(TRY_AGAIN.1);
     }
 }
 

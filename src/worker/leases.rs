@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{Arc, Mutex},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,7 @@ pub struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut held = self.leases.lock();
+        let mut held = self.leases.held.lock().expect("no code panics while it holds this lock");
         // A newer lease of the same run, claimed by this very process, is not ours to forget.
         if held.get(&self.lease.run).is_some_and(|(lease, _)| lease.epoch == self.lease.epoch) {
             held.remove(&self.lease.run);
@@ -80,7 +80,8 @@ impl Leases {
     /// Renews the lease from now on until the result is dropped.
     pub fn hold(self: &Arc<Self>, lease: Lease) -> Hold {
         let signal = Arc::new(Signal::default());
-        let before = self.lock().insert(lease.run, (lease, signal.clone()));
+        let before =
+            self.held.lock().expect("no code panics while it holds this lock").insert(lease.run, (lease, signal.clone()));
         if let Some((_, older)) = before {
             older.raise(Stop::Lost);
         }
@@ -89,7 +90,7 @@ impl Leases {
 
     /// Stops every run, to be handed back.
     pub fn hand_back_all(&self) {
-        for (_, signal) in self.lock().values() {
+        for (_, signal) in self.held.lock().expect("no code panics while it holds this lock").values() {
             signal.raise(Stop::HandBack);
         }
     }
@@ -107,32 +108,52 @@ impl Leases {
     }
 
     async fn renew(&self, worker: WorkerId, context: &Context) {
-        let held: HashMap<RunId, i64> = self.lock().values().map(|(lease, _)| (lease.run, lease.epoch)).collect();
+        let held: Vec<(RunId, i64)> = self
+            .held
+            .lock()
+            .expect("no code panics while it holds this lock")
+            .values()
+            .map(|(lease, _)| (lease.run, lease.epoch))
+            .collect();
         if held.is_empty() {
             return;
         }
-        let asked: Vec<(RunId, i64)> = held.iter().map(|(run, epoch)| (*run, *epoch)).collect();
-        match lease::renew(&context.store, worker, &asked, context.config.lease).await {
+        match lease::renew(&context.store, worker, &held, context.config.lease).await {
             Ok(renewed) => {
-                renewed.lost.iter().for_each(|run| self.stop(*run, held[run], Stop::Lost));
-                renewed.cancel.iter().for_each(|run| self.stop(*run, held[run], Stop::Cancelled));
+                let asked: HashMap<RunId, i64> = held.into_iter().collect();
+                renewed.lost.into_iter().for_each(|run| self.stop(run, asked[&run], Stop::Lost));
+                renewed.cancel.into_iter().for_each(|run| self.stop(run, asked[&run], Stop::Cancelled));
             }
-            Err(error) => warn!(error = &error as &dyn std::error::Error, runs = asked.len(), "renewing leases failed"),
+            Err(error) => warn!(error = &error as &dyn std::error::Error, runs = held.len(), "renewing leases failed"),
         }
     }
 
-    /// Stops a run that is still held under the epoch that was asked about: meanwhile it may have been suspended, which
-    /// gives up its lease too, and claimed again.
+    /// Stops the run if it is held by this very lease: while the answer was on its way, it may have been suspended, woken and
+    /// claimed again by this process.
     fn stop(&self, run: RunId, epoch: i64, reason: Stop) {
-        if let Some((lease, signal)) = self.lock().get(&run)
-            && lease.epoch == epoch
-        {
-            info!(run.id = %run, ?reason, "stopping a run");
+        let held = self.held.lock().expect("no code panics while it holds this lock");
+        if let Some((_, signal)) = held.get(&run).filter(|(lease, _)| lease.epoch == epoch) {
+            info!(run.id = %run, attempt.epoch = epoch, ?reason, "stopping a run");
             signal.raise(reason);
         }
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, (Lease, Arc<Signal>)>> {
-        self.held.lock().expect("no code panics while it holds this lock")
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn news_of_an_older_lease_does_not_stop_the_run_that_was_claimed_again() {
+        let leases = Arc::new(Leases::default());
+        let lease = |epoch| Lease { run: RunId::from_uuid(uuid::Uuid::from_u128(1)), worker: WorkerId::new(), epoch, attempt: 1 };
+        drop(leases.hold(lease(1)));
+        let newer = leases.hold(lease(2));
+        leases.stop(newer.lease.run, 1, Stop::Lost);
+        assert!(newer.signal.raised().now_or_never().is_none());
+        leases.stop(newer.lease.run, 2, Stop::Cancelled);
+        assert_eq!(newer.signal.raised().await, Stop::Cancelled);
     }
 }

@@ -6,8 +6,10 @@
 
 use std::sync::Mutex;
 
+use serde_json::Value;
+
 use crate::{
-    engine,
+    engine::{self, log::MAX_BATCH},
     model::{
         attempt::Lease,
         log::{Level, LogRecord, Source},
@@ -17,7 +19,7 @@ use crate::{
 
 /// Lines that may wait to be written.
 const MAX_BUFFERED: usize = 10_000;
-/// Bytes of text that may wait to be written.
+/// Bytes that may wait to be written.
 const MAX_BUFFERED_BYTES: usize = 4 << 20;
 
 /// The lines that wait.
@@ -39,11 +41,12 @@ impl LogBuffer {
     /// Takes a line; never waits.
     pub fn push(&self, record: LogRecord) {
         let mut waiting = self.waiting.lock().expect("no code panics while it holds this lock");
-        if waiting.records.len() >= MAX_BUFFERED || waiting.bytes + record.message.len() > MAX_BUFFERED_BYTES {
+        let bytes = weight(&record);
+        if waiting.records.len() >= MAX_BUFFERED || waiting.bytes + bytes > MAX_BUFFERED_BYTES {
             waiting.dropped += 1;
             return;
         }
-        waiting.bytes += record.message.len();
+        waiting.bytes += bytes;
         waiting.records.push(record);
     }
 
@@ -54,40 +57,50 @@ impl LogBuffer {
             level,
             source: Source::Host,
             message: message.into(),
-            attributes: serde_json::Value::Null,
+            attributes: Value::Null,
         });
     }
 
-    /// Writes what waits. Lines that cannot be written are put back, as far as there is room.
+    /// Writes what waits. While the database is away lines are put back, as far as there is room; lines that it refuses are
+    /// dropped, for they would hold up all that come after them.
     ///
     /// # Errors
     /// The database refused or is away.
     pub async fn write(&self, store: &Store, lease: &Lease) -> Result<(), engine::Error> {
         let _order = self.writing.lock().await;
-        let records = self.take();
-        if records.is_empty() {
-            return Ok(());
-        }
-        match engine::log::append(store, lease, records.clone()).await {
-            Ok(_kept) => Ok(()),
-            Err(error) => {
-                self.put_back(records);
-                Err(error)
+        let mut records = self.take();
+        while !records.is_empty() {
+            let mut rest = records.split_off(records.len().min(MAX_BATCH));
+            if let Err(error) = engine::log::append(store, lease, records.clone()).await {
+                if matches!(error, engine::Error::Unavailable(_)) {
+                    records.append(&mut rest);
+                    self.put_back(records);
+                } else {
+                    self.drop_and_count(records.len());
+                    self.put_back(rest);
+                }
+                return Err(error);
             }
+            records = rest;
         }
+        Ok(())
+    }
+
+    fn drop_and_count(&self, lines: usize) {
+        self.waiting.lock().expect("no code panics while it holds this lock").dropped += lines as u64;
     }
 
     fn take(&self) -> Vec<LogRecord> {
         let waiting = std::mem::take(&mut *self.waiting.lock().expect("no code panics while it holds this lock"));
         let mut records = waiting.records;
         if waiting.dropped > 0 {
-            let message = format!("{} log lines were dropped: the run writes faster than they can be stored", waiting.dropped);
+            let message = format!("{} log lines were dropped: they could not be stored as fast as they came", waiting.dropped);
             records.push(LogRecord {
                 at: chrono::Utc::now(),
                 level: Level::Warn,
                 source: Source::Host,
                 message,
-                attributes: serde_json::Value::Null,
+                attributes: Value::Null,
             });
         }
         records
@@ -99,6 +112,54 @@ impl LogBuffer {
         let room = MAX_BUFFERED.saturating_sub(waiting.records.len());
         waiting.dropped += newer.len().saturating_sub(room) as u64;
         waiting.records.extend(newer.into_iter().take(room));
-        waiting.bytes = waiting.records.iter().map(|record| record.message.len()).sum();
+        waiting.bytes = waiting.records.iter().map(weight).sum();
+    }
+}
+
+/// Bytes that a line takes, about.
+fn weight(record: &LogRecord) -> usize {
+    fn of(value: &Value) -> usize {
+        let inside = match value {
+            Value::String(text) => text.len(),
+            Value::Array(list) => list.iter().map(of).sum(),
+            Value::Object(object) => object.iter().map(|(name, value)| name.len() + of(value)).sum(),
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+        };
+        size_of::<Value>() + inside
+    }
+    record.message.len() + of(&record.attributes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn line(message: &str, attributes: Value) -> LogRecord {
+        LogRecord { at: chrono::Utc::now(), level: Level::Log, source: Source::Logger, message: message.into(), attributes }
+    }
+
+    #[test]
+    fn attributes_count_towards_what_may_wait() {
+        let buffer = LogBuffer::default();
+        let attributes = json!({"list": vec![1; 10_000], "text": "x".repeat(100_000)});
+        for _ in 0..1000 {
+            buffer.push(line("hello", attributes.clone()));
+        }
+        let taken = buffer.take();
+        assert!((5..20).contains(&taken.len()), "{} lines waited", taken.len());
+        assert!(taken.last().unwrap().message.contains("log lines were dropped"));
+    }
+
+    #[test]
+    fn what_is_put_back_comes_before_what_came_meanwhile() {
+        let buffer = LogBuffer::default();
+        buffer.push(line("one", Value::Null));
+        let taken = buffer.take();
+        buffer.push(line("two", Value::Null));
+        buffer.put_back(taken);
+        let messages: Vec<String> = buffer.take().into_iter().map(|record| record.message).collect();
+        assert_eq!(messages, ["one", "two"]);
     }
 }

@@ -4,9 +4,14 @@
 //! dies at any line, its lease runs out and another worker goes on from the last checkpoint. The instance is dropped only after
 //! the transaction that makes it unnecessary; a snapshot that cannot be stored leaves the run alive in memory.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use tracing::{Instrument, debug, info_span, warn};
+use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::{
     Context,
@@ -27,12 +32,16 @@ use crate::{
     runtime::{Execution, LoadedComponent, PrepareError, RunFault, RunSetup, Step},
 };
 
-/// How often a snapshot that could not be stored is tried again while the run stays in memory.
-const STORE_AGAIN: Duration = Duration::from_secs(5);
+/// Shortest and longest pause before a checkpoint that could not be stored is tried again while the run stays in memory.
+const STORE_AGAIN: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How long a snapshot that no row names yet may be used: the sweep deletes such blobs when they are a day old.
+const SNAPSHOT_LASTS: Duration = Duration::from_secs(60 * 60);
 /// How often buffered log lines are written.
 const WRITE_LOGS: Duration = Duration::from_millis(250);
 /// Longest pause between two tries to report an end while the database is away.
 const REPORT_AGAIN: Duration = Duration::from_secs(2);
+/// Times that reporting an end may fail although the database answers.
+const MAX_REFUSALS: u32 = 5;
 /// Pause before a run that could not even be loaded goes back to the queue.
 const BEFORE_HANDING_BACK: Duration = Duration::from_secs(1);
 
@@ -70,6 +79,9 @@ enum Fault {
     Ends(RunError),
     /// Not the run's fault, and may pass: back to the queue.
     Passing(anyhow::Error),
+    /// Ours, and perhaps there every time: the lease is left to run out, which is counted, so that the run does not go
+    /// round for ever.
+    Ours(anyhow::Error),
 }
 
 impl Attempt {
@@ -81,17 +93,10 @@ impl Attempt {
     }
 
     async fn run(&self) {
-        // Side by side, both always polled: execution writes log lines too, and waits for its turn to do so.
-        let write_logs = async {
-            let mut again = tokio::time::interval(WRITE_LOGS);
-            loop {
-                again.tick().await;
-                self.write_logs().await;
-            }
-        };
+        // Beside each other: a guest does not stand still while the database takes its lines.
         let ended = tokio::select! {
             ended = self.execute() => ended,
-            () = write_logs => unreachable!("it writes for ever"),
+            never = self.write_logs_now_and_then() => match never {},
         };
         match ended {
             Ok(()) => {}
@@ -102,6 +107,11 @@ impl Attempt {
                 warn!(error = format!("{error:#}"), "the run could not be loaded");
                 tokio::time::sleep(BEFORE_HANDING_BACK).await;
                 self.hand_back(&format!("{error:#}")).await;
+            }
+            Err(Fault::Ours(error)) => {
+                error!(error = format!("{error:#}"), "the run could not be gone on with; its lease will run out");
+                self.logs.host(Level::Error, format!("The host could not go on with the run: {error:#}"));
+                self.write_logs().await;
             }
         }
     }
@@ -145,12 +155,16 @@ impl Attempt {
     async fn load(&self) -> Result<Arc<LoadedComponent>, Fault> {
         let digest = &self.claimed.component;
         let fetch = async || Ok(self.context.blobs.get(Area::Components, digest).await?.to_vec());
+        let ends = |reason: String| {
+            Fault::Ends(RunError::internal(ErrorCode::CouldNotImportTask, format!("the component cannot be loaded: {reason}")))
+        };
         self.context.runtime.load(digest, fetch).await.map_err(|error| match error {
-            PrepareError::Host(error) => Fault::Passing(anyhow::anyhow!(error)),
-            refused => Fault::Ends(RunError::internal(
-                ErrorCode::CouldNotImportTask,
-                format!("the component cannot be loaded: {refused}"),
-            )),
+            PrepareError::Host(error) => match error.downcast_ref() {
+                Some(blobs::Error::Unavailable(_)) => Fault::Passing(anyhow::anyhow!(error)),
+                Some(gone @ (blobs::Error::NotFound(_) | blobs::Error::Damaged(_))) => ends(gone.to_string()),
+                None => Fault::Ours(anyhow::anyhow!(error)),
+            },
+            refused => ends(refused.to_string()),
         })
     }
 
@@ -181,12 +195,17 @@ impl Attempt {
     /// Stores the instance's snapshot and gives up the lease; if that cannot be done, keeps the instance, tries again now and
     /// then, and returns what the wait comes to.
     async fn put_to_sleep(&self, execution: &mut Execution, wait: &WaitRequest) -> Result<Sleep, Fault> {
-        let mut told = false;
+        let (mut stored, mut told, mut in_doubt) = (None, false, false);
+        let mut pause = STORE_AGAIN.0;
         loop {
-            let error = match self.suspend(execution, wait).await {
+            let error = match self.suspend(execution, wait, &mut stored).await {
                 Ok(()) => return Ok(Sleep::Asleep),
                 Err(NotSuspended::Ends(error)) => return Err(Fault::Ends(error)),
                 Err(NotSuspended::NotStored(error)) => error,
+                Err(NotSuspended::Unknown(error)) => {
+                    in_doubt = true;
+                    error
+                }
             };
             if !std::mem::replace(&mut told, true) {
                 warn!(error = format!("{error:#}"), "kept in memory: the checkpoint could not be stored");
@@ -195,67 +214,104 @@ impl Attempt {
                     format!("Kept in memory while it waits, because its checkpoint could not be stored: {error:#}"),
                 );
             }
-            let over = tokio::time::timeout(STORE_AGAIN, self.caller.wait_in_memory(wait)).await;
-            match over {
+            match tokio::time::timeout(pause, self.caller.wait_in_memory(wait)).await {
+                Ok(Ok(_)) if in_doubt && !self.is_still_ours().await => return Ok(Sleep::Asleep),
                 Ok(Ok(completions)) => return Ok(Sleep::Over(completions)),
-                Ok(Err(_)) => tokio::time::sleep(STORE_AGAIN).await,
+                Ok(Err(_)) => tokio::time::sleep(pause).await,
                 Err(_elapsed) => {}
             }
+            pause = (pause * 2).min(STORE_AGAIN.1);
         }
     }
 
-    /// Blob first, row second: an orphaned blob is swept, a row without its blob would be a lost run.
-    async fn suspend(&self, execution: &mut Execution, wait: &WaitRequest) -> Result<(), NotSuspended> {
-        let snapshot = match execution.capture().await {
-            Ok(snapshot) => snapshot,
-            Err(error) => {
-                return Err(NotSuspended::Ends(RunError::internal(
-                    ErrorCode::UnspecifiedError,
-                    format!("the snapshot could not be taken: {error}"),
-                )));
-            }
+    /// Blob first, row second: an orphaned blob is swept, a row without its blob would be a lost run. The instance does not
+    /// move between two tries, so a snapshot that is `stored` serves the next one too.
+    async fn suspend(
+        &self,
+        execution: &mut Execution,
+        wait: &WaitRequest,
+        stored: &mut Option<(Instant, CheckpointRef)>,
+    ) -> Result<(), NotSuspended> {
+        let checkpoint = match stored {
+            Some((since, checkpoint)) if since.elapsed() < SNAPSHOT_LASTS => checkpoint.clone(),
+            _ => stored.insert((Instant::now(), self.store_snapshot(execution).await?)).1.clone(),
         };
-        let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
-        let digest = self
-            .context
-            .blobs
-            .put(Area::Checkpoints, snapshot.bytes.into())
-            .await
-            .map_err(|error| NotSuspended::NotStored(error.into()))?;
-        let checkpoint = CheckpointRef { sequence: self.caller.next_checkpoint(), digest, stored_bytes, raw_bytes };
-        self.logs.write(&self.context.store, &self.claimed.lease).await.map_err(|error| NotSuspended::NotStored(error.into()))?;
-        let used_cpu_ms = execution.used_cpu().as_millis() as u64;
+        match self.logs.write(&self.context.store, &self.claimed.lease).await {
+            Ok(()) => {}
+            Err(engine::Error::LostLease) => return Ok(()),
+            Err(error @ engine::Error::Unavailable(_)) => return Err(NotSuspended::NotStored(error.into())),
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "log lines were refused; suspending without them"),
+        }
+        let (size_bytes, used_cpu_ms) = (checkpoint.stored_bytes, execution.used_cpu().as_millis() as u64);
         match suspend::suspend(&self.context.store, &self.claimed.lease, checkpoint, wait, used_cpu_ms).await {
             Ok(suspended) => {
-                debug!(size_bytes = stored_bytes, requeued = suspended.requeued, "suspended");
+                debug!(size_bytes, requeued = suspended.requeued, "suspended");
                 self.forget_checkpoint(suspended.replaced).await;
                 Ok(())
             }
-            Err(engine::Error::LostLease) => Ok(()),
+            // Somebody else has the run or has ended it, or an earlier try was made though its answer was lost.
+            Err(engine::Error::LostLease | engine::Error::Conflict(_)) => Ok(()),
+            Err(error @ (engine::Error::Unavailable(_) | engine::Error::Internal(_))) => Err(NotSuspended::Unknown(error.into())),
             Err(error) => Err(NotSuspended::NotStored(error.into())),
         }
     }
 
+    async fn store_snapshot(&self, execution: &mut Execution) -> Result<CheckpointRef, NotSuspended> {
+        let snapshot = execution.capture().await.map_err(|error| {
+            let message = format!("the snapshot could not be taken: {error}");
+            NotSuspended::Ends(RunError::internal(ErrorCode::UnspecifiedError, message))
+        })?;
+        let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
+        let stored = self.context.blobs.put(Area::Checkpoints, snapshot.bytes.into()).await;
+        let digest = stored.map_err(|error| NotSuspended::NotStored(error.into()))?;
+        Ok(CheckpointRef { sequence: self.caller.next_checkpoint(), digest, stored_bytes, raw_bytes })
+    }
+
+    /// Whether the lease holds, asked until the database answers: a suspension whose answer was lost may have given it up,
+    /// and then the run goes on from its checkpoint, not here.
+    async fn is_still_ours(&self) -> bool {
+        let lease = &self.claimed.lease;
+        loop {
+            let held = [(lease.run, lease.epoch)];
+            match lease::renew(&self.context.store, lease.worker, &held, self.context.config.lease).await {
+                Ok(renewed) => return renewed.lost.is_empty(),
+                Err(error) => debug!(error = &error as &dyn std::error::Error, "whose the run is cannot be asked now"),
+            }
+            tokio::time::sleep(REPORT_AGAIN).await;
+        }
+    }
+
     /// Reports the end until it is durable or another worker has the run: a result is never lost to a database that is away
-    /// for a moment.
+    /// for a moment. One that the database refuses again and again is given up: the lease runs out, and that is counted.
     async fn finish(&self, outcome: Outcome, used_cpu_ms: u64) {
-        let mut pause = Duration::from_millis(50);
+        let (mut pause, mut refusals) = (Duration::from_millis(50), 0);
         loop {
             self.write_logs().await;
-            match finish::finish(&self.context.store, &self.claimed.lease, outcome.clone(), used_cpu_ms).await {
+            let error = match finish::finish(&self.context.store, &self.claimed.lease, outcome.clone(), used_cpu_ms).await {
                 Ok(finished) => {
                     debug!(?finished, "attempt ended");
-                    self.forget_checkpoint(self.claimed.resume.as_ref().map(|resume| resume.checkpoint.digest.clone())).await;
-                    return self.remove_scratch().await;
+                    break;
                 }
+                // An earlier try was made though its answer was lost, or somebody else has ended the run.
+                Err(engine::Error::Conflict(_) | engine::Error::NotFound { .. }) => break,
                 Err(engine::Error::LostLease) => return,
-                Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "the end of an attempt could not be reported; trying again")
-                }
+                Err(error) => error,
+            };
+            if !matches!(error, engine::Error::Unavailable(_)) {
+                refusals += 1;
             }
+            if refusals >= MAX_REFUSALS {
+                return error!(
+                    error = &error as &dyn std::error::Error,
+                    "the end of an attempt is refused; its lease will run out"
+                );
+            }
+            warn!(error = &error as &dyn std::error::Error, "the end of an attempt could not be reported; trying again");
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(REPORT_AGAIN);
         }
+        self.forget_checkpoint(self.claimed.resume.as_ref().map(|resume| resume.checkpoint.digest.clone())).await;
+        self.remove_scratch().await;
     }
 
     async fn hand_back(&self, why: &str) {
@@ -271,10 +327,19 @@ impl Attempt {
         self.finish(Outcome::Failed { error, retry: RetryDecision::Abort }, self.claimed.used_cpu_ms).await;
     }
 
+    async fn write_logs_now_and_then(&self) -> Infallible {
+        let mut beat = tokio::time::interval(WRITE_LOGS);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            self.write_logs().await;
+        }
+    }
+
     async fn write_logs(&self) {
         match self.logs.write(&self.context.store, &self.claimed.lease).await {
             Ok(()) | Err(engine::Error::LostLease) => {}
-            Err(error) => warn!(error = &error as &dyn std::error::Error, "log lines could not be written; they are kept"),
+            Err(error) => warn!(error = &error as &dyn std::error::Error, "log lines could not be written"),
         }
     }
 
@@ -293,6 +358,10 @@ impl Attempt {
         {
             debug!(%error, "a scratch directory could not be removed");
         }
+        // The run's own folder goes with the last of its attempts.
+        if let Some(run) = self.scratch.parent() {
+            let _ = tokio::fs::remove_dir(run).await;
+        }
     }
 }
 
@@ -309,12 +378,14 @@ enum NotSuspended {
     Ends(RunError),
     /// The disk is full, the store or the database away.
     NotStored(anyhow::Error),
+    /// The transaction failed in a way that leaves open whether it was made.
+    Unknown(anyhow::Error),
 }
 
 fn fault(fault: RunFault) -> Fault {
     match fault {
         RunFault::Damaged(reason) => Fault::Ends(RunError::internal(ErrorCode::UnspecifiedError, reason)),
-        RunFault::Host(error) => Fault::Passing(error),
+        RunFault::Host(error) => Fault::Ours(error),
     }
 }
 

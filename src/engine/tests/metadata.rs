@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    engine::metadata::{Update, get, update},
+    engine::{
+        journal::Call,
+        metadata::{Update, get, update, update_in_run},
+    },
     model::metadata::Operation,
 };
 
@@ -50,6 +53,30 @@ async fn increments_of_children_that_run_at_the_same_time_are_not_lost(pool: PgP
         assert_eq!(scene.run(run).await.metadata["done"], json!(20));
     }
     assert_eq!(scene.run(children[0]).await.metadata, json!({"own": 5}).as_object().unwrap().clone());
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn an_increment_that_a_run_makes_again_after_a_crash_counts_once(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let call = |ordinal| Call { sequence: 0, ordinal };
+    let count = || Update { own: increment("n"), root: increment("n"), ..Update::default() };
+    let lease = scene.executing().await;
+    for ordinal in [0, 1] {
+        update_in_run(&scene.store, &lease, call(ordinal), count()).await.unwrap();
+    }
+    scene.advance(secs(31)).await;
+    engine::lease::expire(&scene.store, 1).await.unwrap();
+    let late = update_in_run(&scene.store, &lease, call(2), count()).await;
+    assert!(matches!(late, Err(Error::LostLease)));
+
+    let lease = scene.claim_one().await.lease;
+    for ordinal in [0, 1, 2] {
+        update_in_run(&scene.store, &lease, call(ordinal), count()).await.unwrap();
+    }
+    assert_eq!(scene.run(lease.run).await.metadata["n"], json!(6), "two calls before the crash, one new one after it");
+    let other = Update { own: increment("m"), ..Update::default() };
+    update_in_run(&scene.store, &lease, call(0), other).await.unwrap();
+    assert_eq!(scene.run(lease.run).await.metadata["m"], json!(1), "another call at the same place acts anew");
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]

@@ -13,6 +13,8 @@ use crate::{
 const MAX_ATTRIBUTES: usize = 1024;
 /// Longest message and longest text among the attributes, in characters. Source: facts P4.
 const MAX_VALUE_CHARS: usize = 131_072;
+/// Longest text of attributes that is read, in bytes: a list of small numbers takes thirty times as much when it is.
+const MAX_TEXT_BYTES: usize = 1 << 20;
 /// Longest name of an attribute, in characters.
 const MAX_NAME_CHARS: usize = 256;
 
@@ -84,10 +86,10 @@ fn span_text(span: telemetry::SpanId) -> Value {
 
 /// An object within the limits. A text that is no object is kept as one attribute.
 fn attributes_of(text: &str) -> Map<String, Value> {
-    let given = match serde_json::from_str(text) {
-        Ok(Value::Object(given)) => given,
+    let given = match (text.len() <= MAX_TEXT_BYTES).then(|| serde_json::from_str(text)) {
+        Some(Ok(Value::Object(given))) => given,
         _ if text.trim().is_empty() => Map::new(),
-        _ => Map::from_iter([("attributes".to_owned(), Value::String(text.into()))]),
+        _ => Map::from_iter([("attributes".to_owned(), Value::String(cut(text, MAX_VALUE_CHARS)))]),
     };
     let mut room = MAX_ATTRIBUTES;
     cut_object(given, &mut room)
@@ -128,6 +130,8 @@ mod tests {
         let many: Map<String, Value> = (0..2000).map(|n| (n.to_string(), json!(n))).collect();
         assert_eq!(attributes_of(&Value::Object(many).to_string()).len(), 1024);
         let long = json!({"text": "é".repeat(200_000)}).to_string();
+        let too_long = format!("[{}]", "1,".repeat(MAX_TEXT_BYTES));
+        assert!(attributes_of(&too_long)["attributes"].is_string());
         assert_eq!(attributes_of(&long)["text"].as_str().unwrap().chars().count(), 131_072);
     }
 }

@@ -6,9 +6,11 @@
 //!   4 │ u32  format version          │  how to read the rest
 //!   8 │ 32 B component               │  blake3 of the component as it was uploaded
 //!  40 │ u32  rewriter version        │  which rewriting of it the stack frames belong to
-//!  44 │ u64  body length             │  before compression
-//!  52 │ u64  stored length           │  of the next part
-//!  60 ├──────────────────────────────┤
+//!  44 │ 16 B run                     │  whose memory it is
+//!  60 │ 16 B nonce                   │  random: no two snapshots are the same bytes
+//!  76 │ u64  body length             │  before compression
+//!  84 │ u64  stored length           │  of the next part
+//!  92 ├──────────────────────────────┤
 //!     │ body, zstd                   │
 //!     ├──────────────────────────────┤
 //!     │ 32 B checksum                │  blake3 of everything above
@@ -28,24 +30,28 @@
 //! Numbers are little-endian. Nothing here belongs to the engine: a snapshot can be read by another engine, or another
 //! processor, as long as the component and its rewriting are the same.
 //!
+//! A snapshot's bytes, and with them its name in a store that names bytes by their content, are its own: whoever replaces it
+//! may delete it, for no other run, and no other moment of the same run, can be meant.
+//!
 //! The decoder takes any bytes: it refuses, it does not panic, and it allocates no more than the limit of the body.
 
 use std::{cell::RefCell, io, ops::Range};
 
 use bytes::Bytes;
+use uuid::Uuid;
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::model::waitpoint::WaitRequest;
+use crate::model::{id::RunId, waitpoint::WaitRequest};
 
 /// Version of the layout above. A change of the layout, or of what the host state or the wait are encoded as, is a new one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of the pages that are kept or left out.
 pub const PAGE: usize = 4096;
 /// Most memories a snapshot can have, as many as a component may define.
 pub const MAX_MEMORIES: usize = 1000;
 
 const MAGIC: &[u8; 4] = b"DRMS";
-const HEADER: usize = 60;
+const HEADER: usize = 92;
 const CHECKSUM: usize = 32;
 /// Pages of 4 KiB in a WebAssembly page.
 const PAGES_PER_WASM_PAGE: u32 = 16;
@@ -72,6 +78,8 @@ pub struct Identity {
     pub component: [u8; 32],
     /// Version of the rewriter that made it suspendable.
     pub rewriter: u32,
+    /// The run.
+    pub run: RunId,
 }
 
 /// Why a snapshot is not accepted.
@@ -109,6 +117,14 @@ pub enum Refused {
         found: u32,
         /// Which this program has.
         expected: u32,
+    },
+    /// It is of another run of the component.
+    #[error("the snapshot is of the run {found}, not of {expected}")]
+    Run {
+        /// Whose it is.
+        found: RunId,
+        /// Whose it should be.
+        expected: RunId,
     },
     /// It would need too much memory.
     #[error("the snapshot holds {found} bytes, the limit is {limit}")]
@@ -179,6 +195,8 @@ impl Writer {
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&identity.component);
         bytes.extend_from_slice(&identity.rewriter.to_le_bytes());
+        bytes.extend_from_slice(identity.run.uuid().as_bytes());
+        bytes.extend_from_slice(&rand::random::<[u8; 16]>());
         bytes.extend_from_slice(&(self.body.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&(stored.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&stored);
@@ -270,6 +288,8 @@ pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Content
     }
     let component = header.array::<32>()?;
     let rewriter = header.u32()?;
+    let run = RunId::from_uuid(Uuid::from_bytes(header.array()?));
+    header.array::<16>()?;
     let body_length = header.u64()?;
     let stored_length = header.u64()?;
     if Some(snapshot.len() as u64) != stored_length.checked_add(least) {
@@ -284,6 +304,9 @@ pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Content
     }
     if rewriter != expected.rewriter {
         return Err(Refused::Rewriter { found: rewriter, expected: expected.rewriter });
+    }
+    if run != expected.run {
+        return Err(Refused::Run { found: run, expected: expected.run });
     }
     if body_length > limit {
         return Err(Refused::TooLarge { found: body_length, limit });

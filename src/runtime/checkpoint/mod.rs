@@ -243,6 +243,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{memory::tests::Mapping, *};
+    use crate::model::id::RunId;
 
     const IMAGE_PAGES: usize = 20;
     const PAGES: usize = 32;
@@ -259,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_memory_survives_whichever_way_dirty_pages_are_found_on_either_side() {
-        let identity = format::Identity { component: [0; 32], rewriter: 1 };
+        let identity = format::Identity { component: [0; 32], rewriter: 1, run: RunId::new() };
         for (saver, loader) in
             Tracker::all().iter().flat_map(|saver| Tracker::all().into_iter().map(move |loader| (saver, loader)))
         {

@@ -123,7 +123,7 @@ async fn cpu_time_goes_on_where_the_snapshot_was_taken() {
 }
 
 #[tokio::test]
-async fn a_snapshot_is_refused_if_it_is_damaged_or_of_another_component() {
+async fn a_snapshot_is_refused_if_it_is_damaged_or_of_another_component_or_run() {
     let bench = Bench::new();
     let component = bench.load().await;
     let mut snapshot = suspended(&bench, &component).await.capture().await.unwrap();
@@ -137,6 +137,11 @@ async fn a_snapshot_is_refused_if_it_is_damaged_or_of_another_component() {
     };
     let reason = refusal(restore(&bench, &other, &snapshot).await);
     assert_eq!(reason, format!("the snapshot is of the component {}, not of {}", component.digest(), other.digest()));
+    let mut setup = bench.setup(Machine::Micro);
+    setup.context.run = RunId::new();
+    let run = setup.context.run;
+    let elsewhere = Execution::restore(&component, &snapshot.bytes, setup, Arc::new(Recorder::default())).await;
+    assert_eq!(refusal(elsewhere), format!("the snapshot is of the run {}, not of {run}", bench.run));
     let middle = snapshot.bytes.len() / 2;
     snapshot.bytes[middle] ^= 1;
     assert_eq!(refusal(restore(&bench, &component, &snapshot).await), "the checksum of the snapshot does not hold");

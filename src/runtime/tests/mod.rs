@@ -29,13 +29,15 @@ fn guest() -> Vec<u8> {
 struct Bench {
     folder: TempDir,
     runtime: Runtime,
+    /// The run that every setup is for.
+    run: RunId,
 }
 
 impl Bench {
     fn new() -> Bench {
         let folder = TempDir::new().unwrap();
         let runtime = runtime(folder.path().join("cache"));
-        Bench { folder, runtime }
+        Bench { folder, runtime, run: RunId::new() }
     }
 
     async fn load(&self) -> Arc<LoadedComponent> {
@@ -47,7 +49,7 @@ impl Bench {
         let scratch = self.folder.path().join("scratch");
         std::fs::create_dir_all(&scratch).unwrap();
         RunSetup {
-            context: context(machine),
+            context: context(self.run, machine),
             machine,
             cpu_limit: None,
             used_cpu: Duration::ZERO,
@@ -62,8 +64,8 @@ fn runtime(cache: PathBuf) -> Runtime {
     Runtime::new(RuntimeConfig { cache, cached_bytes: 64 << 20, limits: Limits::default() }).unwrap()
 }
 
-fn context(machine: Machine) -> RunContext {
-    let (run, now) = (RunId::new(), DateTime::<Utc>::UNIX_EPOCH);
+fn context(run: RunId, machine: Machine) -> RunContext {
+    let now = DateTime::<Utc>::UNIX_EPOCH;
     RunContext {
         run,
         tags: Vec::new(),

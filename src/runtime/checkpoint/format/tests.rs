@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::id::WaitpointId;
 
-const IDENTITY: Identity = Identity { component: [7; 32], rewriter: 3 };
+const IDENTITY: Identity = Identity { component: [7; 32], rewriter: 3, run: RunId::from_uuid(Uuid::from_u128(5)) };
 const LIMIT: u64 = 64 << 20;
 const WASM_PAGE: usize = PAGE * PAGES_PER_WASM_PAGE as usize;
 
@@ -20,7 +20,7 @@ fn memory(wasm_pages: usize, fill: &[u8]) -> Vec<u8> {
 
 fn body() -> Writer {
     let mut writer = Writer::default();
-    writer.memory(2, &memory(1, &[1, 2]), &[0..1]);
+    writer.memory(2, &memory(1, &[1, 2]), std::slice::from_ref(&(0..1)));
     writer.host_state(b"host");
     writer.wait(&wait());
     writer.memory(1, &memory(2, &[0, 5, 5, 0, 9]), &[0..2, 3..5]);
@@ -76,19 +76,31 @@ fn each_refusal_says_exactly_what_is_wrong() {
     let length = good.len();
     insta::assert_snapshot!(refusal(vec![]), @"this is not a snapshot: it does not begin with DRMS");
     insta::assert_snapshot!(refusal(altered(0, b"\x7fELF")), @"this is not a snapshot: it does not begin with DRMS");
-    insta::assert_snapshot!(refusal(altered(4, &[9])), @"the snapshot has format version 9, this program reads version 1");
-    insta::assert_snapshot!(refusal(good[..70].to_vec()), @"the snapshot has 70 bytes, not the 92 it should have");
+    insta::assert_snapshot!(refusal(altered(4, &[9])), @"the snapshot has format version 9, this program reads version 2");
+    insta::assert_snapshot!(refusal(good[..70].to_vec()), @"the snapshot has 70 bytes, not the 124 it should have");
     assert_eq!(
         refusal(good[..length - 1].to_vec()),
         format!("the snapshot has {} bytes, not the {length} it should have", length - 1)
     );
     insta::assert_snapshot!(refusal(altered(length - 1, &[good[length - 1] ^ 1])), @"the checksum of the snapshot does not hold");
-    insta::assert_snapshot!(refusal(altered(70, &[good[70] ^ 1])), @"the checksum of the snapshot does not hold");
+    insta::assert_snapshot!(refusal(altered(100, &[good[100] ^ 1])), @"the checksum of the snapshot does not hold");
     insta::assert_snapshot!(refusal(reseal(altered(8, &[8; 32]))), @"the snapshot is of the component 0808080808080808080808080808080808080808080808080808080808080808, not of 0707070707070707070707070707070707070707070707070707070707070707");
     insta::assert_snapshot!(refusal(reseal(altered(40, &[4]))), @"the snapshot was made with version 4 of the rewriter, this program has version 3");
-    insta::assert_snapshot!(refusal(reseal(altered(44, &[0xff; 8]))), @"the snapshot holds 18446744073709551615 bytes, the limit is 67108864");
-    insta::assert_snapshot!(refusal(reseal(altered(44, &[1, 0]))), @"the snapshot is malformed: the body is not a zstd frame of the length it should have");
-    insta::assert_snapshot!(refusal(reseal(altered(60, b"junk"))), @"the snapshot is malformed: the body is not a zstd frame of the length it should have");
+    let other = Identity { run: RunId::from_uuid(Uuid::from_u128(6)), ..IDENTITY };
+    assert_eq!(
+        decode(&good, other, LIMIT).unwrap_err().to_string(),
+        format!("the snapshot is of the run {}, not of {}", IDENTITY.run, other.run)
+    );
+    insta::assert_snapshot!(refusal(reseal(altered(76, &[0xff; 8]))), @"the snapshot holds 18446744073709551615 bytes, the limit is 67108864");
+    insta::assert_snapshot!(refusal(reseal(altered(76, &[1, 0]))), @"the snapshot is malformed: the body is not a zstd frame of the length it should have");
+    insta::assert_snapshot!(refusal(reseal(altered(92, b"junk"))), @"the snapshot is malformed: the body is not a zstd frame of the length it should have");
+}
+
+#[test]
+fn the_same_contents_are_never_the_same_bytes() {
+    let (one, other) = (sealed(), sealed());
+    assert_ne!(one, other);
+    assert_eq!(decode(&one, IDENTITY, LIMIT), decode(&other, IDENTITY, LIMIT));
 }
 
 #[test]
@@ -160,7 +172,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_refused(bytes in any::<Vec<u8>>(), with_magic in any::<bool>()) {
-        let bytes = if with_magic { [&sealed()[..44], &bytes].concat() } else { bytes };
+        let bytes = if with_magic { [&sealed()[..76], &bytes].concat() } else { bytes };
         prop_assert!(decode(&bytes, IDENTITY, LIMIT).is_err());
     }
 
