@@ -90,6 +90,10 @@ async fn serve(
     let runtime = RuntimeConfig { cache: data_dir.join("components"), cached_bytes: COMPONENTS_IN_MEMORY, limits };
     let runtime = Arc::new(Runtime::new(runtime)?);
     let environment = first_environment(config, &store).await?;
+    if private.is_some() {
+        // The cluster is locked for this process: what is leased was leased by one that was killed.
+        engine::lease::end_all(&store).await.context("could not take back the runs of an earlier process")?;
+    }
 
     let shutdown = Shutdown::new();
     let (background, stop) = (TaskTracker::new(), shutdown.token(Phase::Background));

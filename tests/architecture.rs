@@ -80,7 +80,7 @@ fn sources() -> BTreeMap<String, String> {
                 visit(&path, into);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
-                let is_test = name.contains("/tests/") || name.ends_with("/tests.rs");
+                let is_test = name.contains("/tests/") || name.ends_with("/tests.rs") || name.ends_with("testing.rs");
                 let text = code(&fs::read_to_string(&path).unwrap());
                 let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap().to_owned();
                 into.extend((!is_test).then_some((name, product)));

@@ -41,7 +41,7 @@ const MAX_CLAIM: u32 = 200;
 /// A claim that finds only full queues looks this often for others; what it parked on the way stays parked.
 const MAX_ROUNDS: u32 = 10;
 /// Leases that a run may lose without getting on: then it is the run that brings its hosts down.
-const MAX_STALLS: u32 = 5;
+const MAX_STALLS: u32 = 10;
 
 /// What became of leases that were to be renewed. Runs in neither list were renewed and go on.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -302,6 +302,15 @@ pub async fn give_back(store: &Store, lease: &Lease) -> Result<(), Error> {
 fn canceled() -> Outcome {
     let error = RunError::internal(ErrorCode::TaskRunCancelled, "the run was cancelled");
     Outcome::Failed { error, retry: RetryDecision::Abort }
+}
+
+/// Ends all leases, so that [`expire`] takes every run back at once. Only for a process that knows that it is the only one
+/// to use the database, before it claims anything: with a private cluster, whoever held a lease was killed.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn end_all(store: &Store) -> Result<u64, Error> {
+    Ok(store.tx(|tx| Box::pin(leases::end_all(tx))).await?)
 }
 
 /// Takes back at most `max` runs whose worker was not heard of in time, and returns how many: they go on from their last

@@ -27,7 +27,7 @@ pub struct Intervals {
 impl Default for Intervals {
     fn default() -> Self {
         Self {
-            leases: Duration::from_secs(2),
+            leases: Duration::from_millis(500),
             timers: Duration::from_secs(10),
             gc: Duration::from_secs(600),
             blobs: Duration::from_secs(3600),
@@ -112,14 +112,15 @@ async fn fire_timers(store: Store, mut signals: Signals, longest: Duration, stop
     }
 }
 
-/// Does it again and again, at intervals that differ a little, so that many processes do not do it at the same time.
+/// Does it at once and then again and again, at intervals that differ a little, so that many processes do not do it at the
+/// same time.
 async fn every(interval: Duration, stop: CancellationToken, mut tick: impl AsyncFnMut()) {
     loop {
+        tick().await;
         let pause = tokio::time::sleep(jittered(interval));
         if stop.run_until_cancelled(pause).await.is_none() {
             return;
         }
-        tick().await;
     }
 }
 

@@ -278,6 +278,19 @@ pub async fn hold(connection: &mut PgConnection, run: RunId) -> Result<Option<He
     .transpose()
 }
 
+/// Ends every lease now. For the only process that uses the database, at its start: whoever held a lease is gone.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn end_all(connection: &mut PgConnection) -> Result<u64, StoreError> {
+    let ended = query!(
+        "update runs set lease_expires_at = clock_now() where lease_worker is not null and lease_expires_at > clock_now()"
+    )
+    .execute(connection)
+    .await?;
+    Ok(ended.rows_affected())
+}
+
 /// Locks runs whose lease is over, the longest ones first.
 ///
 /// # Errors

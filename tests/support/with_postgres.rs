@@ -21,6 +21,8 @@ async fn main() -> anyhow::Result<ExitCode> {
         sqlx::query(statement).execute(&mut connection).await?;
     }
     connection.close().await?;
+    // The schema, for commands that check queries against it.
+    dormouse::store::Store::connect(postgres.database_url(), 1).await?;
     let status =
         tokio::process::Command::new(command).args(arguments).env("DATABASE_URL", postgres.database_url()).status().await;
     postgres.stop().await;
