@@ -20,7 +20,8 @@
 //!
 //! ```text
 //! model ← store ← engine ← { worker, reconcile, api }        model ← host ← runtime ← worker
-//! blobs, auth, clock, config: leaves                           app sees all; main sees app and cli
+//! model ← auth     blobs, config: leaves                        store ← clock, for tests
+//! app sees all; main sees app and cli
 //! ```
 //! `runtime` and `host` know nothing of rows: what a guest wishes leaves them through [`host::Caller`]. SQL stands only in
 //! `store`, `wasmtime` only in `runtime` and `host`, `axum` only in `api`. `tests/architecture.rs` holds the tree to it.

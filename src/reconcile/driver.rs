@@ -26,7 +26,12 @@ pub struct Intervals {
 
 impl Default for Intervals {
     fn default() -> Self {
-        Self { leases: Duration::from_millis(500), timers: Duration::from_secs(10), gc: Duration::from_secs(600), blobs: Duration::from_secs(3600) }
+        Self {
+            leases: Duration::from_millis(500),
+            timers: Duration::from_secs(10),
+            gc: Duration::from_secs(600),
+            blobs: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -34,7 +39,14 @@ impl Default for Intervals {
 const TIMER_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts the sweeps as tasks of `tasks`; they end soon after `stop` is cancelled, each at the end of what it is doing.
-pub fn start(store: &Store, blobs: &Blobs, signals: &Signals, intervals: Intervals, tasks: &TaskTracker, stop: &CancellationToken) {
+pub fn start(
+    store: &Store,
+    blobs: &Blobs,
+    signals: &Signals,
+    intervals: Intervals,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
     tasks.spawn(fire_timers(store.clone(), signals.clone(), intervals.timers, stop.clone()));
     tasks.spawn(every(intervals.leases, stop.clone(), {
         let store = store.clone();
@@ -57,7 +69,9 @@ pub fn start(store: &Store, blobs: &Blobs, signals: &Signals, intervals: Interva
         async move || match gc::blobs_tick(&store, &blobs).await {
             Ok(0) => {}
             Ok(deleted) => tracing::info!(deleted, "deleted blobs that no row names"),
-            Err(error) => tracing::error!(sweep = "blobs", error = format!("{error:#}"), "a sweep failed and will be tried again"),
+            Err(error) => {
+                tracing::error!(sweep = "blobs", error = format!("{error:#}"), "a sweep failed and will be tried again")
+            }
         }
     }));
 }
@@ -98,7 +112,8 @@ async fn fire_timers(store: Store, mut signals: Signals, longest: Duration, stop
     }
 }
 
-/// Does it at once and then again and again, at intervals that differ a little, so that many processes do not do it at the same time.
+/// Does it at once and then again and again, at intervals that differ a little, so that many processes do not do it at the
+/// same time.
 async fn every(interval: Duration, stop: CancellationToken, mut tick: impl AsyncFnMut()) {
     loop {
         tick().await;

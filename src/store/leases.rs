@@ -283,9 +283,11 @@ pub async fn hold(connection: &mut PgConnection, run: RunId) -> Result<Option<He
 /// # Errors
 /// If the database does not answer.
 pub async fn end_all(connection: &mut PgConnection) -> Result<u64, StoreError> {
-    let ended = query!("update runs set lease_expires_at = clock_now() where lease_worker is not null and lease_expires_at > clock_now()")
-        .execute(connection)
-        .await?;
+    let ended = query!(
+        "update runs set lease_expires_at = clock_now() where lease_worker is not null and lease_expires_at > clock_now()"
+    )
+    .execute(connection)
+    .await?;
     Ok(ended.rows_affected())
 }
 

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 
 use tokio_util::sync::CancellationToken;
@@ -68,7 +68,7 @@ pub struct Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        let mut held = self.leases.held.lock().expect("no code panics while it holds this lock");
+        let mut held = self.leases.lock();
         // A newer lease of the same run, claimed by this very process, is not ours to forget.
         if held.get(&self.lease.run).is_some_and(|(lease, _)| lease.epoch == self.lease.epoch) {
             held.remove(&self.lease.run);
@@ -80,8 +80,7 @@ impl Leases {
     /// Renews the lease from now on until the result is dropped.
     pub fn hold(self: &Arc<Self>, lease: Lease) -> Hold {
         let signal = Arc::new(Signal::default());
-        let before =
-            self.held.lock().expect("no code panics while it holds this lock").insert(lease.run, (lease, signal.clone()));
+        let before = self.lock().insert(lease.run, (lease, signal.clone()));
         if let Some((_, older)) = before {
             older.raise(Stop::Lost);
         }
@@ -90,7 +89,7 @@ impl Leases {
 
     /// Stops every run, to be handed back.
     pub fn hand_back_all(&self) {
-        for (_, signal) in self.held.lock().expect("no code panics while it holds this lock").values() {
+        for (_, signal) in self.lock().values() {
             signal.raise(Stop::HandBack);
         }
     }
@@ -108,34 +107,33 @@ impl Leases {
     }
 
     async fn renew(&self, worker: WorkerId, context: &Context) {
-        let held: Vec<(RunId, i64)> = self
-            .held
-            .lock()
-            .expect("no code panics while it holds this lock")
-            .values()
-            .map(|(lease, _)| (lease.run, lease.epoch))
-            .collect();
+        let held: HashMap<RunId, i64> = self.lock().values().map(|(lease, _)| (lease.run, lease.epoch)).collect();
         if held.is_empty() {
             return;
         }
-        match lease::renew(&context.store, worker, &held, context.config.lease).await {
+        let asked: Vec<(RunId, i64)> = held.iter().map(|(run, epoch)| (*run, *epoch)).collect();
+        match lease::renew(&context.store, worker, &asked, context.config.lease).await {
             Ok(renewed) => {
-                let asked: HashMap<RunId, i64> = held.into_iter().collect();
-                renewed.lost.into_iter().for_each(|run| self.stop(run, asked[&run], Stop::Lost));
-                renewed.cancel.into_iter().for_each(|run| self.stop(run, asked[&run], Stop::Cancelled));
+                renewed.lost.iter().for_each(|run| self.stop(*run, held[run], Stop::Lost));
+                renewed.cancel.iter().for_each(|run| self.stop(*run, held[run], Stop::Cancelled));
             }
-            Err(error) => warn!(error = &error as &dyn std::error::Error, runs = held.len(), "renewing leases failed"),
+            Err(error) => warn!(error = &error as &dyn std::error::Error, runs = asked.len(), "renewing leases failed"),
         }
     }
 
-    /// Stops the run if it is held by this very lease: while the answer was on its way, it may have been suspended, woken and
-    /// claimed again by this process.
+    /// Stops a run that is still held under the epoch that was asked about: meanwhile it may have been suspended, which
+    /// gives up its lease too, and claimed again.
     fn stop(&self, run: RunId, epoch: i64, reason: Stop) {
-        let held = self.held.lock().expect("no code panics while it holds this lock");
-        if let Some((_, signal)) = held.get(&run).filter(|(lease, _)| lease.epoch == epoch) {
-            info!(run.id = %run, attempt.epoch = epoch, ?reason, "stopping a run");
+        if let Some((lease, signal)) = self.lock().get(&run)
+            && lease.epoch == epoch
+        {
+            info!(run.id = %run, ?reason, "stopping a run");
             signal.raise(reason);
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<RunId, (Lease, Arc<Signal>)>> {
+        self.held.lock().expect("no code panics while it holds this lock")
     }
 }
 

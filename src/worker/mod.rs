@@ -8,6 +8,7 @@ mod caller;
 mod leases;
 mod logs;
 mod run_one;
+mod scratch;
 
 use std::{sync::Arc, time::Duration};
 

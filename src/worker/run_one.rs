@@ -6,7 +6,6 @@
 
 use std::{
     convert::Infallible,
-    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +17,7 @@ use super::{
     caller::EngineCaller,
     leases::{Hold, Stop},
     logs::LogBuffer,
+    scratch::Scratch,
 };
 use crate::{
     blobs::{self, Area},
@@ -70,7 +70,7 @@ struct Attempt {
     claimed: Claimed,
     logs: Arc<LogBuffer>,
     caller: Arc<EngineCaller>,
-    scratch: PathBuf,
+    scratch: Scratch,
 }
 
 /// Why an attempt went no further.
@@ -87,7 +87,7 @@ enum Fault {
 impl Attempt {
     fn new(context: Arc<Context>, claimed: Claimed) -> Attempt {
         let logs = Arc::new(LogBuffer::default());
-        let scratch = context.scratch.join(claimed.lease.run.to_string()).join(claimed.lease.attempt.to_string());
+        let scratch = Scratch::of(&context.scratch, claimed.lease.run, claimed.lease.attempt);
         let caller = Arc::new(EngineCaller::new(context.clone(), &claimed, logs.clone()));
         Attempt { context, claimed, logs, caller, scratch }
     }
@@ -97,6 +97,7 @@ impl Attempt {
         let ended = tokio::select! {
             ended = self.execute() => ended,
             never = self.write_logs_now_and_then() => match never {},
+            message = self.scratch.overflow() => Err(Fault::Ends(RunError::internal(ErrorCode::TaskRunCrashed, message))),
         };
         match ended {
             Ok(()) => {}
@@ -119,7 +120,7 @@ impl Attempt {
     /// Starts or restores the instance, and runs it until nothing is left to do here.
     async fn execute(&self) -> Result<(), Fault> {
         let component = self.load().await?;
-        tokio::fs::create_dir_all(&self.scratch).await.map_err(|error| Fault::Passing(error.into()))?;
+        self.scratch.prepare(self.claimed.resume.is_none()).await.map_err(|error| Fault::Passing(error.into()))?;
         let (mut execution, mut step) = match &self.claimed.resume {
             None => {
                 let mut execution = Execution::start(&component, self.setup(), self.caller.clone()).await.map_err(fault)?;
@@ -175,7 +176,7 @@ impl Attempt {
             cpu_limit: self.claimed.max_duration_ms.map(Duration::from_millis),
             used_cpu: Duration::from_millis(self.claimed.used_cpu_ms),
             variables: self.claimed.variables.clone(),
-            scratch: self.scratch.clone(),
+            scratch: self.scratch.path().to_owned(),
             grace: self.context.config.grace,
         }
     }
@@ -311,7 +312,7 @@ impl Attempt {
             pause = (pause * 2).min(REPORT_AGAIN);
         }
         self.forget_checkpoint(self.claimed.resume.as_ref().map(|resume| resume.checkpoint.digest.clone())).await;
-        self.remove_scratch().await;
+        self.scratch.remove().await;
     }
 
     async fn hand_back(&self, why: &str) {
@@ -349,18 +350,6 @@ impl Attempt {
             && let Err(error) = self.context.blobs.delete(Area::Checkpoints, &digest).await
         {
             debug!(error = &error as &dyn std::error::Error, "an old checkpoint is left to the sweep");
-        }
-    }
-
-    async fn remove_scratch(&self) {
-        if let Err(error) = tokio::fs::remove_dir_all(&self.scratch).await
-            && error.kind() != std::io::ErrorKind::NotFound
-        {
-            debug!(%error, "a scratch directory could not be removed");
-        }
-        // The run's own folder goes with the last of its attempts.
-        if let Some(run) = self.scratch.parent() {
-            let _ = tokio::fs::remove_dir(run).await;
         }
     }
 }

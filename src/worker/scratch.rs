@@ -1,0 +1,153 @@
+//! Scratch directories: one for each attempt, on this machine only, bounded, and removed with the attempt.
+//!
+//! A guest writes through handles that the host opened for it, so no call says how much there is in all: now and then the
+//! folder is measured. What it may hold is far above what a task keeps beside its memory, and far below what fills a disk.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio::task::spawn_blocking;
+
+use crate::model::id::RunId;
+
+/// Bytes on disk that one attempt's files may take.
+const MAX_BYTES: u64 = 10 << 30;
+/// Files and folders that one attempt may have.
+const MAX_FILES: u64 = 100_000;
+/// How often they are measured.
+const MEASURE: Duration = Duration::from_secs(1);
+
+/// The folder of one attempt.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// The folder that this attempt has or would have below `all`.
+    pub fn of(all: &Path, run: RunId, attempt: u32) -> Scratch {
+        Scratch(all.join(run.to_string()).join(attempt.to_string()))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes the folder: empty for an attempt that begins, as it was left for one that goes on.
+    ///
+    /// # Errors
+    /// If that cannot be done.
+    pub async fn prepare(&self, begins: bool) -> io::Result<()> {
+        if begins {
+            self.remove_files().await?;
+        }
+        tokio::fs::create_dir_all(&self.0).await
+    }
+
+    /// Returns when there is more in the folder than an attempt may have, with the words for its user.
+    pub async fn overflow(&self) -> String {
+        tokio::time::sleep(MEASURE).await;
+        self.beyond(MAX_BYTES, MAX_FILES).await
+    }
+
+    async fn beyond(&self, max_bytes: u64, max_files: u64) -> String {
+        let mut beat = tokio::time::interval(MEASURE);
+        beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            beat.tick().await;
+            let folder = self.0.clone();
+            // A folder that changes while it is read is measured again at the next beat.
+            let Ok(Ok((bytes, files))) = spawn_blocking(move || measure(&folder, max_bytes, max_files)).await else { continue };
+            if bytes > max_bytes || files > max_files {
+                return format!(
+                    "the task's files take more than the {max_files} files and folders, or {} MiB, that it may have",
+                    max_bytes >> 20
+                );
+            }
+        }
+    }
+
+    /// Removes the folder, and the run's own with the last of its attempts.
+    pub async fn remove(&self) {
+        if let Err(error) = self.remove_files().await {
+            tracing::debug!(%error, "a scratch directory could not be removed");
+        }
+        if let Some(run) = self.0.parent() {
+            // Not empty: another attempt has one.
+            let _ = tokio::fs::remove_dir(run).await;
+        }
+    }
+
+    async fn remove_files(&self) -> io::Result<()> {
+        match tokio::fs::remove_dir_all(&self.0).await {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Bytes on disk, and files and folders; stops counting once there are too many. Follows no links.
+fn measure(folder: &Path, max_bytes: u64, max_files: u64) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    const BLOCK: u64 = 512;
+    let (mut bytes, mut files) = (0, 0);
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let found = entry.metadata()?;
+            // A sparse file takes what is in it.
+            bytes += found.blocks() * BLOCK;
+            files += 1;
+            if bytes > max_bytes || files > max_files {
+                return Ok((bytes, files));
+            }
+            if found.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok((bytes, files))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_attempt_that_begins_finds_nothing_and_one_that_goes_on_finds_its_files() {
+        let all = tempfile::TempDir::new().unwrap();
+        let run = RunId::new();
+        let (first, second) = (Scratch::of(all.path(), run, 1), Scratch::of(all.path(), run, 2));
+        first.prepare(true).await.unwrap();
+        std::fs::write(first.path().join("file"), "text").unwrap();
+        first.prepare(false).await.unwrap();
+        assert!(first.path().join("file").exists());
+        first.prepare(true).await.unwrap();
+        assert!(!first.path().join("file").exists());
+        second.prepare(true).await.unwrap();
+        first.remove().await;
+        assert!(!first.path().exists() && second.path().exists());
+        second.remove().await;
+        second.remove().await;
+        assert_eq!(std::fs::read_dir(all.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn more_files_or_bytes_than_allowed_are_noticed_and_links_are_not_followed() {
+        let all = tempfile::TempDir::new().unwrap();
+        let scratch = Scratch::of(all.path(), RunId::new(), 1);
+        scratch.prepare(true).await.unwrap();
+        std::os::unix::fs::symlink("/", scratch.path().join("link")).unwrap();
+        std::fs::create_dir(scratch.path().join("folder")).unwrap();
+        std::fs::write(scratch.path().join("folder/file"), vec![1; 100_000]).unwrap();
+        let (bytes, files) = measure(scratch.path(), u64::MAX, u64::MAX).unwrap();
+        assert!(files == 3 && (100_000..200_000).contains(&bytes), "{files} files, {bytes} bytes");
+        assert!(scratch.beyond(50_000, 10).await.contains("10 files"));
+        assert!(scratch.beyond(1 << 30, 2).await.contains("2 files"));
+        let within = scratch.beyond(1 << 30, 10);
+        assert!(tokio::time::timeout(Duration::from_millis(20), within).await.is_err());
+    }
+}
