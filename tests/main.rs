@@ -1,6 +1,7 @@
 //! The integration tests: one binary, so that wasmtime is linked once.
 
 mod architecture;
+mod checkpoint;
 mod e2e;
 #[path = "rewrite_fuzz/main.rs"]
 mod rewrite_fuzz;

@@ -1,6 +1,6 @@
 // The C guest that the tests suspend and restore at every wait: the same idea as rust-chain, in the language without a
-// runtime. Its task `chain` takes {"n":…,"mode":"wait"|"sleep"|"mixed"} and returns a digest over all that it saw, which
-// depends on n alone.
+// runtime. Its task `chain` takes {"n":…,"mode":"wait"|"sleep"|"mixed","ms":…}, where ms is how long each wait takes (1), and
+// returns a digest over all that it saw, which depends on n alone.
 
 #include <errno.h>
 #include <stdarg.h>
@@ -18,6 +18,7 @@ enum mode { WAIT, SLEEP, MIXED };
 static struct {
   uint32_t left;
   uint32_t done;
+  uint32_t ms;
   enum mode mode;
   uint64_t digest;
 } run;
@@ -44,9 +45,9 @@ static void wait_on_the_host(uint32_t number) {
   if (number % 4 == 0) {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    is_done = dormouse_task_wait_until(now.tv_sec * 1000ull + now.tv_nsec / 1000000 + 1, NULL, &error);
+    is_done = dormouse_task_wait_until(now.tv_sec * 1000ull + now.tv_nsec / 1000000 + run.ms, NULL, &error);
   } else {
-    is_done = dormouse_task_wait_for_duration(1, NULL, &error);
+    is_done = dormouse_task_wait_for_duration(run.ms, NULL, &error);
   }
   if (!is_done) {
     fprintf(stderr, "wait %u: %.*s\n", number, (int)error.message.len, error.message.ptr);
@@ -56,10 +57,10 @@ static void wait_on_the_host(uint32_t number) {
 
 static void sleep_in_libc(uint32_t number) {
   if (number % 2) {
-    struct timespec millisecond = {0, 1000000};
-    while (nanosleep(&millisecond, &millisecond) && errno == EINTR) {}
+    struct timespec left = {run.ms / 1000, run.ms % 1000 * 1000000};
+    while (nanosleep(&left, &left) && errno == EINTR) {}
   } else {
-    usleep(1000);
+    usleep(run.ms * 1000);
   }
 }
 
@@ -213,10 +214,11 @@ static uint64_t stdio(int round) {
   return ferror(stdout);
 }
 
-static uint32_t play(uint32_t n, enum mode mode) {
+static uint32_t play(uint32_t n, enum mode mode, uint32_t ms) {
   memset(&run, 0, sizeof run);
   run.left = n;
   run.mode = mode;
+  run.ms = ms;
   run.digest = 0xcbf29ce484222325u;
   uint32_t rounds = 0;
   while (run.left > 0) {
@@ -274,10 +276,10 @@ bool exports_dormouse_task_tasks_run(c_chain_string_t *task, exports_dormouse_ta
                                      exports_dormouse_task_tasks_packet_t *output, exports_dormouse_task_tasks_task_error_t *error) {
   if (!is_text(task, "chain")) return refuse(error, EXPORTS_DORMOUSE_TASK_TASKS_FAILURE_REASON_UNKNOWN_TASK, "there is only `chain`");
   char *json = strndup((const char *)payload->data.ptr, payload->data.len);
-  const char *n = value_of(json, "\"n\""), *word = value_of(json, "\"mode\"");
+  const char *n = value_of(json, "\"n\""), *word = value_of(json, "\"mode\""), *ms = value_of(json, "\"ms\"");
   if (!n) return refuse(error, EXPORTS_DORMOUSE_TASK_TASKS_FAILURE_REASON_INPUT, "the payload has no n");
   enum mode mode = word && *word == 's' ? SLEEP : word && *word == 'm' ? MIXED : WAIT;
-  uint32_t rounds = play(strtoul(n, NULL, 10), mode);
+  uint32_t rounds = play(strtoul(n, NULL, 10), mode, ms ? strtoul(ms, NULL, 10) : 1);
   free(json);
   char text[96];
   snprintf(text, sizeof text, "{\"digest\":\"%016llx\",\"waits\":%u,\"rounds\":%u}", (unsigned long long)run.digest, run.done, rounds);
