@@ -90,7 +90,7 @@ async fn guests_that_misbehave_end_with_the_reason_and_disturb_nobody() {
 
     let spin = server.trigger_with("spin", json!(null), json!({"maxDuration": 5})).await;
     let expectations = [
-        (server.trigger("trap", json!(null)).await, "CRASHED", "unreachable"),
+        (server.trigger("trap", json!(null)).await, "CRASHED", "abort"),
         (server.trigger("panic", json!(null)).await, "CRASHED", ""),
         (server.trigger("exit", json!({"code": 3})).await, "CRASHED", "3"),
         (server.trigger("alloc", json!({})).await, "CRASHED", "memory"),
