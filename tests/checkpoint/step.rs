@@ -111,7 +111,8 @@ pub fn setup(folder: &Path, grace: Duration) -> RunSetup {
 }
 
 fn context(machine: Machine) -> RunContext {
-    let (run, begun) = (RunId::new(), DateTime::<Utc>::UNIX_EPOCH);
+    // The same in every process: a snapshot is of one run.
+    let (run, begun) = (RunId::from_uuid(uuid::Uuid::from_u128(1)), DateTime::<Utc>::UNIX_EPOCH);
     RunContext {
         run,
         tags: vec![],
