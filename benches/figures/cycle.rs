@@ -1,0 +1,173 @@
+//! What a suspension costs: bytes of the snapshot, and the time from a resumed wait to the next one's snapshot.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dormouse::{
+    blobs::{Area, Blobs},
+    model::payload::Packet,
+    runtime::{Execution, LoadedComponent, RunSetup, Runtime, Snapshot, Step},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    guests::{self, Folder, Suspending, elapsed},
+    report::Report,
+};
+
+const WARM_UP: usize = 100;
+const CYCLES: usize = 2_000;
+/// Cycles that sync files.
+const STORED_CYCLES: usize = 300;
+
+/// Milliseconds that a cycle may take, half of the time.
+const CYCLE_MS: f64 = 0.15;
+/// KiB that a snapshot may take in store.
+const STORED_KIB: f64 = 16.0;
+
+/// A task that waits more often than is measured.
+pub struct Waiting {
+    /// Guest.
+    pub guest: &'static str,
+    /// Task.
+    pub task: &'static str,
+    /// Whether the targets, which are for Rust, are for it.
+    is_rust: bool,
+}
+
+/// A loop around a wait, and chains of waits in all kinds of stacks.
+pub const WAITING: [Waiting; 3] = [
+    Waiting { guest: "bench", task: "bench-loop", is_rust: true },
+    Waiting { guest: "rust-chain", task: "chain", is_rust: true },
+    Waiting { guest: "c-chain", task: "chain", is_rust: false },
+];
+
+impl Waiting {
+    /// What the task is called with.
+    pub fn payload(&self) -> Value {
+        json!({ "k": null, "n": WARM_UP + CYCLES + 10, "ms": 1, "mode": "wait" })
+    }
+}
+
+/// One run of a waiting task, moved from instance to instance.
+pub struct Chain {
+    component: Arc<LoadedComponent>,
+    setup: RunSetup,
+    /// What the next cycle begins with.
+    pub snapshot: Snapshot,
+    _runtime: Runtime,
+    /// Holds the cache and the scratch folder.
+    _folder: Folder,
+}
+
+/// The parts of one cycle.
+pub struct Parts {
+    pub restore: Duration,
+    pub resume: Duration,
+    pub capture: Duration,
+    pub whole: Duration,
+}
+
+impl Chain {
+    /// Runs the task up to its first wait.
+    pub async fn begin(waiting: &Waiting) -> anyhow::Result<Chain> {
+        let folder = Folder::new()?;
+        let runtime = guests::runtime(&folder)?;
+        let component = guests::load(&runtime, waiting.guest).await?;
+        let setup = guests::setup(&folder)?;
+        let mut execution = Execution::start(&component, setup.clone(), Arc::new(Suspending)).await?;
+        let step = execution.call(waiting.task, &Packet::json(&waiting.payload())).await;
+        expect_wait(step)?;
+        let snapshot = execution.capture().await?;
+        Ok(Chain { component, setup, snapshot, _runtime: runtime, _folder: folder })
+    }
+
+    /// From the snapshot to the next one, in a fresh instance.
+    pub async fn cycle(&mut self) -> anyhow::Result<Parts> {
+        let begun = Instant::now();
+        let setup = self.setup.clone();
+        let mut execution = Execution::restore(&self.component, &self.snapshot.bytes, setup, Arc::new(Suspending)).await?;
+        let restored = Instant::now();
+        let step = execution.resume(elapsed()).await;
+        let resumed = Instant::now();
+        expect_wait(step)?;
+        self.snapshot = execution.capture().await?;
+        let captured = Instant::now();
+        drop(execution);
+        Ok(Parts { restore: restored - begun, resume: resumed - restored, capture: captured - resumed, whole: begun.elapsed() })
+    }
+}
+
+fn expect_wait(step: Step) -> anyhow::Result<()> {
+    match step {
+        Step::Suspended(_) => Ok(()),
+        other => anyhow::bail!("the task was to wait, but: {other:?}"),
+    }
+}
+
+/// Sizes of snapshots.
+pub async fn snapshot(report: &mut Report) -> anyhow::Result<()> {
+    for waiting in &WAITING {
+        let mut chain = Chain::begin(waiting).await?;
+        let (mut raw, mut stored) = (vec![], vec![]);
+        for _ in 0..WARM_UP {
+            chain.cycle().await?;
+            raw.push(chain.snapshot.raw_bytes);
+            stored.push(chain.snapshot.bytes.len());
+        }
+        raw.sort_unstable();
+        stored.sort_unstable();
+        let name = waiting.guest;
+        report.figure(&format!("{name}: raw, median"), raw[raw.len() / 2] as f64 / 1024.0, "KiB");
+        report.figure(&format!("{name}: stored, median"), stored[stored.len() / 2] as f64 / 1024.0, "KiB");
+        let (metric, largest) = (format!("{name}: stored, largest"), stored[stored.len() - 1] as f64 / 1024.0);
+        match waiting.is_rust {
+            true => report.at_most(&metric, largest, "KiB", STORED_KIB),
+            false => report.figure(&metric, largest, "KiB"),
+        }
+    }
+    Ok(())
+}
+
+/// Times of cycles, without storage and with snapshots that are synced to disk and read back.
+pub async fn cycle(report: &mut Report) -> anyhow::Result<()> {
+    for waiting in &WAITING {
+        let mut chain = Chain::begin(waiting).await?;
+        for _ in 0..WARM_UP {
+            chain.cycle().await?;
+        }
+        let mut all = vec![];
+        for _ in 0..CYCLES - STORED_CYCLES {
+            all.push(chain.cycle().await?);
+        }
+        let name = waiting.guest;
+        let mut part = |which: &str, target: Option<f64>, of: fn(&Parts) -> Duration| {
+            report.percentiles(&format!("{name}: {which}"), &mut all.iter().map(of).collect::<Vec<_>>(), target);
+        };
+        part("restore", None, |parts| parts.restore);
+        part("resume to next wait", None, |parts| parts.resume);
+        part("capture", None, |parts| parts.capture);
+        part("whole cycle", waiting.is_rust.then_some(CYCLE_MS), |parts| parts.whole);
+
+        let mut stored = stored_cycles(&mut chain).await?;
+        report.percentiles(&format!("{name}: whole cycle, synced to disk"), &mut stored, None);
+    }
+    Ok(())
+}
+
+async fn stored_cycles(chain: &mut Chain) -> anyhow::Result<Vec<Duration>> {
+    let folder = Folder::new()?;
+    let blobs = Blobs::open(&folder.path().display().to_string())?;
+    let mut digest = blobs.put(Area::Checkpoints, chain.snapshot.bytes.clone().into()).await?;
+    let mut durations = vec![];
+    for _ in 0..STORED_CYCLES {
+        let begun = Instant::now();
+        chain.snapshot.bytes = blobs.get(Area::Checkpoints, &digest).await?.into();
+        chain.cycle().await?;
+        digest = blobs.put(Area::Checkpoints, chain.snapshot.bytes.clone().into()).await?;
+        durations.push(begun.elapsed());
+    }
+    Ok(durations)
+}

@@ -1,0 +1,123 @@
+//! A suspension as the product does it: claimed from Postgres, restored from a blob, run to its next wait, stored as a blob,
+//! and recorded in Postgres, each step durable.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use dormouse::{
+    blobs::{Area, Blobs},
+    engine,
+    model::{
+        attempt::Claimed,
+        checkpoint::CheckpointRef,
+        deployment::{NewDeployment, Promotion},
+        environment::{ApiKeyKind, EnvironmentKind, NewApiKey, NewProject},
+        id::WorkerId,
+        payload::Packet,
+        task::{BundleDefinition, TaskDefinition},
+        trigger::NewRun,
+        waitpoint::WaitRequest,
+    },
+    postgres::PrivatePostgres,
+    runtime::Snapshot,
+    store::Store,
+};
+
+use crate::{
+    cycle::{Chain, WAITING, Waiting},
+    guests::Folder,
+    report::{self, Report},
+};
+
+const CYCLES: usize = 300;
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Times of whole cycles and of their transactions, one run at a time.
+pub async fn durable(report: &mut Report) -> anyhow::Result<()> {
+    let data = report::folder().join("postgres");
+    std::fs::create_dir_all(&data)?;
+    let postgres = PrivatePostgres::start(&data.canonicalize()?).await.context("starting a private Postgres")?;
+    let measured = measure(report, postgres.database_url()).await;
+    postgres.stop().await;
+    measured
+}
+
+async fn measure(report: &mut Report, url: &str) -> anyhow::Result<()> {
+    let store = Store::connect(url, 4).await?;
+    let waiting = &WAITING[0];
+    let folder = Folder::new()?;
+    let blobs = Blobs::open(&folder.path().display().to_string())?;
+    let mut chain = Chain::begin(waiting).await?;
+    let worker = WorkerId::new();
+    trigger(&store, waiting).await?;
+    let mut claimed = claim(&store, worker).await?;
+    suspend(&store, &blobs, &claimed, &chain.snapshot, 1).await?;
+
+    let (mut whole, mut claims, mut suspensions) = (vec![], vec![], vec![]);
+    for sequence in 2..CYCLES as u64 + 2 {
+        let begun = Instant::now();
+        claimed = claim(&store, worker).await?;
+        claims.push(begun.elapsed());
+        let checkpoint = &claimed.resume.as_ref().context("the run has a checkpoint")?.checkpoint;
+        chain.snapshot.bytes = blobs.get(Area::Checkpoints, &checkpoint.digest).await?.into();
+        chain.cycle().await?;
+        suspensions.push(suspend(&store, &blobs, &claimed, &chain.snapshot, sequence).await?);
+        whole.push(begun.elapsed());
+    }
+    let name = waiting.guest;
+    report.percentiles(&format!("{name}: claim"), &mut claims, None);
+    report.percentiles(&format!("{name}: record the suspension"), &mut suspensions, None);
+    report.percentiles(&format!("{name}: whole cycle, durable"), &mut whole, None);
+    Ok(())
+}
+
+/// A run that is in line.
+async fn trigger(store: &Store, waiting: &Waiting) -> anyhow::Result<()> {
+    let project = NewProject { project_ref: "proj_bench".into(), name: "Bench".into() };
+    let secret = "tr_dev_bench".to_owned().into();
+    let key = NewApiKey { name: "root".into(), secret, kind: ApiKeyKind::Root, expires_at: None };
+    let environment = engine::project::ensure(store, project, EnvironmentKind::Development, key).await?.id;
+    let task = TaskDefinition {
+        id: waiting.task.into(),
+        description: None,
+        source: None,
+        retry: None,
+        queue: None,
+        machine: None,
+        max_duration_ms: None,
+        ttl_ms: None,
+        payload_schema: None,
+        on_cancel: false,
+    };
+    let definition = BundleDefinition { sdk: "bench/1".into(), tasks: vec![task], queues: vec![] };
+    let new = NewDeployment { component: "b1e55ed".into(), definition, external_id: None, promotion: Promotion::Promote };
+    engine::deploy::deploy(store, environment, new).await?;
+    engine::trigger::trigger(store, environment, NewRun::of(waiting.task, Packet::json(&waiting.payload()))).await?;
+    Ok(())
+}
+
+async fn claim(store: &Store, worker: WorkerId) -> anyhow::Result<Claimed> {
+    let mut claimed = engine::lease::claim(store, worker, 1, LEASE).await?;
+    claimed.pop().context("a run is in line")
+}
+
+/// Stores the snapshot and records it; what the run waits for has come already, so it is in line again. Returns the time of
+/// the transaction.
+async fn suspend(
+    store: &Store,
+    blobs: &Blobs,
+    claimed: &Claimed,
+    snapshot: &Snapshot,
+    sequence: u64,
+) -> anyhow::Result<Duration> {
+    let digest = blobs.put(Area::Checkpoints, snapshot.bytes.clone().into()).await?;
+    let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
+    let checkpoint = CheckpointRef { sequence, digest, stored_bytes, raw_bytes };
+    let wait = WaitRequest::Sleep { at: DateTime::<Utc>::UNIX_EPOCH };
+    let begun = Instant::now();
+    let suspended = engine::suspend::suspend(store, &claimed.lease, checkpoint, &wait, 0).await?;
+    let taken = begun.elapsed();
+    anyhow::ensure!(suspended.requeued, "the run is in line again");
+    Ok(taken)
+}
