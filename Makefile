@@ -15,7 +15,10 @@ export CARGO_PROFILE_DEV_DEBUG ?= line-tables-only
 # Queries are checked against the recorded descriptions in .sqlx, whatever DATABASE_URL says.
 export SQLX_OFFLINE := true
 export CARGO_TERM_PROGRESS_WHEN ?= auto
-export PATH := $(HOME)/.cargo/bin:$(PATH)
+# A cleared environment has neither.
+HOME ?= $(shell getent passwd "$$(id -u)" | cut -d: -f6)
+export HOME
+export PATH := $(HOME)/.cargo/bin:$(or $(PATH),/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin)
 
 include guests.mk
 
@@ -48,7 +51,7 @@ bench: tools build guests
 	@scripts/bench.sh $(NAME)
 
 .PHONY: lint
-lint: tools
+lint: tools lint-guests
 	cargo fmt --all --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items

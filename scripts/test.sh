@@ -16,7 +16,7 @@ status=0
 step 'testing the product'
 target/debug/examples/with-postgres target/test-postgres cargo test --locked 2>&1 | tee -a "$log" || status=1
 step 'testing the guest SDK on the host'
-cargo test --locked --manifest-path guest-sdk/rust/Cargo.toml --target-dir target/guest-sdk-host 2>&1 | tee -a "$log" || status=1
+make --no-print-directory test-guest-sdk 2>&1 | tee -a "$log" || status=1
 
 awk '/^test result:/ { passed += $4; failed += $6; skipped += $8 }
      END { printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 }' "$log" || status=1
