@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use serde::Deserialize as _;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -62,15 +63,16 @@ pub async fn claim(store: &Store, worker: WorkerId, max: u32, lease_for: Duratio
 
 async fn claim_in(tx: &mut PgConnection, worker: WorkerId, max: u32, lease_for: Duration) -> Result<Vec<Claimed>, Error> {
     let mut admitted: Vec<InLine> = Vec::new();
+    let mut unreadable: HashSet<Uuid> = HashSet::new();
     for _ in 0..MAX_ROUNDS {
         let room = i64::from(max) - admitted.len() as i64;
         if room <= 0 {
             break;
         }
-        // Those admitted in an earlier round are still in line: they are picked again and left out below.
-        let picked = leases::pick(tx, room + admitted.len() as i64).await?;
+        // Those admitted or passed over in an earlier round are still in line: they are picked again and left out below.
+        let picked = leases::pick(tx, room + (admitted.len() + unreadable.len()) as i64).await?;
         let seen: HashSet<Uuid> = admitted.iter().map(|run| run.id).collect();
-        let new: Vec<Uuid> = picked.into_iter().filter(|id| !seen.contains(id)).collect();
+        let new: Vec<Uuid> = picked.into_iter().filter(|id| !seen.contains(id) && !unreadable.contains(id)).collect();
         if new.is_empty() {
             break;
         }
@@ -81,10 +83,15 @@ async fn claim_in(tx: &mut PgConnection, worker: WorkerId, max: u32, lease_for: 
             let changed = line::back_to_pending(tx, &undeployed).await?;
             events::record(tx, EventKind::Undeployed, &changed).await?;
         }
-        let Admission { admitted: more, parked, all_answered } = admit(tx, &admitted, deployed).await?;
+        let (readable, passed_over): (Vec<_>, Vec<_>) = deployed.into_iter().partition(is_readable);
+        for run in &passed_over {
+            tracing::error!(run.id = %RunId::from_uuid(run.id), "a run holds what this version does not know; it stays in line");
+            unreadable.insert(run.id);
+        }
+        let Admission { admitted: more, parked, all_answered } = admit(tx, &admitted, readable).await?;
         admitted.extend(more);
         // If nothing left the line, the next round would find the same runs again.
-        if !all_answered || (parked == 0 && undeployed.is_empty()) {
+        if !all_answered || (parked == 0 && undeployed.is_empty() && passed_over.is_empty()) {
             break;
         }
     }
@@ -92,6 +99,15 @@ async fn claim_in(tx: &mut PgConnection, worker: WorkerId, max: u32, lease_for: 
         return Ok(Vec::new());
     }
     grant(tx, worker, lease_for, admitted).await
+}
+
+/// Whether this version understands the run. One that it does not, as when a newer version wrote it, must not keep the runs
+/// behind it from being claimed; it is left for a version that does.
+fn is_readable(run: &InLine) -> bool {
+    run.definition.as_ref().is_some_and(|definition| TaskDefinition::deserialize(definition).is_ok())
+        && run.machine.as_deref().is_none_or(|name| Machine::parse(name).is_some())
+        && EnvironmentKind::from_slug(&run.environment_kind).is_some()
+        && suspended(run).is_ok()
 }
 
 struct Admission {

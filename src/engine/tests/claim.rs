@@ -94,3 +94,14 @@ async fn a_run_whose_task_is_no_longer_deployed_waits_for_its_return(pool: PgPoo
     assert_eq!(scene.claim_one().await.lease.run, id);
     assert_eq!(scene.story(id).await, ["triggered", "undeployed", "deployed", "claimed"]);
 }
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_run_that_this_version_does_not_understand_holds_up_no_other(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let (strange, other) = (scene.trigger(hello()).await, scene.trigger(hello()).await);
+    sqlx::query("update runs set machine = 'of-tomorrow' where id = $1").bind(strange.uuid()).execute(&scene.pool).await.unwrap();
+    let claimed = scene.claim(1).await;
+    assert_eq!(claimed.iter().map(|claimed| claimed.lease.run).collect::<Vec<_>>(), [other]);
+    sqlx::query("update runs set machine = null where id = $1").bind(strange.uuid()).execute(&scene.pool).await.unwrap();
+    assert_eq!(scene.claim_one().await.lease.run, strange);
+}
