@@ -51,7 +51,7 @@ pub struct Claims {
     /// Always true: what tells a public token from others.
     #[serde(rename = "pub")]
     pub public: bool,
-    /// What it allows; see [`Scopes`].
+    /// What it allows; see [`allows`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub scopes: Vec<String>,
     /// What subscribers do not get to see; carried over to the tokens that a call with this one yields.

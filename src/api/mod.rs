@@ -1,5 +1,5 @@
 //! The HTTP API: Trigger.dev's paths, bodies, headers and status codes, because its clients are our clients, and in the same
-//! style what has no counterpart there. [`routes`] is the table of contents; a file per resource holds its handlers with their
+//! style what has no counterpart there. [`routes()`] is the table of contents; a file per resource holds its handlers with their
 //! requests and responses. Source: facts 2-7.
 //!
 //! A handler reads from top to bottom: who asks, what exactly is asked, one verb of `engine` or one look into `store`, the

@@ -118,7 +118,7 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX / 2)
 }
 
-/// Holds a guest to its share of a core: in each [`WINDOW`] it runs for its share, then pauses to the window's end. What it
+/// Holds a guest to its share of a core: in each window it runs for its share, then pauses to the window's end. What it
 /// ran over is taken from the next windows.
 #[derive(Debug)]
 pub struct Throttle {

@@ -3,7 +3,7 @@
 //! The rewriter gives a component two functions for this. `ckpt-save` puts what only WebAssembly can reach (mutable globals,
 //! the place in the call stack) into the checkpoint's own memory, then shows every memory to the host through the import
 //! `ckpt:host/memory.visit`; `ckpt-load`, in a fresh instance, makes the memories as long as they were (`pages`), shows
-//! them to be filled, and takes its own back out. Between the two, a snapshot is what [`format`] draws.
+//! them to be filled, and takes its own back out. Between the two, a snapshot is what [`mod@format`] draws.
 //!
 //! Saved: the call stack, all mutable globals, every page of every memory that differs from the component's image, the
 //! host's handles and how to open what is behind them again, output that is not yet a whole line, how far the monotonic

@@ -2,7 +2,7 @@
 //!
 //! - [`chain`](chain::chain) waits `n` times, from every kind of call stack that Rust makes, and returns a digest over all
 //!   that it saw: a straight run and one that was suspended at every wait must return the same.
-//! - The tasks of [`misbehave`] trap, panic, spin, exit, fail and eat memory.
+//! - The tasks of [`misbehave`] trap, panic, spin, exit, fail, eat memory and flood the host.
 
 mod chain;
 mod digest;
@@ -25,7 +25,9 @@ dormouse::bundle!(
     misbehave::big_output,
     misbehave::exit,
     misbehave::fail,
+    misbehave::flood,
     misbehave::panic,
+    misbehave::peek,
     misbehave::spin,
     misbehave::trap,
 );

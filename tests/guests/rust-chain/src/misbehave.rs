@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use dormouse::{TaskError, context};
+use dormouse::{TaskError, context, log, metadata};
 use serde::Deserialize;
 
 /// Executes `unreachable`, without a word.
@@ -69,6 +69,45 @@ pub struct BigOutput {
 #[dormouse::task(id = "big-output", retry(max_attempts = 1))]
 pub fn big_output(payload: BigOutput) -> String {
     "x".repeat(payload.bytes)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum What {
+    Lines,
+    NoNewline,
+    Attributes,
+    Metadata,
+    Files,
+}
+
+#[derive(Deserialize)]
+pub struct Flood {
+    what: What,
+    count: u64,
+}
+
+/// Asks for more of something than anybody needs.
+#[dormouse::task(id = "flood", retry(max_attempts = 1))]
+pub fn flood(payload: Flood) -> Result<u64, TaskError> {
+    let large = "x".repeat(1 << 16);
+    for n in 0..payload.count {
+        match payload.what {
+            What::Lines => println!("line {n}"),
+            What::NoNewline => print!("{large}"),
+            What::Attributes => log::info!("large", text = &large),
+            What::Metadata => metadata::increment("n", 1.0)?,
+            What::Files => drop(std::fs::File::create(format!("file-{n}"))?),
+        }
+    }
+    Ok(payload.count)
+}
+
+/// Looks for what is not its own: the names of the variables it sees, and the files it can read of those it should not.
+#[dormouse::task(id = "peek", retry(max_attempts = 1))]
+pub fn peek(paths: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let variables = std::env::vars().map(|(name, _)| name).collect();
+    (variables, paths.into_iter().filter(|path| std::fs::metadata(path).is_ok() || std::fs::read_dir(path).is_ok()).collect())
 }
 
 #[derive(Deserialize)]
