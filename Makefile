@@ -44,7 +44,7 @@ test: tools guests
 
 .PHONY: fuzz
 fuzz: tools
-	CASES=$${CASES:-20000} SEED=$${SEED:-1} cargo test --locked --release --test main -- --nocapture --exact rewrite::fuzz::suspending_at_every_nth_call_changes_nothing
+	CASES=$${CASES:-20000} SEED=$${SEED:-1} cargo test --locked --release --test main -- --nocapture --exact rewrite_fuzz::random_programs_survive_suspension_everywhere
 
 .PHONY: bench
 bench: tools build guests

@@ -14,7 +14,7 @@ cargo test --locked --no-run
 
 status=0
 step 'testing the product'
-target/debug/examples/with-postgres target/test-postgres cargo test --locked 2>&1 | tee -a "$log" || status=1
+target/debug/examples/with-postgres target/test-postgres cargo test --locked --no-fail-fast 2>&1 | tee -a "$log" || status=1
 step 'testing the guest SDK on the host'
 make --no-print-directory test-guest-sdk 2>&1 | tee -a "$log" || status=1
 

@@ -42,7 +42,7 @@ const MAX_CLAIM: u32 = 200;
 /// A claim that finds only full queues looks this often for others; what it parked on the way stays parked.
 const MAX_ROUNDS: u32 = 10;
 /// Leases that a run may lose without getting on: then it is the run that brings its hosts down.
-const MAX_STALLS: u32 = 30;
+pub(crate) const MAX_STALLS: u32 = 30;
 
 /// What became of leases that were to be renewed. Runs in neither list were renewed and go on.
 #[derive(Debug, Default, PartialEq, Eq)]

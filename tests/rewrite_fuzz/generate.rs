@@ -1,6 +1,8 @@
 //! Random programs: a wasm-smith module with calls of suspending imports inserted where it is reachable, in every third case behind a shim
 //! whose table is filled at the end, as wit-component links.
 
+use std::ops::Range;
+
 use arbitrary::Unstructured;
 use wasm_encoder::reencode::{Error, Reencode};
 use wasm_encoder::{CodeSection, Instruction};
@@ -54,7 +56,7 @@ pub fn program(seed: u64) -> Option<Sources> {
 
 fn config(random: &mut Random) -> wasm_smith::Config {
     let imports = wat::parse_str(IMPORTS).expect("the imports are well-formed");
-    let with_references = random.below(6) == 0;
+    let with_references = random.below(12) == 0;
     wasm_smith::Config {
         available_imports: Some(imports),
         min_imports: 3,
@@ -196,8 +198,13 @@ fn in_wat(name: &str) -> String {
     name.bytes().map(|byte| format!("\\{byte:02x}")).collect()
 }
 
-/// Instructions to insert into one body: offset in the module, bytes.
-type Insertions = Vec<(usize, Vec<u8>)>;
+/// Bytes to put into one body instead of a range, which may be empty, of the module.
+struct Change {
+    at: Range<usize>,
+    bytes: Vec<u8>,
+}
+
+type Changes = Vec<Change>;
 
 fn insert_calls(module: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     let mut imports: Vec<String> = vec![];
@@ -205,12 +212,17 @@ fn insert_calls(module: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     let mut validator = Validator::new();
     let mut allocations = FuncValidatorAllocations::default();
     let every = 3 + random.below(12);
+    let keeps_refused = random.below(20) == 0;
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.ok()?;
         if let ValidPayload::Func(function, body) = validator.payload(&payload).ok()? {
-            let (insertions, reused) = insertions(function, &body, allocations, &imports, every, random)?;
+            let (mut changes, reused) = insertions(function, &body, allocations, &imports, every, random)?;
             allocations = reused;
-            bodies.push(insertions);
+            if !keeps_refused {
+                changes.extend(replacements(&body)?);
+                changes.sort_by_key(|change| change.at.start);
+            }
+            bodies.push(changes);
         } else if let Payload::ImportSection(section) = payload {
             for import in section.into_imports() {
                 let import = import.ok()?;
@@ -233,7 +245,7 @@ fn insertions(
     imports: &[String],
     every: u64,
     random: &mut Random,
-) -> Option<(Insertions, FuncValidatorAllocations)> {
+) -> Option<(Changes, FuncValidatorAllocations)> {
     let mut validator = function.into_validator(allocations);
     let mut reader = body.get_binary_reader();
     validator.read_locals(&mut reader).ok()?;
@@ -246,7 +258,7 @@ fn insertions(
         if is_chosen && !matches!(operator, Operator::Else) && validator.control_stack_height() > 0 {
             let import = random.below(imports.len() as u64) as usize;
             let bytes = call(&imports[import], import as u32, top(&validator));
-            insertions.extend((!bytes.is_empty()).then_some((offset, bytes)));
+            insertions.extend((!bytes.is_empty()).then_some(Change { at: offset..offset, bytes }));
         }
         validator.op(offset, &operator).ok()?;
     }
@@ -272,15 +284,39 @@ fn call(name: &str, function: u32, top: Option<ValType>) -> Vec<u8> {
         ("p0", _) => vec![I32Const(3), I32Const(400), Call(function)],
         _ => vec![],
     };
+    encode(&instructions)
+}
+
+/// What no suspendable program may do, exchanged for what does nothing and has the same type: otherwise a third of the programs
+/// would be refused.
+fn replacements(body: &FunctionBody<'_>) -> Option<Changes> {
+    use Instruction::{Drop, I32Const};
+    let mut operators = body.get_operators_reader().ok()?;
+    let mut changes = vec![];
+    while !operators.eof() {
+        let start = operators.original_position();
+        let instead: &[Instruction<'_>] = match operators.read().ok()? {
+            Operator::DataDrop { .. } | Operator::ElemDrop { .. } => &[],
+            Operator::TableSet { .. } => &[Drop, Drop],
+            Operator::TableGrow { .. } => &[Drop, Drop, I32Const(-1)],
+            Operator::TableFill { .. } | Operator::TableCopy { .. } | Operator::TableInit { .. } => &[Drop, Drop, Drop],
+            _ => continue,
+        };
+        changes.push(Change { at: start..operators.original_position(), bytes: encode(instead) });
+    }
+    Some(changes)
+}
+
+fn encode(instructions: &[Instruction<'_>]) -> Vec<u8> {
     let mut bytes = vec![];
     for instruction in instructions {
-        wasm_encoder::Encode::encode(&instruction, &mut bytes);
+        wasm_encoder::Encode::encode(instruction, &mut bytes);
     }
     bytes
 }
 
 struct Inserting {
-    bodies: std::vec::IntoIter<Insertions>,
+    bodies: std::vec::IntoIter<Changes>,
 }
 
 impl Reencode for Inserting {
@@ -289,8 +325,8 @@ impl Reencode for Inserting {
     fn parse_function_body(&mut self, code: &mut CodeSection, body: FunctionBody<'_>) -> Result<(), Error<Self::Error>> {
         let mut bytes = body.as_bytes().to_vec();
         let start = body.range().start;
-        for (offset, insertion) in self.bodies.next().unwrap_or_default().into_iter().rev() {
-            bytes.splice(offset - start..offset - start, insertion);
+        for change in self.bodies.next().unwrap_or_default().into_iter().rev() {
+            bytes.splice(change.at.start - start..change.at.end - start, change.bytes);
         }
         code.raw(&bytes);
         Ok(())

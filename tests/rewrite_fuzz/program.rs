@@ -1,5 +1,7 @@
 //! Programs of several core modules: run as they are, and rewritten, suspended and resumed.
 
+use std::{collections::HashMap, sync::Mutex};
+
 use dormouse::rewrite::core::{
     CoreModule, Entity, Entry, ImportSource, Instrumented, LinkedModule, Program, Trampoline, instrument,
 };
@@ -14,8 +16,13 @@ pub struct Sources {
 }
 
 pub enum Checked {
-    Compared { runs: u64, suspensions: u64 },
-    Refused(String),
+    Compared {
+        runs: u64,
+        suspensions: u64,
+    },
+    Refused(Vec<Refusal>),
+    /// No entry point that ends in time calls a suspending import.
+    NeverWaits,
 }
 
 /// All that can be observed of a run.
@@ -28,37 +35,71 @@ struct Outcome {
 }
 
 /// A run with more suspensions than this is not tried.
-const MAX_SUSPENSIONS: u64 = 150;
+const MAX_SUSPENSIONS: u64 = 20;
 
 /// An original that runs longer than this many instructions is not compared: inserted calls disturb wasm-smith's protection against
 /// endless loops.
 const MAX_FUEL: u64 = 2_000_000;
-/// Of each program so many entry points are tried.
-const MAX_ENTRIES: usize = 3;
+/// Modules up to this size are kept once they are compiled: trampolines and shims come back again and again.
+const MAX_KEPT_BYTES: usize = 1024;
+const MAX_KEPT: usize = 2_000;
 
-pub fn engine() -> Engine {
-    let mut config = Config::new();
-    config.cranelift_opt_level(OptLevel::None).cranelift_nan_canonicalization(true).max_wasm_stack(1 << 20);
-    config.memory_reservation(1 << 24).memory_guard_size(1 << 16).parallel_compilation(false).consume_fuel(true);
-    Engine::new(&config).expect("the configuration is supported")
+/// Compiles modules, fast rather than well.
+pub struct Compiler {
+    engine: Engine,
+    kept: Mutex<HashMap<Vec<u8>, Module>>,
 }
 
-/// Compares all runs of all entry points.
-pub fn check(engine: &Engine, sources: &Sources, seed: u64) -> Result<Checked, String> {
-    let original: Vec<Module> = compile(engine, sources.modules.iter().map(|(_, bytes)| bytes))?;
-    let entries = original.last().into_iter().flat_map(Module::exports);
-    let entries: Vec<String> =
-        entries.filter(|export| host::is_function(&export.ty())).map(|export| export.name().to_owned()).collect();
-    let (mut runs, mut suspensions) = (0, 0);
-    let mut compiled = None;
-    for entry in entries.into_iter().take(MAX_ENTRIES) {
-        let rewritten = match sources.instrument_entry(&entry) {
-            Ok(parts) => Rewritten::compile(engine, parts, compiled.take())?,
-            Err(reasons) => return Ok(Checked::Refused(reasons.iter().map(|reason| format!("{reason}; ")).collect())),
-        };
-        let rewritten = compiled.insert(rewritten);
+impl Compiler {
+    pub fn new() -> Compiler {
+        let mut config = Config::new();
+        config.cranelift_opt_level(OptLevel::None).cranelift_nan_canonicalization(true).max_wasm_stack(1 << 20);
+        config.memory_reservation(1 << 24).memory_guard_size(1 << 16).parallel_compilation(false).consume_fuel(true);
+        let engine = Engine::new(&config).expect("the configuration is supported");
+        Compiler { engine, kept: Mutex::default() }
+    }
+
+    fn compile(&self, bytes: &[u8]) -> Result<Module, String> {
+        if let Some(module) = self.kept.lock().expect("nobody panics with it").get(bytes) {
+            return Ok(module.clone());
+        }
+        let module = Module::from_binary(&self.engine, bytes).map_err(|error| format!("does not compile: {error:?}"))?;
+        let mut kept = self.kept.lock().expect("nobody panics with it");
+        if bytes.len() <= MAX_KEPT_BYTES && kept.len() < MAX_KEPT {
+            kept.insert(bytes.to_vec(), module.clone());
+        }
+        Ok(module)
+    }
+
+    fn compile_all<'b>(&self, modules: impl IntoIterator<Item = &'b Vec<u8>>) -> Result<Vec<Module>, String> {
+        modules.into_iter().map(|bytes| self.compile(bytes)).collect()
+    }
+}
+
+/// Compares all runs of so many entry points, those that wait most often.
+pub fn check(compiler: &Compiler, sources: &Sources, seed: u64, most_entries: usize) -> Result<Checked, String> {
+    let engine = &compiler.engine;
+    let original = compiler.compile_all(sources.modules.iter().map(|(_, bytes)| bytes))?;
+    let functions = original.last().into_iter().flat_map(Module::exports).filter(|export| host::is_function(&export.ty()));
+    let entries: Vec<String> = functions.map(|export| export.name().to_owned()).collect();
+    let mut runs: Vec<(u64, String, Outcome)> = vec![];
+    for entry in entries {
         let Some(expected) = straight(engine, sources, &original, &entry, seed) else { continue };
         let calls = expected.log.iter().filter(|call| host::is_suspending("h", call)).count() as u64;
+        runs.extend((calls > 0).then_some((calls, entry, expected)));
+    }
+    if runs.is_empty() {
+        return Ok(Checked::NeverWaits);
+    }
+    runs.sort_by_key(|(calls, ..)| std::cmp::Reverse(*calls));
+    let (mut count, mut suspensions) = (0, 0);
+    let mut compiled = None;
+    for (calls, entry, expected) in runs.into_iter().take(most_entries) {
+        let rewritten = match sources.instrument_entry(&entry) {
+            Ok(parts) => Rewritten::compile(compiler, parts, compiled.take())?,
+            Err(reasons) => return Ok(Checked::Refused(reasons)),
+        };
+        let rewritten = compiled.insert(rewritten);
         for every in [0, 1, 2, 3, 7] {
             if every > calls || every > 0 && calls / every > MAX_SUSPENSIONS {
                 continue;
@@ -66,7 +107,7 @@ pub fn check(engine: &Engine, sources: &Sources, seed: u64) -> Result<Checked, S
             for moves in [false, true] {
                 let run = Run { engine, sources, original: &original, rewritten, every, moves };
                 let Some(actual) = run.execute(&entry, seed, &mut suspensions)? else { continue };
-                runs += 1;
+                count += 1;
                 if expected != actual {
                     return Err(format!(
                         "{entry} suspended at every {every}th call, moved: {moves}: {}",
@@ -76,11 +117,7 @@ pub fn check(engine: &Engine, sources: &Sources, seed: u64) -> Result<Checked, S
             }
         }
     }
-    Ok(Checked::Compared { runs, suspensions })
-}
-
-fn compile<'b>(engine: &Engine, modules: impl Iterator<Item = &'b Vec<u8>>) -> Result<Vec<Module>, String> {
-    modules.map(|bytes| Module::from_binary(engine, bytes).map_err(|error| format!("does not compile: {error:?}"))).collect()
+    Ok(Checked::Compared { runs: count, suspensions })
 }
 
 impl Sources {
@@ -207,15 +244,14 @@ struct Rewritten {
 
 impl Rewritten {
     /// Only ckpt and glue depend on the entry point: the rest is taken over from what was compiled for another.
-    fn compile(engine: &Engine, parts: Instrumented, other: Option<Rewritten>) -> Result<Rewritten, String> {
-        let one = |bytes: &Vec<u8>| Module::from_binary(engine, bytes).map_err(|error| format!("does not compile: {error:?}"));
-        let glue = one(&parts.glue)?;
+    fn compile(compiler: &Compiler, parts: Instrumented, other: Option<Rewritten>) -> Result<Rewritten, String> {
+        let glue = compiler.compile(&parts.glue)?;
         let Some(other) = other else {
-            let (modules, trampolines) = (compile(engine, parts.modules.iter())?, compile(engine, parts.trampolines.iter())?);
-            return Ok(Rewritten { ckpt: one(&parts.ckpt)?, modules, trampolines, glue, parts });
+            let (modules, trampolines) = (compiler.compile_all(&parts.modules)?, compiler.compile_all(&parts.trampolines)?);
+            return Ok(Rewritten { ckpt: compiler.compile(&parts.ckpt)?, modules, trampolines, glue, parts });
         };
         assert!(other.parts.modules == parts.modules && other.parts.trampolines == parts.trampolines);
-        let ckpt = if other.parts.ckpt == parts.ckpt { other.ckpt } else { one(&parts.ckpt)? };
+        let ckpt = if other.parts.ckpt == parts.ckpt { other.ckpt } else { compiler.compile(&parts.ckpt)? };
         Ok(Rewritten { ckpt, modules: other.modules, trampolines: other.trampolines, glue, parts })
     }
 }

@@ -58,7 +58,7 @@ async fn a_run_that_lost_its_worker_goes_on_from_its_checkpoint(pool: PgPool) {
 async fn a_run_that_brings_its_workers_down_fails_its_attempt_in_the_end(pool: PgPool) {
     let scene = Scene::new(pool).await;
     let id = scene.trigger(hello()).await;
-    for _ in 0..5 {
+    for _ in 0..crate::engine::lease::MAX_STALLS {
         scene.claim_one().await;
         scene.advance(secs(31)).await;
         assert_eq!(expire(&scene.store, 10).await.unwrap(), 1);
