@@ -44,7 +44,9 @@ test: tools guests
 
 .PHONY: fuzz
 fuzz: tools
-	CASES=$${CASES:-20000} SEED=$${SEED:-1} cargo test --locked --release --test main -- --nocapture --exact rewrite_fuzz::random_programs_survive_suspension_everywhere
+	cargo test --locked --release --test main --no-run
+	ulimit -v 8388608; CASES=$${CASES:-20000} SEED=$${SEED:-1} timeout $${SECONDS_AT_MOST:-3600} \
+	  cargo test --locked --release --test main -- --nocapture --exact rewrite_fuzz::random_programs_survive_suspension_everywhere
 
 .PHONY: bench
 bench: tools build guests
