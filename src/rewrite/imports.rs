@@ -7,6 +7,11 @@ const POLL: &str = "wasi:io/poll";
 /// Blocking functions of [`POLL`]. Everything else in WASI that blocks is waited for with the instance in memory.
 const POLLS: [&str; 2] = ["poll", "[method]pollable.block"];
 
+/// Functions of this interface are [`SUBSCRIPTIONS`].
+const CLOCK: &str = "wasi:clocks/monotonic-clock";
+/// What makes the pollables of timers. A poll suspends the run only if all that it waits for are timers.
+const SUBSCRIPTIONS: [&str; 2] = ["subscribe-instant", "subscribe-duration"];
+
 /// Interfaces of WASI, by package, that the host offers in any 0.2 version.
 const WASI: [&str; 6] = ["wasi:cli", "wasi:clocks", "wasi:filesystem", "wasi:io", "wasi:random", "wasi:sockets"];
 
@@ -39,6 +44,16 @@ pub fn is_version_of(name: &str, interface: &str) -> bool {
 /// Whether calling `function` of the imported instance `interface` may suspend the run.
 pub fn suspends(interface: &str, function: &str) -> bool {
     is_version_of(interface, WAIT) || is_version_of(interface, POLL) && POLLS.contains(&function)
+}
+
+/// Whether `function` of the imported instance `interface` makes a timer.
+pub fn makes_timers(interface: &str, function: &str) -> bool {
+    is_version_of(interface, CLOCK) && SUBSCRIPTIONS.contains(&function)
+}
+
+/// Whether the suspending functions of an interface suspend for timers only.
+pub fn waits_for_timers(interface: &str) -> bool {
+    is_version_of(interface, POLL)
 }
 
 /// Whether an interface may have suspending functions at all.
@@ -89,6 +104,14 @@ mod tests {
         assert!(!suspends("wasi:io/poll@0.2.0", "[method]pollable.ready"));
         assert!(!suspends("wasi:io/streams@0.2.0", "[method]input-stream.blocking-read"));
         assert!(!suspends("dormouse:task/waitpoints@0.1.0", "poll"));
+    }
+
+    #[test]
+    fn timers_come_from_the_monotonic_clock() {
+        assert!(makes_timers("wasi:clocks/monotonic-clock@0.2.6", "subscribe-duration"));
+        assert!(!makes_timers("wasi:clocks/monotonic-clock@0.2.6", "now"));
+        assert!(waits_for_timers("wasi:io/poll@0.2.6"));
+        assert!(!waits_for_timers("dormouse:task/wait@0.1.0"));
     }
 
     #[test]

@@ -80,9 +80,11 @@ fn suspending_lowers<'a>(model: &Model<'a>, refusals: &mut Vec<Refusal>) -> (Has
     let mut lowers = HashMap::new();
     let mut trampolines = vec![];
     let mut reasons = BTreeSet::new();
+    let has_timers = has_timers(model);
     for (index, core_func) in (0..).zip(&model.core_funcs) {
         let CoreFunc::Lowered(func) = core_func else { continue };
         match model.func(*func) {
+            FuncSource::Imported { interface, .. } if imports::waits_for_timers(interface) && !has_timers => {}
             FuncSource::Imported { interface, name } if imports::suspends(interface, name) => {
                 if trampolines.len() == MOST_TRAMPOLINES {
                     reasons.insert("lowers functions that suspend more than 256 times");
@@ -102,6 +104,18 @@ fn suspending_lowers<'a>(model: &Model<'a>, refusals: &mut Vec<Refusal>) -> (Has
     }
     refusals.extend(reasons.into_iter().map(Refusal::of_component));
     (lowers, trampolines)
+}
+
+/// Whether any core module can make a timer. If none can, a poll is always for a stream and stays in memory, and all that writes to
+/// standard output, formatting included, is spared from being suspendable.
+fn has_timers(model: &Model<'_>) -> bool {
+    model.core_funcs.iter().any(|core_func| match core_func {
+        CoreFunc::Lowered(func) => match model.func(*func) {
+            FuncSource::Imported { interface, name } => imports::makes_timers(interface, name),
+            FuncSource::Lifted(_) | FuncSource::Unknown => true,
+        },
+        _ => false,
+    })
 }
 
 /// The signature of a lowered function. A result of a component function has at least one flat value: if there is none among the core

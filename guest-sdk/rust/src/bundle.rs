@@ -68,14 +68,23 @@ pub struct Queue {
 pub struct Entry {
     id: &'static str,
     options: fn() -> Options,
-    run: fn(Packet) -> Result<Packet, TaskError>,
+    run: fn(Packet, Apart, Apart) -> Result<Packet, TaskError>,
 }
+
+/// Two of these make the type of [`Entry::run`] one that nothing else is called by through a table. The host makes suspendable
+/// whatever may reach a wait, and takes a call through a table for a call of every function of that type: by its own two
+/// pointers a task would look like an allocation's error handler, and so all that allocates like all that waits.
+type Apart = f64;
 
 impl Entry {
     /// The entry of a task.
     pub const fn of<T: Task>() -> Entry {
-        Entry { id: T::ID, options: T::options, run: T::run }
+        Entry { id: T::ID, options: T::options, run: enter::<T> }
     }
+}
+
+fn enter<T: Task>(packet: Packet, _: Apart, _: Apart) -> Result<Packet, TaskError> {
+    T::run(packet)
 }
 
 /// Names the tasks of this component: `dormouse::bundle!(hello, mail::send);`, once in the crate.
@@ -201,7 +210,7 @@ fn declare(queues: &mut Vec<QueueDefinition>, queue: &Queue, task: &str) {
 pub fn run(entries: &[Entry], task: &str, payload: Packet) -> Result<Packet, tasks::TaskError> {
     crate::panic::report_to_the_log();
     let outcome = match entries.iter().find(|entry| entry.id == task) {
-        Some(entry) => (entry.run)(payload),
+        Some(entry) => (entry.run)(payload, 0.0, 0.0),
         None => Err(TaskError::unknown_task(task)),
     };
     // What was printed without a line's end would otherwise be lost with the instance. A closed stdout is no reason to fail.

@@ -37,6 +37,23 @@ fn each_suspending_lower_has_a_trampoline_of_its_signature() {
 }
 
 #[test]
+fn polls_of_a_component_without_timers_do_not_suspend() {
+    let never = r#"
+        (core module $never (func (export "f") (param i64) (result i32) unreachable))
+        (core instance $never (instantiate $never))
+        (alias core export $never "f" (core func $lowered-subscribe))
+    "#;
+    let core = CORE.replace("(core func $lowered-subscribe (canon lower (func $subscribe)))", never);
+    let bytes = component(&[IMPORTS, &core, EXPORTS]);
+    let limits = Limits::default();
+    let model = read::read(&bytes, &limits).unwrap();
+    let trampolines = wiring::resolve(&model, &limits).unwrap().program.trampolines;
+    let shapes: Vec<_> = trampolines.iter().map(|t| (t.params.len(), t.results.len(), t.has_return_pointer)).collect();
+    assert_eq!(shapes, [(2, 0, true)], "only for-duration");
+    assert!(rewritten(&bytes).report.suspends);
+}
+
+#[test]
 fn items_are_followed_through_bundles_of_bundles() {
     let late = r#"
         (core instance $bundle (export "f" (func $lowered-block)) (export "t" (table $table)))
