@@ -40,10 +40,14 @@ impl Scratch {
     /// # Errors
     /// If that cannot be done.
     pub async fn prepare(&self, begins: bool) -> io::Result<()> {
-        if begins {
-            self.remove_files().await?;
-        }
-        tokio::fs::create_dir_all(&self.0).await
+        let folder = self.0.clone();
+        let prepared = spawn_blocking(move || {
+            if begins {
+                remove_files(&folder)?;
+            }
+            std::fs::create_dir_all(&folder)
+        });
+        prepared.await.map_err(io::Error::other)?
     }
 
     /// Returns when there is more in the folder than an attempt may have, with the words for its user.
@@ -69,22 +73,27 @@ impl Scratch {
         }
     }
 
-    /// Removes the folder, and the run's own with the last of its attempts.
+    /// Removes the folder, and the run's own with the last of its attempts; to the end, even if nobody waits for it.
     pub async fn remove(&self) {
-        if let Err(error) = self.remove_files().await {
+        let folder = self.0.clone();
+        let removed = spawn_blocking(move || {
+            remove_files(&folder)?;
+            if let Some(run) = folder.parent() {
+                // Not empty: another attempt has one.
+                let _ = std::fs::remove_dir(run);
+            }
+            io::Result::Ok(())
+        });
+        if let Ok(Err(error)) = removed.await {
             tracing::debug!(%error, "a scratch directory could not be removed");
         }
-        if let Some(run) = self.0.parent() {
-            // Not empty: another attempt has one.
-            let _ = tokio::fs::remove_dir(run).await;
-        }
     }
+}
 
-    async fn remove_files(&self) -> io::Result<()> {
-        match tokio::fs::remove_dir_all(&self.0).await {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+fn remove_files(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
