@@ -9,7 +9,7 @@ log=$data/server.log
 if [ -t 1 ]; then bold=$'\033[1m' dim=$'\033[2m' green=$'\033[32m' red=$'\033[31m' off=$'\033[0m'; else bold='' dim='' green='' red='' off=''; fi
 say() { printf '%s\n' "${bold}▸ $*${off}"; }
 fail() { printf '%s\n' "${red}✗ $*${off}" >&2; tail -n 30 "$log" >&2 || true; exit 1; }
-json() { sed -n "s/^ *\"$1\": *\"\{0,1\}\([^\",]*\)\"\{0,1\},\{0,1\}\$/\1/p" | head -n 1; }
+json() { grep -o "\"$1\": *\"\{0,1\}[^\",}]*" | head -n 1 | sed 's/^"[^"]*": *"\{0,1\}//'; }
 
 server=''
 # SIGTERM lets the server stop its database too.
