@@ -1,7 +1,6 @@
 //! Builds a Rust project folder into a component, as `deploy FOLDER` does first.
 
 use std::{
-    ffi::OsString,
     path::{Path, PathBuf},
     process::Stdio,
 };
@@ -15,9 +14,8 @@ use tokio::{
 
 use super::{output, usage};
 
-const TARGET: &str = "wasm32-wasip2";
-/// The toolchain that stands in where the target cannot be added to the active one.
-const SUBSTITUTE: &str = "+wasi-guest";
+/// Finds a compiler for components, or makes one from Debian's packages, and runs cargo with it.
+const TOOLCHAIN: &str = include_str!("../../guest-sdk/toolchain/toolchain.sh");
 
 /// Runs cargo in the folder and returns the component it made.
 pub(super) async fn build(folder: &Path) -> anyhow::Result<PathBuf> {
@@ -28,13 +26,13 @@ pub(super) async fn build(folder: &Path) -> anyhow::Result<PathBuf> {
             folder.display()
         )));
     }
-    let mut command = Command::new("cargo");
-    command.args(toolchain(folder).await);
-    command.args(["build", "--release", "--target", TARGET, "--message-format", "json-render-diagnostics"]);
+    let mut command = Command::new("bash");
+    command.args(["-c", TOOLCHAIN, "dormouse-toolchain", "cargo"]);
+    command.args(["build", "--release", "--message-format", "json-render-diagnostics"]);
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::piped()).kill_on_drop(true);
     anstream::eprintln!("{}Building {}{}", output::DIM, folder.display(), output::PLAIN);
     // What cargo says of its progress goes to standard error, which stays connected to the terminal.
-    let mut cargo = command.spawn().context("could not run cargo; is Rust installed?")?;
+    let mut cargo = command.spawn().context("could not run bash, which finds the compiler")?;
     let mut lines = BufReader::new(cargo.stdout.take().expect("it is piped")).lines();
     let manifest = manifest.canonicalize().with_context(|| format!("could not find {}", manifest.display()))?;
     let mut component = None;
@@ -58,23 +56,6 @@ fn artifact(line: &str, manifest: &Path) -> Option<PathBuf> {
     }
     let files = message["filenames"].as_array()?.iter().filter_map(Value::as_str);
     files.map(PathBuf::from).find(|file| file.extension().is_some_and(|extension| extension == "wasm"))
-}
-
-/// The active toolchain if it has the target, else the substitute made from Debian's packages, else the active one after all:
-/// its own message tells best what is missing. `DORMOUSE_GUEST_TOOLCHAIN=debian` asks for the substitute.
-async fn toolchain(folder: &Path) -> Option<OsString> {
-    if std::env::var("DORMOUSE_GUEST_TOOLCHAIN").is_ok_and(|choice| choice == "debian") {
-        return Some(SUBSTITUTE.into());
-    }
-    if has_target(folder, None).await || !has_target(folder, Some(SUBSTITUTE)).await { None } else { Some(SUBSTITUTE.into()) }
-}
-
-async fn has_target(folder: &Path, toolchain: Option<&str>) -> bool {
-    let mut command = Command::new("rustc");
-    command.args(toolchain).args(["--print", "target-libdir", "--target", TARGET]).current_dir(folder).stderr(Stdio::null());
-    let Ok(output) = command.output().await else { return false };
-    let libraries = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
-    output.status.success() && std::fs::read_dir(libraries).is_ok_and(|mut entries| entries.next().is_some())
 }
 
 #[cfg(test)]
