@@ -27,7 +27,7 @@ use wasmparser::{
 
 use super::{
     Error, Refusal,
-    core::Instrumented,
+    core::{Instrumented, Suspends},
     entry::TaskEntry,
     erase::{self, Eraser},
     imports,
@@ -298,13 +298,17 @@ impl<'a> Assembler<'a, '_> {
     fn trampoline(&mut self, lower: SuspendingLower<'_>, options: &[CanonicalOption]) -> u32 {
         let instance = self.imported[lower.interface];
         let plain = erase::plain(lower.name);
-        let mut half = |name: &str| {
+        let mut lowered = |name: &str| {
             let func = self.out.alias(Alias::InstanceExport { instance, kind: ComponentExportKind::Func, name });
             self.out.lower(func, options)
         };
-        let start = half(&imports::start_of(&plain));
-        let finish = half(&imports::finish_of(&plain));
-        let host = self.out.core_bundle([("start", ExportKind::Func, start), ("finish", ExportKind::Func, finish)]);
+        let start = lowered(&imports::start_of(&plain));
+        let finish = lowered(&imports::finish_of(&plain));
+        let mut host = vec![("start", ExportKind::Func, start), ("finish", ExportKind::Func, finish)];
+        if lower.suspends == Suspends::ForTimers {
+            host.push(("plain", ExportKind::Func, lowered(&plain)));
+        }
+        let host = self.out.core_bundle(host);
         let module = self.out.core_module(&self.core.trampolines[lower.trampoline]);
         let instance = self.out.core_instance(module, [("ckpt", self.ckpt), ("host", host)]);
         self.trampolines.push(instance);

@@ -40,7 +40,7 @@ pub use limits::Limits;
 pub use refusal::Refusal;
 
 /// Part of every key a rewritten component is kept under: goes up when the output for the same input changes.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// A rewritten component.
 #[derive(Debug, Clone)]

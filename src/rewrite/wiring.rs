@@ -6,7 +6,7 @@ use wasmparser::{FuncType, ValType, component_types::ComponentFuncTypeId, types:
 
 use super::{
     Limits, Refusal,
-    core::{CoreModule, Import, ImportSource, LinkedModule, Program, Trampoline},
+    core::{CoreModule, Import, ImportSource, LinkedModule, Program, Suspends, Trampoline},
     imports,
     model::{CoreFunc, CoreInstance, CoreSource, FuncSource, Model},
 };
@@ -34,6 +34,8 @@ pub struct SuspendingLower<'a> {
     pub interface: &'a str,
     /// Name of the function in it.
     pub name: &'a str,
+    /// What it waits for.
+    pub suspends: Suspends,
 }
 
 /// Resolves the wiring of a component.
@@ -90,8 +92,9 @@ fn suspending_lowers<'a>(model: &Model<'a>, refusals: &mut Vec<Refusal>) -> (Has
                     reasons.insert("lowers functions that suspend more than 256 times");
                     break;
                 }
-                lowers.insert(index, SuspendingLower { trampoline: trampolines.len(), interface, name });
-                trampolines.push(trampoline(model, index, *func));
+                let suspends = if imports::waits_for_timers(interface) { Suspends::ForTimers } else { Suspends::Always };
+                lowers.insert(index, SuspendingLower { trampoline: trampolines.len(), interface, name, suspends });
+                trampolines.push(trampoline(model, index, *func, suspends));
             }
             FuncSource::Imported { .. } => {}
             FuncSource::Lifted(_) => {
@@ -120,14 +123,14 @@ fn has_timers(model: &Model<'_>) -> bool {
 
 /// The signature of a lowered function. A result of a component function has at least one flat value: if there is none among the core
 /// results, it goes to where the last parameter points.
-fn trampoline(model: &Model<'_>, core_func: u32, func: u32) -> Trampoline {
+fn trampoline(model: &Model<'_>, core_func: u32, func: u32, suspends: Suspends) -> Trampoline {
     let types = model.validated.as_ref();
     let ty: CoreTypeId = types.core_function_at(core_func);
     let ty: &FuncType = types[ty].unwrap_func();
     let component_ty: ComponentFuncTypeId = types.component_function_at(func);
     let has_return_pointer = types[component_ty].result.is_some() && ty.results().is_empty();
     let copy = |types: &[ValType]| types.to_vec();
-    Trampoline { params: copy(ty.params()), results: copy(ty.results()), has_return_pointer }
+    Trampoline { params: copy(ty.params()), results: copy(ty.results()), has_return_pointer, suspends }
 }
 
 fn sources<'a>(
@@ -144,8 +147,9 @@ fn sources<'a>(
         }
         let origin = args.get(import.module).and_then(|instance| model.core_export(*instance, import.field));
         match origin {
-            Some(CoreSource::Canon(func)) if suspending.contains_key(&func) => Ok(ImportSource::Suspending),
-            Some(CoreSource::Canon(_)) => Ok(ImportSource::Opaque),
+            Some(CoreSource::Canon(func)) => {
+                Ok(suspending.get(&func).map_or(ImportSource::Opaque, |lower| ImportSource::Suspending(lower.suspends)))
+            }
             Some(CoreSource::Module { instance, name }) => {
                 let module = places[instance as usize].expect("the origin of an export is an instance of a module");
                 Ok(ImportSource::Export { module, name: name.to_owned() })

@@ -32,6 +32,23 @@ fn many_sites() -> String {
 
 const SINGLE: &[(&str, &str)] = &[
     (
+        "functions kept warm: nested, through a table, with a wait of the other kind beside them",
+        r#"(module (import "h" "s1" (func $timers (param i32) (result i32))) (import "h" "s0" (func $always)) (memory (export "m") 1)
+          (type $t (func (param i32) (result i32))) (table 1 funcref) (elem (i32.const 0) $through)
+          (func $through (type $t) (i32.add (call $timers (local.get 0)) (i32.const 5)))
+          (func $inner (@name "write") (param i32) (result i32)
+            (i32.add (call $timers (local.get 0)) (call_indirect (type $t) (i32.const 3) (i32.const 0))))
+          (func $outer (@name "__wasilibc_write") (param i32) (result i32)
+            (i32.add (i32.mul (call $inner (local.get 0)) (i32.const 3)) (call $timers (i32.const 1))))
+          (func $both (@name "read") (param i32) (result i32) (call $always) (call $timers (local.get 0)))
+          (func (export "f") (param i32) (result i32) (local $a i32)
+            (local.set $a (call $timers (i32.const 4)))
+            (local.set $a (i32.xor (local.get $a) (call $outer (local.get 0))))
+            (call $always)
+            (i32.store (i32.const 8) (call $both (local.get $a)))
+            (i32.add (local.get $a) (call $through (i32.const 9)))))"#,
+    ),
+    (
         "operands below a call",
         r#"(module (import "h" "s1" (func $s (param i32) (result i32)))
           (func (export "f") (param i32) (result i32)

@@ -50,8 +50,26 @@ pub fn program(seed: u64) -> Option<Sources> {
     let mut module = wasm_smith::Module::new(config, &mut Unstructured::new(&data)).ok()?;
     module.ensure_termination(150).ok()?;
     let bytes = module.to_bytes();
-    let bytes = insert_calls(&bytes, &mut random).unwrap_or(bytes);
+    let mut bytes = insert_calls(&bytes, &mut random).unwrap_or(bytes);
+    if random.below(3) == 0 {
+        name_stream_functions(&mut bytes, &mut random);
+    }
     if seed.is_multiple_of(3) { Some(behind_shim(&bytes)) } else { Some(Sources { modules: vec![("main".to_owned(), bytes)] }) }
+}
+
+/// Calls some functions by the name of a function that is kept warm.
+fn name_stream_functions(bytes: &mut Vec<u8>, random: &mut Random) {
+    let validated = Validator::new().validate_all(bytes).expect("wasm-smith's modules are valid");
+    let mut functions = wasm_encoder::NameMap::new();
+    for index in 0..validated.as_ref().function_count() {
+        if random.below(4) == 0 {
+            functions.append(index, "write");
+        }
+    }
+    let mut names = wasm_encoder::NameSection::new();
+    names.functions(&functions);
+    bytes.push(wasm_encoder::SectionId::Custom as u8);
+    wasm_encoder::Encode::encode(&names, bytes);
 }
 
 fn config(random: &mut Random) -> wasm_smith::Config {

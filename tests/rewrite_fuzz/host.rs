@@ -1,13 +1,22 @@
 //! The world outside: what the programs import, the same for the original and the rewritten program.
 //!
 //! Imports come from `h`. Names that begin with `s` suspend, `p` too and write their result through a return pointer, `n` never do.
+//! Of those that suspend, [`FOR_TIMERS`] can be kept from it.
 
+use dormouse::rewrite::core::Suspends;
 use wasmtime::{
     AsContextMut, Error, ExternType, Func, FuncType, Memory, Result, Store, StoreLimits, StoreLimitsBuilder, Val, ValType,
 };
 
 pub fn is_suspending(module: &str, name: &str) -> bool {
     module == "h" && (name.starts_with('s') || name.starts_with('p'))
+}
+
+/// Imports that stay in memory below functions that move data through streams.
+const FOR_TIMERS: [&str; 3] = ["s1", "s3", "p0"];
+
+pub fn suspends(name: &str) -> Suspends {
+    if FOR_TIMERS.contains(&name) { Suspends::ForTimers } else { Suspends::Always }
 }
 
 pub fn has_return_pointer(name: &str) -> bool {
@@ -67,7 +76,7 @@ impl Host {
     }
 }
 
-/// The import as the original program calls it: start and finish in one.
+/// The import as the original program calls it, and `plain` of a trampoline: start and finish in one.
 pub fn whole(store: &mut Store<Host>, name: &str, ty: FuncType) -> Func {
     let name = name.to_owned();
     let answer_types = answer_types(&name, &ty);

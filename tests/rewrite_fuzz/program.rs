@@ -136,16 +136,17 @@ impl Sources {
             let module = CoreModule::parse(bytes, name.clone(), &limits)?;
             let sources = module.imports().iter().map(|import| match self.position(import.module) {
                 Some(module) => ImportSource::Export { module, name: import.field.to_owned() },
-                None if host::is_suspending(import.module, import.field) => ImportSource::Suspending,
+                None if host::is_suspending(import.module, import.field) => ImportSource::Suspending(host::suspends(import.field)),
                 None => ImportSource::Opaque,
             });
             let imports: Vec<ImportSource> = sources.collect();
             for (import, source) in module.imports().iter().zip(&imports) {
-                if let (Entity::Function(ty), ImportSource::Suspending) = (&import.entity, source) {
+                if let (Entity::Function(ty), ImportSource::Suspending(suspends)) = (&import.entity, source) {
                     program.trampolines.push(Trampoline {
                         params: ty.params().to_vec(),
                         results: ty.results().to_vec(),
                         has_return_pointer: host::has_return_pointer(import.field),
+                        suspends: *suspends,
                     });
                 }
             }
@@ -360,6 +361,7 @@ impl Run<'_> {
             instances.push(instantiate(store, module, |store, from, field, ty| match (from, field, ty) {
                 ("ckpt", _, _) => ckpt.get_export(store, field),
                 (_, "start", ExternType::Func(ty)) => Some(host::start(store, &name, &original, ty.clone()).into()),
+                (_, "plain", ExternType::Func(ty)) => Some(host::whole(store, &name, ty.clone()).into()),
                 (_, "finish", ExternType::Func(ty)) => Some(host::finish(store, ty.clone()).into()),
                 _ => None,
             })?);

@@ -100,3 +100,23 @@ fn only_the_forwarders_that_lead_to_a_wait_are_instrumented() {
     assert_eq!((instrumented.stats.instrumented, instrumented.stats.sites), (2, 3));
     assert_eq!(instrumented.needs_ckpt, [true, true, false]);
 }
+
+#[test]
+fn functions_that_wait_for_streams_are_kept_warm_and_spare_their_callers() {
+    let text = |name: &str| {
+        format!(
+            r#"(module (import "h" "s1" (func $poll (param i32) (result i32))) (import "h" "s0" (func $wait))
+              (func $block (param i32) (result i32) (call $poll (local.get 0)))
+              (func $write (@name "{name}") (param i32) (result i32) (call $block (local.get 0)))
+              (func $format (param i32) (result i32) (call $write (local.get 0)))
+              (func (export "f") (result i32) (call $wait) (i32.add (call $block (i32.const 1)) (call $format (i32.const 2)))))"#
+        )
+    };
+    let stats = |name: &str| {
+        let instrumented = cases::sources(&[("main", &text(name))]).instrument().expect("nothing is refused");
+        (instrumented.stats.instrumented, instrumented.stats.sites)
+    };
+    assert_eq!(stats("write"), (2, 3), "block and f; f waits, sleeps, and calls format without a check");
+    assert_eq!(stats("__wasilibc_write"), (2, 3));
+    assert_eq!(stats("writer"), (4, 6), "any other function may be suspended");
+}

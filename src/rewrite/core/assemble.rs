@@ -26,8 +26,12 @@ pub fn helpers(functions: &[Written]) -> Vec<Helper> {
     let mut order = HashMap::new();
     let mut helpers = vec![];
     for function in functions {
-        let Written::Instrumented { fast, resume, .. } = function else { continue };
-        for helper in fast.helpers().chain(resume.iter().flat_map(Code::helpers)) {
+        let (code, resume) = match function {
+            Written::Unchanged => continue,
+            Written::Copied(code) => (code, None),
+            Written::Instrumented { fast, resume, .. } => (fast, resume.as_ref()),
+        };
+        for helper in code.helpers().chain(resume.into_iter().flat_map(Code::helpers)) {
             order.entry(helper).or_insert_with(|| helpers.push(helper));
         }
     }

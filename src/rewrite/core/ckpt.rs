@@ -11,6 +11,8 @@ use super::frame::{Helper, Kind, MAX_AUX_BYTES, RESULT_STRIDE, SITE_BITS, unalig
 pub const STATE: &str = "state";
 pub const STACK_POINTER: &str = "sp";
 pub const AUX: &str = "aux";
+/// How many calls are on the stack in which polls do not suspend.
+pub const WARM: &str = "warm";
 /// `()`: empties the stack before the entry point is called.
 pub const BEGIN: &str = "begin";
 /// `() -> page`: whom the top frame belongs to, or -1.
@@ -24,6 +26,8 @@ const STATE_GLOBAL: u32 = 0;
 const SP_GLOBAL: u32 = 1;
 /// Where the frames pushed since the stack was last settled or popped begin.
 const BASE_GLOBAL: u32 = 2;
+/// 0 whenever the stack is left, so it is no part of a snapshot.
+const WARM_GLOBAL: u32 = 3;
 const MEMORY: u32 = 0;
 const PAGE_SHIFT: i32 = 16;
 /// Descriptor and size, after the values of a frame.
@@ -43,6 +47,8 @@ pub fn module(helpers: &[Helper], head: u32) -> Vec<u8> {
             Helper::Take(kind) => take(kind),
             Helper::Save(signature) => save(&signature.kinds().collect::<Vec<_>>(), reserve),
             Helper::Restore(signature) => restore(&signature.kinds().collect::<Vec<_>>()),
+            Helper::BeginWarm => add_to_warm(1),
+            Helper::EndWarm => add_to_warm(-1),
         };
         functions.add(Some(helper.name()), &helper.params(), &helper.results(), body);
     }
@@ -57,13 +63,14 @@ pub fn module(helpers: &[Helper], head: u32) -> Vec<u8> {
         page_size_log2: None,
     });
     let mut globals = GlobalSection::new();
-    for initial in [0, head.cast_signed(), head.cast_signed()] {
+    for initial in [0, head.cast_signed(), head.cast_signed(), 0] {
         let ty = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
         globals.global(ty, &ConstExpr::i32_const(initial));
     }
     functions.exports.export(STATE, ExportKind::Global, STATE_GLOBAL);
     functions.exports.export(STACK_POINTER, ExportKind::Global, SP_GLOBAL);
     functions.exports.export(AUX, ExportKind::Memory, MEMORY);
+    functions.exports.export(WARM, ExportKind::Global, WARM_GLOBAL);
     let mut module = Module::new();
     module.section(&functions.types).section(&functions.functions).section(&memories).section(&globals);
     module.section(&functions.exports).section(&functions.code);
@@ -115,6 +122,13 @@ fn begin(head: u32) -> Function {
         sink.i32_const(head.cast_signed()).global_set(SP_GLOBAL);
         sink.i32_const(head.cast_signed()).global_set(BASE_GLOBAL);
         sink.i32_const(0).global_set(STATE_GLOBAL);
+        sink.i32_const(0).global_set(WARM_GLOBAL);
+    })
+}
+
+fn add_to_warm(change: i32) -> Function {
+    body(0, |sink| {
+        sink.global_get(WARM_GLOBAL).i32_const(change).i32_add().global_set(WARM_GLOBAL);
     })
 }
 

@@ -43,9 +43,9 @@ impl<'m, 'a> Context<'m, 'a> {
         Context { module, may, limits, pages, page_range: first_page..next_page, result_types }
     }
 
-    /// Whether any function of the module may suspend.
+    /// Whether any function of the module may suspend, or keeps others from it.
     pub fn needs_ckpt(&self) -> bool {
-        !self.page_range.is_empty()
+        !self.page_range.is_empty() || self.may.keeps_warm()
     }
 
     /// First page of the `position`th defined function, if it may suspend.

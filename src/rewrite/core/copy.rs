@@ -1,11 +1,14 @@
-//! Functions that never suspend are copied, only what names a function or a global is written anew.
+//! Functions that never suspend are copied, only what names a function or a global is written anew. Those that are kept warm (see `graph`)
+//! say so around the calls that else might suspend.
 
 use wasmparser::{FuncValidatorAllocations, Operator, OperatorsReader};
 
 use super::body;
 use super::code::{Code, Symbol};
 use super::context::Context;
+use super::frame::Helper;
 use super::module::CoreModule;
+use super::scan::CallReader;
 
 /// Copies and validates the `position`th defined function.
 ///
@@ -21,14 +24,29 @@ pub fn copy(context: &Context<'_, '_>, position: usize, allocations: &mut FuncVa
     code.raw_locals(&module.bytes()[start..reader.original_position()]);
     let mut written = reader.original_position();
     let mut operators = OperatorsReader::new(reader);
+    let mut calls = CallReader::default();
+    let may_suspend = context.may.function(module.imported_functions + position as u32);
     while !operators.eof() {
         let offset = operators.original_position();
         let operator = operators.read()?;
         validator.op(offset, &operator)?;
-        if let Some(relocation) = relocation(&operator) {
-            code.raw(&module.bytes()[written..offset]);
-            written = operators.original_position();
-            relocation.write(context, &mut code);
+        let call = calls.next(&operator);
+        let is_warm = !may_suspend && call.is_some_and(|call| context.may.callee(call.callee));
+        let relocation = relocation(&operator);
+        if relocation.is_none() && !is_warm {
+            continue;
+        }
+        code.raw(&module.bytes()[written..offset]);
+        written = operators.original_position();
+        if is_warm {
+            code.call_helper(Helper::BeginWarm);
+        }
+        match relocation {
+            Some(relocation) => relocation.write(context, &mut code),
+            None => code.raw(&module.bytes()[offset..written]),
+        }
+        if is_warm {
+            code.call_helper(Helper::EndWarm);
         }
     }
     operators.finish()?;

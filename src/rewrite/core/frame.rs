@@ -164,6 +164,10 @@ pub enum Helper {
     Save(Signature),
     /// `() -> values…`: the values of the frame taken off last.
     Restore(Signature),
+    /// `()`: until the matching `EndWarm`, polls do not suspend.
+    BeginWarm,
+    /// `()`
+    EndWarm,
 }
 
 impl Helper {
@@ -175,13 +179,15 @@ impl Helper {
             Helper::Take(kind) => format!("take-{}", kind.letter()),
             Helper::Save(signature) => format!("save-{}", signature.name()),
             Helper::Restore(signature) => format!("restore-{}", signature.name()),
+            Helper::BeginWarm => "begin-warm".to_owned(),
+            Helper::EndWarm => "end-warm".to_owned(),
         }
     }
 
     pub fn params(self) -> Vec<wasm_encoder::ValType> {
         let i32 = wasm_encoder::ValType::I32;
         match self {
-            Helper::Pop | Helper::Restore(_) => vec![],
+            Helper::Pop | Helper::Restore(_) | Helper::BeginWarm | Helper::EndWarm => vec![],
             Helper::Put(kind) => vec![i32, kind.encoded()],
             Helper::Take(_) => vec![i32],
             Helper::Save(signature) => std::iter::once(i32).chain(signature.kinds().map(Kind::encoded)).collect(),
@@ -191,7 +197,7 @@ impl Helper {
     pub fn results(self) -> Vec<wasm_encoder::ValType> {
         match self {
             Helper::Pop => vec![wasm_encoder::ValType::I32],
-            Helper::Put(_) | Helper::Save(_) => vec![],
+            Helper::Put(_) | Helper::Save(_) | Helper::BeginWarm | Helper::EndWarm => vec![],
             Helper::Take(kind) => vec![kind.encoded()],
             Helper::Restore(signature) => signature.kinds().map(Kind::encoded).collect(),
         }

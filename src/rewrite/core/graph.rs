@@ -2,14 +2,22 @@
 //!
 //! A call through a table may reach every function of its type that an element segment puts into that table. Nothing else can: tables are
 //! not mutated (refused), and a reference made by `ref.func` has no other way to be called.
+//!
+//! Programs wait for timers and for streams through the same imports, and a poll is suspended only if all it waits for are timers. The C
+//! library's functions that move data through a stream ([`STREAMS`]) poll for that stream; nearly everything else calls them, to write a
+//! line or a panic's message. They are *kept warm* instead of instrumented: while one is on the stack, polls do not suspend. They are
+//! known by their names, so a component without names only gets larger; and a function of that name which sleeps sleeps in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wasmparser::FuncType;
 
-use super::program::Program;
+use super::program::{Program, Suspends};
 use super::scan::Callee;
 use super::wiring::{TableId, Target, Wiring};
+
+/// Functions of wasi-libc that wait for a stream, in its versions since 2024.
+const STREAMS: [&str; 4] = ["__wasilibc_read", "__wasilibc_write", "read", "write"];
 
 /// The answer for one module.
 #[derive(Debug, Default)]
@@ -18,9 +26,16 @@ pub struct MaySuspend {
     functions: Vec<bool>,
     /// Calls through tables.
     indirect: HashMap<Callee, bool>,
+    /// Whether functions of the module are kept warm.
+    keeps_warm: bool,
 }
 
 impl MaySuspend {
+    /// Whether the module has functions that never suspend though what they call may: around such calls polls are kept warm.
+    pub fn keeps_warm(&self) -> bool {
+        self.keeps_warm
+    }
+
     /// Whether the function at `index` can be left and come back to.
     pub fn function(&self, index: u32) -> bool {
         self.functions.get(index as usize).copied().unwrap_or(false)
@@ -45,8 +60,12 @@ pub fn may_suspend(program: &Program<'_>, wiring: &Wiring) -> Vec<MaySuspend> {
     let mut graph = Graph::new(program, wiring);
     graph.add_segments();
     graph.add_bodies();
-    let reached = graph.backwards();
-    graph.answers(&reached)
+    let always = graph.backwards(&[ALWAYS], &HashSet::new());
+    let warm = graph.kept_warm(&always);
+    let reached = graph.backwards(&[ALWAYS, FOR_TIMERS], &warm);
+    let warm = graph.edges.iter().filter(|(callee, caller)| reached[*callee as usize] && warm.contains(caller));
+    let warm = warm.map(|(_, caller)| *caller).collect();
+    graph.answers(&reached, &warm)
 }
 
 /// Dense number of a node.
@@ -64,7 +83,7 @@ enum Through {
 struct Graph<'p, 'a> {
     program: &'p Program<'a>,
     wiring: &'p Wiring,
-    /// First node of each module's defined functions; node 0 is "a suspending import".
+    /// First node of each module's defined functions.
     first: Vec<Node>,
     nodes: u32,
     through: HashMap<Through, Node>,
@@ -76,11 +95,13 @@ struct Graph<'p, 'a> {
     known_slots: HashMap<TableId, bool>,
 }
 
-const SUSPENDING: Node = 0;
+/// The imports that suspend, by what they wait for.
+const ALWAYS: Node = 0;
+const FOR_TIMERS: Node = 1;
 
 impl<'p, 'a> Graph<'p, 'a> {
     fn new(program: &'p Program<'a>, wiring: &'p Wiring) -> Graph<'p, 'a> {
-        let mut nodes = 1;
+        let mut nodes = 2;
         let mut type_ids = HashMap::new();
         let mut first = vec![];
         for linked in &program.modules {
@@ -97,7 +118,8 @@ impl<'p, 'a> Graph<'p, 'a> {
     /// The node of a function index, or `None` for a host function that never suspends.
     fn function(&self, module: usize, index: u32) -> Option<Node> {
         match *self.wiring.functions[module].get(index as usize)? {
-            Target::Suspending => Some(SUSPENDING),
+            Target::Suspending(Suspends::Always) => Some(ALWAYS),
+            Target::Suspending(Suspends::ForTimers) => Some(FOR_TIMERS),
             Target::Opaque => None,
             Target::Defined { module, index } => {
                 Some(self.first[module] + index - self.program.modules[module].module.imported_functions)
@@ -146,7 +168,7 @@ impl<'p, 'a> Graph<'p, 'a> {
     fn distrust(&mut self, table: TableId) {
         for ty in 0..self.type_ids.len() as u32 {
             let node = self.through(Through::Type(table, ty));
-            self.edges.push((SUSPENDING, node));
+            self.edges.push((ALWAYS, node));
         }
     }
 
@@ -179,15 +201,31 @@ impl<'p, 'a> Graph<'p, 'a> {
         }
     }
 
-    /// Every node from which a suspending import can be reached.
-    fn backwards(&self) -> Vec<bool> {
+    /// The functions that are kept warm: those of the C library that wait for streams, if they cannot reach a wait of another kind.
+    fn kept_warm(&self, always: &[bool]) -> HashSet<Node> {
+        let mut warm = HashSet::new();
+        for (linked, first) in self.program.modules.iter().zip(&self.first) {
+            for (position, function) in (0..).zip(&linked.module.functions) {
+                let name = linked.module.function_names.get(&(linked.module.imported_functions + position));
+                let is_named = name.is_some_and(|name| STREAMS.contains(name));
+                // Nothing could be done after a tail call.
+                if is_named && !always[(first + position) as usize] && !function.facts.has_tail_calls {
+                    warm.insert(first + position);
+                }
+            }
+        }
+        warm
+    }
+
+    /// Every node from which one of the imports can be reached but through these callers.
+    fn backwards(&self, imports: &[Node], except: &HashSet<Node>) -> Vec<bool> {
         let mut reached = vec![false; self.nodes as usize];
-        reached[SUSPENDING as usize] = true;
-        let mut work = vec![SUSPENDING];
+        let mut work = imports.to_vec();
+        work.iter().for_each(|import| reached[*import as usize] = true);
         while let Some(node) = work.pop() {
             let start = self.edges.partition_point(|(callee, _)| *callee < node);
             for (_, caller) in self.edges[start..].iter().take_while(|(callee, _)| *callee == node) {
-                if !std::mem::replace(&mut reached[*caller as usize], true) {
+                if !except.contains(caller) && !std::mem::replace(&mut reached[*caller as usize], true) {
                     work.push(*caller);
                 }
             }
@@ -195,14 +233,16 @@ impl<'p, 'a> Graph<'p, 'a> {
         reached
     }
 
-    fn answers(&mut self, reached: &[bool]) -> Vec<MaySuspend> {
+    fn answers(&mut self, reached: &[bool], warm: &HashSet<Node>) -> Vec<MaySuspend> {
         let program = self.program;
         let is_reached = |node: Option<Node>| node.is_some_and(|node| reached.get(node as usize).copied().unwrap_or(false));
         let mut answers = vec![];
         for (module, linked) in program.modules.iter().enumerate() {
             let indices = 0..linked.module.function_types.len() as u32;
             let functions = indices.map(|index| is_reached(self.function(module, index))).collect();
-            let mut answer = MaySuspend { functions, indirect: HashMap::new() };
+            let defined = self.first[module]..self.first[module] + linked.module.functions.len() as u32;
+            let keeps_warm = defined.into_iter().any(|node| warm.contains(&node));
+            let mut answer = MaySuspend { functions, indirect: HashMap::new(), keeps_warm };
             for callee in linked.module.functions.iter().flat_map(|function| &function.facts.callees) {
                 if !matches!(callee, Callee::Function(_)) && !answer.indirect.contains_key(callee) {
                     let node = self.callee(module, *callee);

@@ -26,7 +26,7 @@ mod writer;
 
 pub use frame::MAX_AUX_BYTES;
 pub use module::{CoreModule, Entity, Export, GlobalFact, Import, features};
-pub use program::{Entry, ImportSource, Instrumented, LinkedModule, MemoryRef, Program, Stats, Trampoline};
+pub use program::{Entry, ImportSource, Instrumented, LinkedModule, MemoryRef, Program, Stats, Suspends, Trampoline};
 
 use std::collections::BTreeSet;
 

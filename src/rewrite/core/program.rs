@@ -15,9 +15,18 @@ pub enum ImportSource {
         name: String,
     },
     /// A host function at which the program may be suspended; reached through a trampoline.
-    Suspending,
+    Suspending(Suspends),
     /// Any other host function: lowered imports and canonical built-ins.
     Opaque,
+}
+
+/// What a suspending import waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Suspends {
+    /// Something durable, always: the program is prepared to be suspended wherever this is called.
+    Always,
+    /// Timers or streams, which only the host can tell apart. Only timers suspend; [`super::graph`] says where none are waited for.
+    ForTimers,
 }
 
 /// A core module and where its imports come from.
@@ -47,6 +56,8 @@ pub struct Trampoline {
     pub results: Vec<ValType>,
     /// The last parameter says where the result is to be written.
     pub has_return_pointer: bool,
+    /// What it waits for.
+    pub suspends: Suspends,
 }
 
 /// The core function behind the component's entry point.
@@ -76,8 +87,8 @@ pub struct Instrumented {
     pub modules: Vec<Vec<u8>>,
     /// For each module: whether it imports from `ckpt` and exports `ckpt:resume`.
     pub needs_ckpt: Vec<bool>,
-    /// For each of [`Program::trampolines`] a module that imports `ckpt`.*, `host`.`start` and `host`.`finish`, and exports the original
-    /// function as `call` and its resume table as `ckpt:resume`.
+    /// For each of [`Program::trampolines`] a module that imports `ckpt`.*, `host`.`start`, `host`.`finish` and, if it waits for timers,
+    /// `host`.`plain`, the import as it was. It exports the original function as `call` and its resume table as `ckpt:resume`.
     pub trampolines: Vec<Vec<u8>>,
     /// Instantiated last. Imports `ckpt`.*, `m<i>`.`ckpt:resume` of the modules that need ckpt, `m<i>`.`ckpt:m<k>` and `m<i>`.`ckpt:g<k>`,
     /// `t<i>`.`ckpt:resume`, `entry`.`run`, `host`.`pages` and `host`.`visit<k>` for k = 0 (aux) to `memories.len()`.

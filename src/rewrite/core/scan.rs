@@ -60,6 +60,8 @@ pub struct BodyFacts {
     pub callees: Vec<Callee>,
     /// Call instructions, tail calls not counted: an upper bound of the sites.
     pub calls: usize,
+    /// Whether there are tail calls.
+    pub has_tail_calls: bool,
     /// Declared locals, parameters not counted.
     pub locals: usize,
     /// Reasons to refuse the module, each once.
@@ -80,6 +82,7 @@ pub fn scan(body: &FunctionBody<'_>) -> wasmparser::Result<BodyFacts> {
         if let Some(call) = calls.next(&operator) {
             facts.callees.push(call.callee);
             facts.calls += usize::from(!call.is_tail);
+            facts.has_tail_calls |= call.is_tail;
         } else if let Some(reason) = refused(&operator) {
             facts.refused.insert(reason);
         }

@@ -1,7 +1,8 @@
 //! Stands in for a suspending import: asks the host to start, and either finishes at once or leaves the stack and finishes when it is back.
 //!
 //! ```text
-//! call(params) -> results:  if start(params without the return pointer) == 1 { push {return pointer}; state = 1; return zeros }
+//! call(params) -> results:  if warm { return plain(params) }       only if it waits for timers
+//!                           if start(params without the return pointer) == 1 { push {return pointer}; state = 1; return zeros }
 //!                           return finish(return pointer)
 //! resume:                   pop {return pointer}; keep the results of finish(return pointer)
 //! ```
@@ -12,10 +13,10 @@ use wasm_encoder::{
     FunctionSection, GlobalType, ImportSection, Module, RefType, TableSection, TableType, TypeSection, ValType,
 };
 
-use super::ckpt::STATE;
+use super::ckpt::{STATE, WARM};
 use super::code::encoded;
 use super::frame::{CKPT, Helper, Kind, RESUME_TABLE, SITE_BITS, Signature};
-use super::program::Trampoline;
+use super::program::{Suspends, Trampoline};
 
 /// The helpers a trampoline imports from ckpt.
 pub fn helpers(trampoline: &Trampoline) -> Vec<Helper> {
@@ -50,6 +51,9 @@ const SAVE: u32 = 3;
 const RESTORE: u32 = 4;
 const PUT: u32 = 5;
 
+const STATE_GLOBAL: u32 = 0;
+const WARM_GLOBAL: u32 = 1;
+
 /// Writes the module of a trampoline whose descriptors are on `page`.
 pub fn module(trampoline: &Trampoline, page: u32) -> Vec<u8> {
     let params: Vec<ValType> = trampoline.params.iter().map(|ty| encoded(*ty)).collect();
@@ -69,8 +73,15 @@ pub fn module(trampoline: &Trampoline, page: u32) -> Vec<u8> {
         imports.import(CKPT, &helper.name(), EntityType::Function(types.len()));
         types.ty().function(helper.params(), helper.results());
     }
-    imports.import(CKPT, STATE, GlobalType { val_type: ValType::I32, mutable: true, shared: false });
-    let call = imports.len() - 1;
+    let mut call = imports.len();
+    let plain = (trampoline.suspends == Suspends::ForTimers).then_some(call);
+    if plain.is_some() {
+        imports.import("host", "plain", EntityType::Function(2));
+        call += 1;
+    }
+    for global in [STATE, WARM] {
+        imports.import(CKPT, global, GlobalType { val_type: ValType::I32, mutable: true, shared: false });
+    }
     let mut functions = FunctionSection::new();
     functions.function(2).function(3);
     let mut tables = TableSection::new();
@@ -80,16 +91,25 @@ pub fn module(trampoline: &Trampoline, page: u32) -> Vec<u8> {
     let mut elements = ElementSection::new();
     elements.active(None, &ConstExpr::i32_const(0), Elements::Functions(vec![call + 1].into()));
     let mut code = CodeSection::new();
-    code.function(&call_body(trampoline, started.len() as u32, page)).function(&resume_body(trampoline));
+    code.function(&call_body(trampoline, plain, page)).function(&resume_body(trampoline));
     let mut module = Module::new();
     module.section(&types).section(&imports).section(&functions).section(&tables);
     module.section(&exports).section(&elements).section(&code);
     module.finish()
 }
 
-fn call_body(trampoline: &Trampoline, started: u32, page: u32) -> Function {
+fn call_body(trampoline: &Trampoline, plain: Option<u32>, page: u32) -> Function {
+    let params = trampoline.params.len() as u32;
+    let started = params - u32::from(trampoline.has_return_pointer);
     let mut function = Function::new([]);
     let mut sink = function.instructions();
+    if let Some(plain) = plain {
+        sink.global_get(WARM_GLOBAL).if_(BlockType::Empty);
+        for parameter in 0..params {
+            sink.local_get(parameter);
+        }
+        sink.call(plain).return_().end();
+    }
     for parameter in 0..started {
         sink.local_get(parameter);
     }
@@ -98,7 +118,7 @@ fn call_body(trampoline: &Trampoline, started: u32, page: u32) -> Function {
     if trampoline.has_return_pointer {
         sink.local_get(started);
     }
-    sink.call(SAVE).i32_const(1).global_set(0);
+    sink.call(SAVE).i32_const(1).global_set(STATE_GLOBAL);
     for kind in trampoline.results.iter().filter_map(|ty| Kind::of(*ty)) {
         kind.zero(&mut sink);
     }

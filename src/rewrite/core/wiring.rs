@@ -4,7 +4,7 @@ use wasmparser::ExternalKind;
 
 use super::super::Refusal;
 use super::module::Entity;
-use super::program::{ImportSource, LinkedModule, Program};
+use super::program::{ImportSource, LinkedModule, Program, Suspends};
 
 /// What a function index stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Target {
     /// The function `index` that `module` defines.
     Defined { module: usize, index: u32 },
     /// A suspending host function.
-    Suspending,
+    Suspending(Suspends),
     /// A host function that never suspends.
     Opaque,
 }
@@ -66,7 +66,7 @@ impl Wiring {
                 _ => Err(missing()),
             };
             match (&import.entity, source) {
-                (Entity::Function(_), ImportSource::Suspending) => functions.push(Target::Suspending),
+                (Entity::Function(_), ImportSource::Suspending(suspends)) => functions.push(Target::Suspending(*suspends)),
                 (Entity::Function(_), ImportSource::Opaque) => functions.push(Target::Opaque),
                 (Entity::Function(_), _) => {
                     let (module, index) = export(ExternalKind::Func)?;
