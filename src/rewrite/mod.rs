@@ -14,6 +14,7 @@
 pub mod core;
 
 mod assemble;
+mod beginning;
 mod draft;
 mod entry;
 mod erase;
@@ -36,6 +37,7 @@ use std::fmt;
 use serde::Serialize;
 use wasmparser::{Validator, WasmFeatures};
 
+pub use beginning::beginning;
 pub use limits::Limits;
 pub use refusal::Refusal;
 

@@ -136,7 +136,9 @@ impl Sources {
             let module = CoreModule::parse(bytes, name.clone(), &limits)?;
             let sources = module.imports().iter().map(|import| match self.position(import.module) {
                 Some(module) => ImportSource::Export { module, name: import.field.to_owned() },
-                None if host::is_suspending(import.module, import.field) => ImportSource::Suspending(host::suspends(import.field)),
+                None if host::is_suspending(import.module, import.field) => {
+                    ImportSource::Suspending(host::suspends(import.field))
+                }
                 None => ImportSource::Opaque,
             });
             let imports: Vec<ImportSource> = sources.collect();

@@ -24,7 +24,7 @@ mod trampoline;
 mod wiring;
 mod writer;
 
-pub use frame::MAX_AUX_BYTES;
+pub use frame::{MAX_AUX_BYTES, RESUME_TABLE};
 pub use module::{CoreModule, Entity, Export, GlobalFact, Import, features};
 pub use program::{Entry, ImportSource, Instrumented, LinkedModule, MemoryRef, Program, Stats, Suspends, Trampoline};
 

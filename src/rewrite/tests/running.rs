@@ -11,6 +11,7 @@ use wasmtime::{
 };
 
 use super::*;
+use crate::rewrite::beginning;
 
 /// The calls the host has seen.
 type Calls = Arc<Mutex<Vec<String>>>;
@@ -78,4 +79,22 @@ fn a_run_leaves_its_stack_at_each_wait_and_comes_back_to_it() {
     assert_eq!(status(&mut store, &instance, "ckpt-resume", &[]), Val::U32(0));
     assert_eq!(seen(), ["poll-finish", "drop"]);
     assert_eq!(status(&mut store, &instance, "ckpt-take", &[]), Val::Result(Ok(Some(Box::new(packet)))));
+}
+
+#[test]
+fn a_beginning_runs_to_its_first_wait_and_no_further() {
+    let whole = rewritten(&task_with("")).bytes;
+    let beginning = beginning(&whole).unwrap();
+    assert!(beginning.len() < whole.len());
+    let engine = Engine::default();
+    let component = Component::new(&engine, beginning).unwrap();
+    let linker = suspending_host(&engine, &component, &Calls::default());
+    let mut store = Store::new(&engine, ());
+    let instance = linker.instantiate(&mut store, &component).unwrap();
+    let packet = vec![("content-type".to_owned(), Val::String(String::new())), ("data".to_owned(), Val::List(vec![]))];
+    let arguments = [Val::String(String::new()), Val::Record(packet)];
+    assert_eq!(status(&mut store, &instance, "ckpt-run", &arguments), Val::U32(1));
+    let resume = instance.get_func(&mut store, "ckpt-resume").unwrap();
+    let trap = resume.call(&mut store, &[], &mut [Val::Bool(false)]).unwrap_err();
+    assert_eq!(trap.downcast_ref(), Some(&wasmtime::Trap::UnreachableCodeReached));
 }

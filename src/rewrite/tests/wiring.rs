@@ -1,7 +1,10 @@
 //! The wiring of core modules is followed to its origins.
 
 use super::{
-    super::{core::{ImportSource, Suspends}, entry, read, wiring},
+    super::{
+        core::{ImportSource, Suspends},
+        entry, read, wiring,
+    },
     *,
 };
 
@@ -19,9 +22,18 @@ fn imports_are_followed_through_shim_and_fixup() {
     let names: Vec<_> = program.modules.iter().map(|linked| linked.module.name()).collect();
     assert_eq!(names, ["shim", "main", "fixup"], "in the order of their instances");
     assert_eq!(program.modules[0].imports, []);
-    let main = [export(0, "0"), export(0, "1"), ImportSource::Suspending(Suspends::ForTimers), ImportSource::Opaque, ImportSource::Opaque];
+    let main = [
+        export(0, "0"),
+        export(0, "1"),
+        ImportSource::Suspending(Suspends::ForTimers),
+        ImportSource::Opaque,
+        ImportSource::Opaque,
+    ];
     assert_eq!(program.modules[1].imports, main);
-    assert_eq!(program.modules[2].imports, [ImportSource::Suspending(Suspends::Always), ImportSource::Suspending(Suspends::ForTimers), export(0, "$imports")]);
+    assert_eq!(
+        program.modules[2].imports,
+        [ImportSource::Suspending(Suspends::Always), ImportSource::Suspending(Suspends::ForTimers), export(0, "$imports")]
+    );
     let entry = entry::find(&model, &wiring).unwrap();
     assert_eq!((entry.core.module, entry.core.export.as_str()), (1, "run"));
 }
