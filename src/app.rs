@@ -31,7 +31,7 @@ use crate::{
         Store,
         listen::{self, Listening},
     },
-    worker::{self, Worker},
+    worker::{self, Worker, rewritings::Rewritings},
 };
 
 /// Bytes of compiled components kept in memory.
@@ -86,9 +86,13 @@ async fn serve(
     let folder = data_dir.join("blobs");
     let location = config.blobs.url.clone().unwrap_or_else(|| folder.display().to_string());
     let blobs = Blobs::open(&location)?;
-    let limits = rewrite::Limits::default();
-    let runtime = RuntimeConfig { cache: data_dir.join("components"), cached_bytes: COMPONENTS_IN_MEMORY, limits };
-    let runtime = Arc::new(Runtime::new(runtime)?);
+    let runtime = Arc::new(Runtime::new(RuntimeConfig {
+        cache: data_dir.join("components"),
+        cached_bytes: COMPONENTS_IN_MEMORY,
+        limits: rewrite::Limits::default(),
+        rewriter: config.rewriter.version.unwrap_or(rewrite::VERSION),
+    })?);
+    let rewritings = Arc::new(Rewritings::new(store.clone(), blobs.clone(), runtime.clone()));
     let environment = first_environment(config, &store).await?;
     if private.is_some() {
         // The cluster is locked for this process: what is leased was leased by one that was killed.
@@ -111,6 +115,7 @@ async fn serve(
             store: store.clone(),
             blobs: blobs.clone(),
             runtime: runtime.clone(),
+            rewritings: rewritings.clone(),
             signals: signals.clone(),
             config: config.worker.clone(),
             scratch: data_dir.join("scratch"),
@@ -121,11 +126,12 @@ async fn serve(
             worker.run(no_more).await;
             Ok(())
         });
-        reconcile::driver::start(&store, &blobs, &signals, Intervals::default(), &background, &stop);
+        let rewriter = runtime.rewriter();
+        reconcile::driver::start(&store, &blobs, &signals, rewriter, Intervals::default(), &background, &stop);
     }
     // A process that only works leaves the address alone: who asked there would wait for ever.
     if let Some(listener) = listener {
-        let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime });
+        let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime, rewritings });
         let router = api::router(AppState::new(store, deployer, config.limits.clone(), public_url));
         let stop = shutdown.token(Phase::Intake);
         shutdown.spawn(Phase::Intake, "the API", async move {
@@ -168,26 +174,42 @@ async fn first_environment(config: &Config, store: &Store) -> anyhow::Result<Env
     engine::project::ensure(store, project, kind, key).await.context("could not set up the first environment")
 }
 
-/// Deploys uploaded components: checks and compiles, stores the bytes, then writes the rows.
+/// Deploys uploaded components: rewrites, checks and compiles, stores the bytes, then writes the rows. What was deployed
+/// before is neither rewritten nor compiled again.
 struct ComponentDeployer {
     store: Store,
     blobs: Blobs,
     runtime: Arc<Runtime>,
+    rewritings: Arc<Rewritings>,
 }
 
 #[async_trait]
 impl Deployer for ComponentDeployer {
     async fn deploy(&self, environment: &Environment, bytes: Bytes, options: DeployOptions) -> Result<Deployed, DeployError> {
-        let prepared = self.runtime.prepare(bytes.to_vec()).await.map_err(refused)?;
-        let component = self.blobs.put(Area::Components, bytes).await.map_err(|error| DeployError::Internal(error.into()))?;
+        let component = Blobs::digest(&bytes);
+        let described = match self.rewritings.find(&component).await? {
+            Some(kept) => {
+                let loaded = self.runtime.load(&kept, async || self.rewritings.bytes(&kept).await).await.map_err(refused)?;
+                self.runtime.describe(&loaded).await.map_err(refused)?
+            }
+            None => {
+                let rewritten = self.runtime.rewrite(bytes.clone()).await.map_err(refused)?;
+                let loaded = self.runtime.load(&rewritten.rewriting, async || Ok(rewritten.bytes.clone())).await;
+                let described = self.runtime.describe(&*loaded.map_err(refused)?).await.map_err(refused)?;
+                // Not before it has shown that it can be run.
+                self.rewritings.keep(&rewritten).await.map_err(DeployError::Internal)?;
+                described
+            }
+        };
+        self.blobs.put(Area::Components, bytes).await.map_err(|error| DeployError::Internal(error.into()))?;
         let new = NewDeployment {
             component,
-            definition: prepared.definition,
+            definition: described.definition,
             external_id: options.external_id,
             promotion: options.promotion,
         };
         let deployment = engine::deploy::deploy(&self.store, environment.id, new).await?;
-        Ok(Deployed { deployment, warnings: prepared.warnings })
+        Ok(Deployed { deployment, warnings: described.warnings })
     }
 }
 

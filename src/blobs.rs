@@ -1,4 +1,4 @@
-//! Bytes too large for a row: components and checkpoints, each named by the blake3 digest of its content.
+//! Bytes too large for a row: components, as uploaded and as rewritten, and checkpoints, each named by the blake3 digest of its content.
 //!
 //! A blob is written before the row that names it, and it is durable when [`Blobs::put`] returns (files are synced), so a row
 //! never points at nothing. A crash between the two leaves an orphan, which the sweep in `reconcile` deletes. The same bytes
@@ -16,6 +16,8 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload, aws::AmazonS3Builder
 pub enum Area {
     /// Components as they were uploaded.
     Components,
+    /// Components as they were made suspendable.
+    Rewritten,
     /// Snapshots of suspended runs.
     Checkpoints,
 }
@@ -24,6 +26,7 @@ impl Area {
     const fn folder(self) -> &'static str {
         match self {
             Self::Components => "components",
+            Self::Rewritten => "rewritten",
             Self::Checkpoints => "checkpoints",
         }
     }

@@ -20,6 +20,8 @@ pub struct Config {
     pub blobs: Blobs,
     /// How runs are run.
     pub worker: Worker,
+    /// What makes components suspendable.
+    pub rewriter: Rewriter,
     /// How much is let in.
     pub limits: Limits,
     /// Who is let in.
@@ -88,6 +90,16 @@ pub struct Worker {
     /// How long a run stays claimed without a sign of life from its worker
     #[arg(long, env = "DORMOUSE_LEASE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub lease: Duration,
+}
+
+/// What makes components suspendable.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Rewriter {
+    /// The version that rewritten components are filed under; none: the rewriter's own. Not for users, and in no help text: with
+    /// a lower one a server does to its runs, its rows and its blobs what an earlier release did, so that a test can upgrade it
+    /// without having that release
+    #[arg(id = "rewriter_version", long = "rewriter-version", env = "DORMOUSE_REWRITER_VERSION", hide = true)]
+    pub version: Option<u32>,
 }
 
 /// How much is let in.

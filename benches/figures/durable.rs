@@ -20,6 +20,7 @@ use dormouse::{
         waitpoint::WaitRequest,
     },
     postgres::PrivatePostgres,
+    rewrite,
     runtime::Snapshot,
     store::Store,
 };
@@ -98,7 +99,7 @@ async fn trigger(store: &Store, waiting: &Waiting) -> anyhow::Result<()> {
 }
 
 async fn claim(store: &Store, worker: WorkerId) -> anyhow::Result<Claimed> {
-    let mut claimed = engine::lease::claim(store, worker, 1, LEASE).await?;
+    let mut claimed = engine::lease::claim(store, worker, 1, LEASE, rewrite::VERSION).await?;
     claimed.pop().context("a run is in line")
 }
 
@@ -113,7 +114,7 @@ async fn suspend(
 ) -> anyhow::Result<Duration> {
     let digest = blobs.put(Area::Checkpoints, snapshot.bytes.clone().into()).await?;
     let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
-    let checkpoint = CheckpointRef { sequence, digest, stored_bytes, raw_bytes };
+    let checkpoint = CheckpointRef { sequence, digest, stored_bytes, raw_bytes, rewritten: None };
     let wait = WaitRequest::Sleep { at: DateTime::<Utc>::UNIX_EPOCH };
     let begun = Instant::now();
     let suspended = engine::suspend::suspend(store, &claimed.lease, checkpoint, &wait, 0).await?;

@@ -25,7 +25,7 @@ use dormouse::{
         token::{NewToken, TokenHandle},
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
-    rewrite::Limits,
+    rewrite::{self, Limits},
     runtime::{LoadedComponent, RunSetup, Runtime, RuntimeConfig},
 };
 
@@ -45,14 +45,14 @@ pub fn guest(name: &str) -> anyhow::Result<Vec<u8>> {
 /// A runtime with a cache of its own, so that nothing that was compiled by another version is measured.
 pub fn runtime(folder: &Folder) -> anyhow::Result<Runtime> {
     let cache = folder.path().join("cache");
-    Runtime::new(RuntimeConfig { cache, cached_bytes: 64 << 20, limits: Limits::default() })
+    Runtime::new(RuntimeConfig { cache, cached_bytes: 64 << 20, limits: Limits::default(), rewriter: rewrite::VERSION })
 }
 
 /// A guest, compiled.
 pub async fn load(runtime: &Runtime, name: &str) -> anyhow::Result<Arc<LoadedComponent>> {
     let bytes = guest(name)?;
-    let prepared = runtime.prepare(bytes).await.with_context(|| format!("preparing {name}"))?;
-    Ok(runtime.load(&prepared.digest, async || anyhow::bail!("it is in the cache")).await?)
+    let rewritten = runtime.rewrite(bytes.into()).await.with_context(|| format!("rewriting {name}"))?;
+    runtime.load(&rewritten.rewriting, async || Ok(rewritten.bytes)).await.with_context(|| format!("compiling {name}"))
 }
 
 /// What a run is set up with; its scratch folder is in `folder`.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     app::{self, Ready},
     auth,
-    config::{Auth, Blobs, Config, Database, Http, Limits, Role, Telemetry, Worker},
+    config::{Auth, Blobs, Config, Database, Http, Limits, Rewriter, Role, Telemetry, Worker},
     model::context::EnvironmentKind,
     telemetry,
 };
@@ -41,6 +41,8 @@ pub(super) struct Dev {
     database_url: Option<SecretString>,
     #[command(flatten)]
     worker: Worker,
+    #[command(flatten)]
+    rewriter: Rewriter,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -66,6 +68,7 @@ impl Dev {
             database: Database { url: self.database_url, max_connections: 20 },
             blobs: Blobs { url: None },
             worker: self.worker,
+            rewriter: self.rewriter,
             limits: self.limits,
             auth: Auth { secret_key: Some(secret_key), project_ref: PROJECT.into() },
             telemetry: self.telemetry,

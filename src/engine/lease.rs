@@ -23,6 +23,7 @@ use crate::{
         id::{BatchId, DeploymentId, EnvironmentId, ProjectId, QueueId, RunId, WorkerId},
         machine::Machine,
         payload::Packet,
+        rewriting::Rewriting,
         run::{Happening, RunStatus},
         task::TaskDefinition,
         trigger::MIN_MAX_DURATION_MS,
@@ -53,15 +54,22 @@ pub struct Renewed {
     pub cancel: Vec<RunId>,
 }
 
-/// Leases at most `max` (and 200) runs, first in line first, whose queues have a place.
+/// Leases at most `max` (and 200) runs, first in line first, whose queues have a place. Those that begin get the component as
+/// version `rewriter` of the rewriter made it, those that go on as their checkpoints need it.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn claim(store: &Store, worker: WorkerId, max: u32, lease_for: Duration) -> Result<Vec<Claimed>, Error> {
-    store.tx(move |tx| Box::pin(async move { claim_in(tx, worker, max.min(MAX_CLAIM), lease_for).await })).await
+pub async fn claim(store: &Store, worker: WorkerId, max: u32, lease_for: Duration, rewriter: u32) -> Result<Vec<Claimed>, Error> {
+    store.tx(move |tx| Box::pin(async move { claim_in(tx, worker, max.min(MAX_CLAIM), lease_for, rewriter).await })).await
 }
 
-async fn claim_in(tx: &mut PgConnection, worker: WorkerId, max: u32, lease_for: Duration) -> Result<Vec<Claimed>, Error> {
+async fn claim_in(
+    tx: &mut PgConnection,
+    worker: WorkerId,
+    max: u32,
+    lease_for: Duration,
+    rewriter: u32,
+) -> Result<Vec<Claimed>, Error> {
     let mut admitted: Vec<InLine> = Vec::new();
     let mut unreadable: HashSet<Uuid> = HashSet::new();
     for _ in 0..MAX_ROUNDS {
@@ -76,7 +84,7 @@ async fn claim_in(tx: &mut PgConnection, worker: WorkerId, max: u32, lease_for: 
         if new.is_empty() {
             break;
         }
-        let loaded = leases::load(tx, &new).await?;
+        let loaded = leases::load(tx, &new, rewriter).await?;
         let (deployed, undeployed): (Vec<_>, Vec<_>) = loaded.into_iter().partition(|run| run.definition.is_some());
         let undeployed: Vec<Uuid> = undeployed.iter().map(|run| run.id).collect();
         if !undeployed.is_empty() {
@@ -208,6 +216,7 @@ fn suspended(run: &InLine) -> Result<Option<Resume>, Error> {
         digest,
         stored_bytes: run.checkpoint_stored_bytes.unwrap_or_default().unsigned_abs(),
         raw_bytes: run.checkpoint_raw_bytes.unwrap_or_default().unsigned_abs(),
+        rewritten: run.checkpoint_rewritten.clone(),
     };
     Ok(Some(Resume { checkpoint, wait, completions: Vec::new() }))
 }
@@ -252,9 +261,14 @@ fn assemble(run: InLine, granted: Granted, variables: Vec<(String, String)>, res
         version: run.version.ok_or(corrupt("version"))?,
         machine,
     };
+    let component = run.component.ok_or(corrupt("component"))?;
+    let rewriting = run.rewritten.zip(run.rewriter);
+    let rewriting =
+        rewriting.map(|(digest, rewriter)| Rewriting { component: component.clone(), rewriter: rewriter.unsigned_abs(), digest });
     Ok(Claimed {
         lease: granted.lease,
-        component: run.component.ok_or(corrupt("component"))?,
+        component,
+        rewriting,
         task: run.task,
         payload: Packet { data: run.payload, content_type: run.payload_type },
         context,

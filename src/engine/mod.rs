@@ -13,6 +13,7 @@ pub mod log;
 pub mod metadata;
 pub mod project;
 pub mod queue;
+pub mod rewriting;
 pub mod suspend;
 pub mod tags;
 pub mod timer;

@@ -10,6 +10,7 @@ use super::{
     id::{RunId, WorkerId},
     machine::Machine,
     payload::Packet,
+    rewriting::Rewriting,
     waitpoint::{Completion, WaitRequest},
 };
 
@@ -34,6 +35,9 @@ pub struct Claimed {
     pub lease: Lease,
     /// Digest of the component (lower-case hex blake3), the name of its blob.
     pub component: String,
+    /// The component as rewritten: by the version that its checkpoint needs, or by the one that was asked for. None: by that
+    /// version it has not been rewritten yet.
+    pub rewriting: Option<Rewriting>,
     /// The task to run.
     pub task: String,
     /// What to run it with.

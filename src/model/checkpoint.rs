@@ -13,4 +13,7 @@ pub struct CheckpointRef {
     pub stored_bytes: u64,
     /// Bytes before compression.
     pub raw_bytes: u64,
+    /// Digest of the rewritten component that it fits, [`Rewriting::digest`](super::rewriting::Rewriting::digest). None: taken
+    /// before rewritten components were kept.
+    pub rewritten: Option<String>,
 }

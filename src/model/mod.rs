@@ -13,6 +13,7 @@ pub mod machine;
 pub mod metadata;
 pub mod payload;
 pub mod queue;
+pub mod rewriting;
 pub mod run;
 pub mod task;
 pub mod token;

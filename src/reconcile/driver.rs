@@ -39,10 +39,12 @@ impl Default for Intervals {
 const TIMER_PAUSE: Duration = Duration::from_millis(5);
 
 /// Starts the sweeps as tasks of `tasks`; they end soon after `stop` is cancelled, each at the end of what it is doing.
+/// `rewriter` is the version that new runs use.
 pub fn start(
     store: &Store,
     blobs: &Blobs,
     signals: &Signals,
+    rewriter: u32,
     intervals: Intervals,
     tasks: &TaskTracker,
     stop: &CancellationToken,
@@ -66,11 +68,17 @@ pub fn start(
     }));
     tasks.spawn(every(intervals.blobs, stop.clone(), {
         let (store, blobs) = (store.clone(), blobs.clone());
-        async move || match gc::blobs_tick(&store, &blobs).await {
-            Ok(0) => {}
-            Ok(deleted) => tracing::info!(deleted, "deleted blobs that no row names"),
-            Err(error) => {
-                tracing::error!(sweep = "blobs", error = format!("{error:#}"), "a sweep failed and will be tried again")
+        async move || {
+            // First, since what it forgets leaves blobs that no row names.
+            if let Err(error) = gc::rewritings_tick(&store, rewriter).await {
+                failed("rewritings", &error);
+            }
+            match gc::blobs_tick(&store, &blobs).await {
+                Ok(0) => {}
+                Ok(deleted) => tracing::info!(deleted, "deleted blobs that no row names"),
+                Err(error) => {
+                    tracing::error!(sweep = "blobs", error = format!("{error:#}"), "a sweep failed and will be tried again")
+                }
             }
         }
     }));

@@ -7,7 +7,8 @@ use chrono::Utc;
 
 use crate::{
     blobs::{Area, Blobs},
-    engine,
+    engine::{self, rewriting},
+    model::rewriting::Rewriting,
     store::{Store, StoreError, checkpoints, sweep},
 };
 
@@ -44,14 +45,26 @@ pub async fn tick(store: &Store) -> Result<Swept, engine::Error> {
     }
 }
 
-/// Deletes old blobs of both areas that no row names, and returns how many. One that cannot be deleted is left for the
+/// Forgets rewritten components that no run needs any more, `current` being the version of the rewriter that new runs use.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn rewritings_tick(store: &Store, current: u32) -> Result<rewriting::Swept, engine::Error> {
+    let swept = rewriting::sweep(store, current).await?;
+    for Rewriting { component, rewriter, digest } in &swept.forgotten {
+        tracing::info!(component, rewriter, blob.digest = digest, "no run needs this rewritten component any more");
+    }
+    Ok(swept)
+}
+
+/// Deletes old blobs of all areas that no row names, and returns how many. One that cannot be deleted is left for the
 /// next sweep.
 ///
 /// # Errors
 /// If the database or the blob store does not answer.
 pub async fn blobs_tick(store: &Store, blobs: &Blobs) -> anyhow::Result<u64> {
     let mut deleted = 0;
-    for area in [Area::Components, Area::Checkpoints] {
+    for area in [Area::Components, Area::Rewritten, Area::Checkpoints] {
         let old = blobs.stored_before(area, Utc::now() - KEEP_BLOBS).await?;
         for digest in orphans(store, &old).await? {
             match blobs.delete(area, &digest).await {

@@ -26,6 +26,7 @@ mod model;
 mod output;
 mod read;
 mod refusal;
+mod stamp;
 mod unsupported;
 mod wiring;
 
@@ -40,8 +41,12 @@ use wasmparser::{Validator, WasmFeatures};
 pub use beginning::beginning;
 pub use limits::Limits;
 pub use refusal::Refusal;
+pub use stamp::stamp;
 
-/// Part of every key a rewritten component is kept under: goes up when the output for the same input changes.
+/// Goes up when the output for the same input changes. New runs use what the current version makes; a run that was suspended
+/// under an earlier one goes on with the bytes that version made, which are kept. So what rewritten components import and
+/// export (`ckpt:host/memory`, `ckpt-run` and the rest) must stay on offer as long as such runs may be asleep: a version may
+/// add to it, not change it.
 pub const VERSION: u32 = 3;
 
 /// A rewritten component.

@@ -1,7 +1,8 @@
-//! From the digest of an uploaded component to one that is rewritten, compiled and linked.
+//! From an uploaded component to a rewritten one, and from the name of a rewritten one to one that is compiled and linked.
 //!
-//! A component is looked for in memory, then in the cache folder, and only then made again from the original bytes. What
-//! is in the folder is believed only if its name and checksum say that this program, on this kind of machine, wrote it;
+//! A rewritten component is looked for in memory, then in the cache folder, and only then compiled again from its bytes, which
+//! whoever asks for it must have kept: rewriting the original again would give other bytes, and with another version of the
+//! rewriter ones that no earlier snapshot fits. What is in the folder is believed only if its name and checksum say that this program, on this kind of machine, wrote it;
 //! anything else is thrown away and made again, so the folder can be deleted at any time. Two that want the same
 //! component wait for one compilation.
 #![allow(unsafe_code, reason = "wasmtime trusts the artifacts that it is given; what it is given is checked here")]
@@ -17,16 +18,17 @@ use std::{
     },
 };
 
+use bytes::Bytes;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use wasmtime::{
     Engine,
     component::{Component, ComponentExportIndex, InstancePre, Linker},
 };
 
-use super::{RuntimeConfig, checkpoint, checkpoint::format::Identity, engine, host_fault};
+use super::{Rewritten, RuntimeConfig, checkpoint, checkpoint::format::Identity, engine, host_fault};
 use crate::{
     host::{self, HostState},
-    model::id::RunId,
+    model::{id::RunId, rewriting::Rewriting},
     rewrite,
 };
 
@@ -69,8 +71,8 @@ impl From<rewrite::Error> for PrepareError {
     }
 }
 
-/// The name of an uploaded component: blake3 in lower-case hex.
-pub fn digest(component: &[u8]) -> String {
+/// The name of a component: blake3 in lower-case hex.
+fn digest(component: &[u8]) -> String {
     blake3::hash(component).to_hex().to_string()
 }
 
@@ -78,8 +80,9 @@ pub fn digest(component: &[u8]) -> String {
 pub struct LoadedComponent {
     pub(super) pre: InstancePre<HostState>,
     pub(super) exports: Exports,
-    /// blake3 of the component as it was uploaded.
-    digest: [u8; 32],
+    rewriting: Rewriting,
+    /// The digests of the component as uploaded and as rewritten.
+    digests: [[u8; 32]; 2],
     artifact_bytes: usize,
 }
 
@@ -94,14 +97,15 @@ pub(super) struct Exports {
 }
 
 impl LoadedComponent {
-    /// Digest of the component as it was uploaded.
-    pub fn digest(&self) -> String {
-        hex::encode(self.digest)
+    /// Which rewritten component it is.
+    pub fn rewriting(&self) -> &Rewriting {
+        &self.rewriting
     }
 
     /// What a snapshot of this run of it must belong to.
     pub(super) fn identity(&self, run: RunId) -> Identity {
-        Identity { component: self.digest, rewriter: rewrite::VERSION, run }
+        let [component, rewritten] = self.digests;
+        Identity { component, rewriter: self.rewriting.rewriter, rewritten, run }
     }
 
     pub(super) fn engine(&self) -> &Engine {
@@ -109,7 +113,7 @@ impl LoadedComponent {
     }
 
     /// Links a compiled component.
-    pub(super) fn link(component: &Component, digest: [u8; 32], artifact_bytes: usize) -> Result<LoadedComponent, PrepareError> {
+    fn link(component: &Component, rewriting: &Rewriting, artifact_bytes: usize) -> Result<LoadedComponent, PrepareError> {
         let refused = |error: wasmtime::Error| PrepareError::Refused(vec![rewrite::Refusal::of_component(format!("{error:#}"))]);
         let mut linker = Linker::new(component.engine());
         host::link(&mut linker, component).map_err(refused)?;
@@ -117,8 +121,14 @@ impl LoadedComponent {
         let exports = Exports::of(component)
             .ok_or_else(|| refused(wasmtime::format_err!("a function that every rewritten component exports is missing")))?;
         let pre = linker.instantiate_pre(component).map_err(refused)?;
-        Ok(LoadedComponent { pre, exports, digest, artifact_bytes })
+        let digests = [bytes_of(&rewriting.component)?, bytes_of(&rewriting.digest)?];
+        Ok(LoadedComponent { pre, exports, rewriting: rewriting.clone(), digests, artifact_bytes })
     }
+}
+
+fn bytes_of(digest: &str) -> Result<[u8; 32], PrepareError> {
+    let bytes = hex::decode(digest).ok().and_then(|bytes| bytes.try_into().ok());
+    Ok(bytes.ok_or_else(|| anyhow::anyhow!("{digest:?} is not a digest"))?)
 }
 
 impl Exports {
@@ -136,18 +146,20 @@ impl Exports {
 
 /// All components of this process.
 pub struct Components {
+    /// By the digest of the rewritten component.
     loaded: moka::future::Cache<String, Arc<LoadedComponent>>,
     maker: Maker,
+    limits: rewrite::Limits,
+    rewriter: u32,
     compilations: Semaphore,
 }
 
-/// What is needed to make one.
+/// What is needed to compile one.
 #[derive(Clone)]
 struct Maker {
     engine: Engine,
     fingerprint: String,
     folder: Arc<Path>,
-    limits: rewrite::Limits,
 }
 
 impl Components {
@@ -163,8 +175,9 @@ impl Components {
             .max_capacity(config.cached_bytes >> 10)
             .weigher(|_, component: &Arc<LoadedComponent>| u32::try_from(component.artifact_bytes >> 10).unwrap_or(u32::MAX))
             .build();
-        let maker = Maker { engine, fingerprint, folder: folder.into(), limits: config.limits };
-        Ok(Components { loaded, maker, compilations: Semaphore::new(COMPILATIONS) })
+        let maker = Maker { engine, fingerprint, folder: folder.into() };
+        let (limits, rewriter) = (config.limits, config.rewriter);
+        Ok(Components { loaded, maker, limits, rewriter, compilations: Semaphore::new(COMPILATIONS) })
     }
 
     /// See [`super::Runtime::fingerprint`].
@@ -172,94 +185,87 @@ impl Components {
         &self.maker.fingerprint
     }
 
-    /// Rewrites a component, whether it is in the cache or not, for the report; compiles it if it is not.
-    pub(super) async fn prepare(
-        &self,
-        digest: &str,
-        original: Vec<u8>,
-    ) -> Result<(rewrite::Report, Arc<LoadedComponent>), PrepareError> {
-        let limits = self.maker.limits.clone();
-        let rewritten = blocking(move || Ok(rewrite::rewrite(&original, &limits)?)).await?;
-        let bytes = rewritten.bytes;
-        Ok((rewritten.report, self.get(digest, async || Ok(bytes)).await?))
+    /// See [`super::Runtime::rewriter`].
+    pub(super) fn rewriter(&self) -> u32 {
+        self.rewriter
+    }
+
+    /// See [`super::Runtime::rewrite`].
+    pub(super) async fn rewrite(&self, original: Bytes) -> Result<Rewritten, PrepareError> {
+        let (limits, rewriter) = (self.limits.clone(), self.rewriter);
+        blocking(move || {
+            let rewrite::Rewritten { mut bytes, report } = rewrite::rewrite(&original, &limits)?;
+            let original = blake3::hash(&original);
+            rewrite::stamp(&mut bytes, rewriter, original.as_bytes(), rand::random());
+            let rewriting = Rewriting { component: original.to_hex().to_string(), rewriter, digest: digest(&bytes) };
+            Ok(Rewritten { rewriting, bytes: bytes.into(), report })
+        })
+        .await
     }
 
     /// See [`super::Runtime::load`].
     pub(super) async fn load(
         &self,
-        digest: &str,
-        fetch: impl AsyncFnOnce() -> anyhow::Result<Vec<u8>>,
-    ) -> Result<Arc<LoadedComponent>, PrepareError> {
-        let rewritten = async || {
-            let original = fetch().await?;
-            if self::digest(&original) != digest {
-                return Err(anyhow::anyhow!("the stored component {digest} is damaged: it has another digest").into());
-            }
-            let limits = self.maker.limits.clone();
-            blocking(move || Ok(rewrite::rewrite(&original, &limits)?.bytes)).await
-        };
-        self.get(digest, rewritten).await
-    }
-
-    async fn get(
-        &self,
-        digest: &str,
-        rewritten: impl AsyncFnOnce() -> Result<Vec<u8>, PrepareError>,
+        rewriting: &Rewriting,
+        fetch: impl AsyncFnOnce() -> anyhow::Result<Bytes>,
     ) -> Result<Arc<LoadedComponent>, PrepareError> {
         let make = async {
-            let (maker, name) = (self.maker.clone(), digest.to_owned());
+            let (maker, name) = (self.maker.clone(), rewriting.clone());
             if let Some(loaded) = blocking(move || maker.find(&name)).await? {
                 return Ok(Arc::new(loaded));
             }
-            let bytes = rewritten().await?;
+            let bytes = fetch().await?;
             let _permit = self.compilations.acquire().await.expect("the semaphore is never closed");
-            let (maker, name) = (self.maker.clone(), digest.to_owned());
+            let (maker, name) = (self.maker.clone(), rewriting.clone());
             blocking(move || maker.compile(&name, &bytes)).await.map(Arc::new)
         };
-        self.loaded.try_get_with_by_ref(digest, make).await.map_err(|error: Arc<PrepareError>| (*error).clone())
+        let made = self.loaded.try_get_with_by_ref(&rewriting.digest, make).await;
+        made.map_err(|error: Arc<PrepareError>| (*error).clone())
     }
 }
 
 impl Maker {
     /// The component from the cache folder; none if it is not there or must not be used.
-    fn find(&self, digest: &str) -> Result<Option<LoadedComponent>, PrepareError> {
-        let path = self.path(digest);
+    fn find(&self, rewriting: &Rewriting) -> Result<Option<LoadedComponent>, PrepareError> {
+        let path = self.path(&rewriting.digest);
         let artifact = match fs::read(&path) {
             Ok(file) => unseal(&file).map(<[u8]>::to_vec),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(anyhow::Error::from(error).context("cannot read the component cache").into()),
         };
-        let loaded = artifact.and_then(|artifact| self.deserialize(digest, &artifact).ok());
+        let loaded = artifact.and_then(|artifact| self.deserialize(rewriting, &artifact).ok());
         if loaded.is_none() {
-            tracing::warn!(component = digest, "threw away a damaged file of the component cache");
+            tracing::warn!(component = rewriting.component, "threw away a damaged file of the component cache");
             let _ = fs::remove_file(path);
         }
         Ok(loaded)
     }
 
-    fn compile(&self, digest: &str, rewritten: &[u8]) -> Result<LoadedComponent, PrepareError> {
+    fn compile(&self, rewriting: &Rewriting, rewritten: &[u8]) -> Result<LoadedComponent, PrepareError> {
         let started = std::time::Instant::now();
+        let Rewriting { component, rewriter, digest } = rewriting;
+        if self::digest(rewritten) != *digest {
+            return Err(anyhow::anyhow!("the stored rewritten component {digest} is damaged: it has another digest").into());
+        }
         let artifact = self.engine.precompile_component(rewritten).map_err(|error| {
             PrepareError::Refused(vec![rewrite::Refusal::of_component(format!("it cannot be compiled: {error:#}"))])
         })?;
-        let loaded = self.deserialize(digest, &artifact)?;
+        let loaded = self.deserialize(rewriting, &artifact)?;
         // Only what could be linked is kept. A cache that cannot be written costs time, not correctness.
         if let Err(error) = self.keep(digest, &artifact) {
-            tracing::warn!(component = digest, %error, "cannot write to the component cache");
+            tracing::warn!(component, %error, "cannot write to the component cache");
         }
         let duration_ms = started.elapsed().as_millis() as u64;
-        tracing::info!(component = digest, size_bytes = artifact.len(), duration_ms, "compiled a component");
+        tracing::info!(component, rewriter, size_bytes = artifact.len(), duration_ms, "compiled a component");
         Ok(loaded)
     }
 
-    fn deserialize(&self, digest: &str, artifact: &[u8]) -> Result<LoadedComponent, PrepareError> {
-        let bytes = hex::decode(digest).ok().and_then(|bytes| bytes.try_into().ok());
-        let digest = bytes.ok_or_else(|| anyhow::anyhow!("{digest:?} is not a digest"))?;
+    fn deserialize(&self, rewriting: &Rewriting, artifact: &[u8]) -> Result<LoadedComponent, PrepareError> {
         // SAFETY: the artifact was made by `precompile_component` of an engine with our configuration: either just now, or
         // by a process of this user, since it comes from a folder that only this user can write to (`own_folder`) and its
         // checksum holds (`unseal`), so it is what `keep` wrote.
         let component = unsafe { Component::deserialize(&self.engine, artifact) }.map_err(host_fault)?;
-        LoadedComponent::link(&component, digest, artifact.len())
+        LoadedComponent::link(&component, rewriting, artifact.len())
     }
 
     /// Writes an artifact so that the file is there as a whole or not at all.
@@ -347,7 +353,7 @@ mod tests {
     fn the_oldest_files_make_room() {
         let folder = tempfile::TempDir::new().unwrap();
         let engine = engine::new().unwrap();
-        let maker = Maker { engine, fingerprint: "f".into(), folder: folder.path().into(), limits: Default::default() };
+        let maker = Maker { engine, fingerprint: "f".into(), folder: folder.path().into() };
         for (name, age) in [("new", 1), ("oldest", 3), ("old", 2)] {
             let file = fs::File::create(maker.path(name)).unwrap();
             file.set_len(100).unwrap();

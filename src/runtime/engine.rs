@@ -16,8 +16,6 @@ use std::{
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy};
 
-use crate::rewrite;
-
 /// How often a running guest yields, and its CPU time is looked at.
 pub const TICK: Duration = Duration::from_millis(10);
 
@@ -27,7 +25,7 @@ const WASM_STACK_BYTES: usize = 2 << 20;
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (1 << 20);
 /// Frames of a guest's stack that an error shows. Source: facts D12.
 const BACKTRACE_FRAMES: usize = 50;
-/// Raised when artifacts made by an older program must not be used although engine and rewriter are the same.
+/// Raised when artifacts made by an older program must not be used although the engine is the same.
 const GENERATION: u32 = 1;
 
 /// An engine as this program needs it.
@@ -78,12 +76,12 @@ fn proposals(config: &mut Config) {
         .wasm_custom_page_sizes(false);
 }
 
-/// Names everything that compiled code depends on: wasmtime, its settings, this processor's features, and the rewriter.
-/// 16 hex digits.
+/// Names everything that compiled code depends on beside the bytes that are compiled: wasmtime, its settings and this
+/// processor's features. 16 hex digits.
 pub fn fingerprint(engine: &Engine) -> String {
     let mut hasher = StableHasher(blake3::Hasher::new());
     engine.precompile_compatibility_hash().hash(&mut hasher);
-    (rewrite::VERSION, GENERATION).hash(&mut hasher);
+    GENERATION.hash(&mut hasher);
     hex::encode(&hasher.0.finalize().as_bytes()[..8])
 }
 

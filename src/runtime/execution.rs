@@ -36,6 +36,7 @@ use crate::{
         id::RunId,
         machine::Machine,
         payload::{MAX_OUTPUT_BYTES, Packet, STORE},
+        rewriting::Rewriting,
         waitpoint::{Completion, WaitRequest},
     },
 };
@@ -195,6 +196,11 @@ impl Execution {
             return Err(RunFault::Host(anyhow::anyhow!("a run was captured that is not suspended")));
         };
         checkpoint::capture(live, self.component.exports.save, self.component.identity(self.run), wait).await
+    }
+
+    /// The rewritten component that it runs, and that its snapshots fit.
+    pub fn rewriting(&self) -> &Rewriting {
+        self.component.rewriting()
     }
 
     /// CPU time of the attempt so far, what it used before its snapshot included.

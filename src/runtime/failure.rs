@@ -15,7 +15,6 @@ use crate::{
         error::{ErrorCode, MAX_MESSAGE_CHARS, RunError},
         machine::Machine,
     },
-    rewrite,
 };
 
 /// What was being done when a guest stopped.
@@ -24,9 +23,15 @@ pub(super) enum Doing {
     /// Ordinary guest code.
     Running,
     /// Leaving the call stack for a suspension.
-    Unwinding,
+    Unwinding {
+        /// Version of the rewriter whose code does it.
+        rewriter: u32,
+    },
     /// Coming back to it.
-    Rewinding,
+    Rewinding {
+        /// Version of the rewriter whose code does it.
+        rewriter: u32,
+    },
 }
 
 /// A guest that stopped for good.
@@ -35,8 +40,8 @@ pub(super) fn of_stopped(error: &wasmtime::Error, machine: Machine, memory_denie
     let stack = error.downcast_ref::<WasmBacktrace>();
     let message = match doing {
         Doing::Running => message,
-        Doing::Unwinding => format!("while the run was being suspended (rewriter version {}): {message}", rewrite::VERSION),
-        Doing::Rewinding => format!("while the run was being resumed (rewriter version {}): {message}", rewrite::VERSION),
+        Doing::Unwinding { rewriter } => format!("while the run was being suspended (rewriter version {rewriter}): {message}"),
+        Doing::Rewinding { rewriter } => format!("while the run was being resumed (rewriter version {rewriter}): {message}"),
     };
     let stack_trace = stack.map(|stack| cut_stack(&names(&stack.to_string()))).filter(|trace| !trace.is_empty());
     RunError::Internal { code, message: Some(cut(&message, MAX_MESSAGE_CHARS)), stack_trace }
@@ -107,11 +112,8 @@ mod tests {
 
     #[test]
     fn a_fault_of_suspending_or_resuming_names_the_rewriter() {
-        let message = stopped(Trap::UnreachableCodeReached.into(), false, Doing::Unwinding);
-        assert!(
-            message.contains(&format!("while the run was being suspended (rewriter version {})", rewrite::VERSION)),
-            "{message}"
-        );
+        let message = stopped(Trap::UnreachableCodeReached.into(), false, Doing::Unwinding { rewriter: 3 });
+        assert!(message.contains("while the run was being suspended (rewriter version 3)"), "{message}");
     }
 
     #[test]

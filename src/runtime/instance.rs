@@ -25,6 +25,8 @@ pub(super) struct Live {
     pub(super) store: Store<HostState>,
     pub(super) instance: Instance,
     machine: Machine,
+    /// Version of the rewriter that made the component.
+    pub(super) rewriter: u32,
 }
 
 impl Live {
@@ -43,7 +45,7 @@ impl Live {
         let at_tick = meter.clone();
         store.epoch_deadline_callback(move |_| at_tick.tick());
         match meter.measure(throttle, component.pre.instantiate_async(&mut store)).await {
-            Ok(instance) => Ok(Ok(Live { store, instance, machine })),
+            Ok(instance) => Ok(Ok(Live { store, instance, machine, rewriter: component.rewriting().rewriter })),
             Err(error) => Ok(Err(ended(&store, machine, &error, Doing::Running))),
         }
     }
@@ -76,9 +78,10 @@ impl Live {
     /// Why the guest stopped.
     pub(super) fn ended(&self, error: &wasmtime::Error) -> RunError {
         let state = self.store.data();
+        let rewriter = self.rewriter;
         let doing = match (state.is_suspending(), state.is_answer_pending()) {
-            (true, _) => Doing::Unwinding,
-            (false, true) => Doing::Rewinding,
+            (true, _) => Doing::Unwinding { rewriter },
+            (false, true) => Doing::Rewinding { rewriter },
             (false, false) => Doing::Running,
         };
         ended(&self.store, self.machine, error, doing)

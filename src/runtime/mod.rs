@@ -2,7 +2,7 @@
 //! HTTP. What a guest wishes of the platform leaves through [`crate::host::Caller`].
 //!
 //! - [`engine`]: the only configuration of wasmtime
-//! - [`component`]: from a digest to a component that is compiled and linked
+//! - [`component`]: rewritten, compiled and linked components
 //! - [`execution`]: one live instance, from its first call to its end, with suspensions between
 //! - [`checkpoint`]: its memory and call stack as bytes
 //! - [`cpu`]: how much of the processor it used and may use
@@ -19,11 +19,16 @@ mod instance;
 
 use std::{path::PathBuf, sync::Arc};
 
+use bytes::Bytes;
+
 pub use checkpoint::Snapshot;
 pub use component::{LoadedComponent, PrepareError};
 pub use execution::{Execution, RunFault, RunSetup, Step};
 
-use crate::{model::task::BundleDefinition, rewrite};
+use crate::{
+    model::{rewriting::Rewriting, task::BundleDefinition},
+    rewrite,
+};
 
 pub use crate::host::task::convert::TaskFailure;
 
@@ -36,17 +41,26 @@ pub struct RuntimeConfig {
     pub cached_bytes: u64,
     /// What the rewriter accepts.
     pub limits: rewrite::Limits,
+    /// The version that rewritings are filed under: [`rewrite::VERSION`], unless a test is to be an earlier release.
+    pub rewriter: u32,
 }
 
-/// A bundle that was found to be fit to run.
-#[derive(Debug)]
-pub struct Prepared {
-    /// blake3 of the bytes as they were uploaded, in lower-case hex.
-    pub digest: String,
-    /// What the bundle declares.
-    pub definition: BundleDefinition,
+/// A component that was made suspendable just now, and is nowhere yet.
+#[derive(Debug, Clone)]
+pub struct Rewritten {
+    /// What it is called.
+    pub rewriting: Rewriting,
+    /// The rewritten component.
+    pub bytes: Bytes,
     /// What the rewriter did.
     pub report: rewrite::Report,
+}
+
+/// What a bundle says of itself.
+#[derive(Debug)]
+pub struct Described {
+    /// What it declares.
+    pub definition: BundleDefinition,
     /// What the author should know, for people.
     pub warnings: Vec<String>,
 }
@@ -68,33 +82,46 @@ impl Runtime {
         Ok(Runtime { components: component::Components::new(engine, config)?, _ticker: ticker })
     }
 
-    /// Names what compiled components depend on: engine, settings, processor and rewriter.
+    /// Names what compiled components depend on beside their own bytes: engine, settings and processor.
     pub fn fingerprint(&self) -> &str {
         self.components.fingerprint()
     }
 
-    /// Checks, rewrites and compiles an uploaded bundle, and asks it what it declares.
-    ///
-    /// # Errors
-    /// With every reason for which the bundle cannot be run.
-    pub async fn prepare(&self, component: Vec<u8>) -> Result<Prepared, PrepareError> {
-        let digest = component::digest(&component);
-        let (report, loaded) = self.components.prepare(&digest, component).await?;
-        let definition = describe::describe(&loaded).await?;
-        let warnings = describe::warnings(&definition);
-        Ok(Prepared { digest, definition, report, warnings })
+    /// The version that this runtime's rewritings are of.
+    pub fn rewriter(&self) -> u32 {
+        self.components.rewriter()
     }
 
-    /// The component with this digest, compiled; from `fetch` only if it is not in the cache.
+    /// Makes an uploaded component suspendable, with this runtime's version of the rewriter. Its snapshots can be restored only
+    /// with these very bytes, so store them before one of them is named anywhere. The same component again gives other bytes.
+    ///
+    /// # Errors
+    /// With every reason for which it cannot be.
+    pub async fn rewrite(&self, component: Bytes) -> Result<Rewritten, PrepareError> {
+        self.components.rewrite(component).await
+    }
+
+    /// The rewritten component of this name, compiled and linked; from `fetch`, which gives the bytes of the rewritten
+    /// component, only if it is not in the cache. Whichever version of the rewriter it is of.
     ///
     /// # Errors
     /// If `fetch` fails, or brings something else, or the component is refused.
     pub async fn load(
         &self,
-        digest: &str,
-        fetch: impl AsyncFnOnce() -> anyhow::Result<Vec<u8>>,
+        rewriting: &Rewriting,
+        fetch: impl AsyncFnOnce() -> anyhow::Result<Bytes>,
     ) -> Result<Arc<LoadedComponent>, PrepareError> {
-        self.components.load(digest, fetch).await
+        self.components.load(rewriting, fetch).await
+    }
+
+    /// Asks a bundle what it declares.
+    ///
+    /// # Errors
+    /// [`PrepareError::Undescribed`] with every reason for which the bundle cannot be run.
+    pub async fn describe(&self, component: &LoadedComponent) -> Result<Described, PrepareError> {
+        let definition = describe::describe(component).await?;
+        let warnings = describe::warnings(&definition);
+        Ok(Described { definition, warnings })
     }
 }
 

@@ -64,24 +64,25 @@ pub async fn replace(
     let before =
         query_scalar!("select digest from checkpoints where run_id = $1", run.uuid()).fetch_optional(&mut *connection).await?;
     query!(
-        "insert into checkpoints (run_id, sequence, digest, stored_bytes, raw_bytes, wait, created_at)
-         values ($1, $2, $3, $4, $5, $6::text::json, clock_now())
+        "insert into checkpoints (run_id, sequence, digest, stored_bytes, raw_bytes, wait, rewritten, created_at)
+         values ($1, $2, $3, $4, $5, $6::text::json, $7, clock_now())
          on conflict (run_id) do update set sequence = excluded.sequence, digest = excluded.digest,
              stored_bytes = excluded.stored_bytes, raw_bytes = excluded.raw_bytes, wait = excluded.wait,
-             created_at = excluded.created_at",
+             rewritten = excluded.rewritten, created_at = excluded.created_at",
         run.uuid(),
         checkpoint.sequence as i64,
         checkpoint.digest,
         checkpoint.stored_bytes as i64,
         checkpoint.raw_bytes as i64,
-        rows::to_json(wait)
+        rows::to_json(wait),
+        checkpoint.rewritten
     )
     .execute(connection)
     .await?;
     Ok(before)
 }
 
-/// Which of these digests no checkpoint and no deployment names.
+/// Which of these digests no checkpoint, no deployment and no rewritten component names.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -91,6 +92,7 @@ pub async fn unnamed(connection: &mut PgConnection, digests: &[String]) -> Resul
         select digest as "digest!" from unnest($1::text[]) as asked (digest)
         where not exists (select from checkpoints c where c.digest = asked.digest)
             and not exists (select from deployments d where d.component = asked.digest)
+            and not exists (select from rewritings w where w.digest = asked.digest)
         "#,
         digests
     )

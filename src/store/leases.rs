@@ -76,14 +76,21 @@ pub struct InLine {
     pub checkpoint_stored_bytes: Option<i64>,
     pub checkpoint_raw_bytes: Option<i64>,
     pub checkpoint_wait: Option<Value>,
+    /// Digest of the rewritten component that the checkpoint fits.
+    pub checkpoint_rewritten: Option<String>,
+    /// Digest of that one, or else of the component's own of the version asked for.
+    pub rewritten: Option<String>,
+    /// Its version of the rewriter.
+    pub rewriter: Option<i32>,
 }
 
-/// Reads the runs that were picked, in the order of the line. A statement of its own: it sees the rows as they were when
+/// Reads the runs that were picked, in the order of the line, those without a checkpoint with the component as version
+/// `rewriter` of the rewriter made it. A statement of its own: it sees the rows as they were when
 /// their locks were got, which the picking statement need not.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn load(connection: &mut PgConnection, picked: &[Uuid]) -> Result<Vec<InLine>, StoreError> {
+pub async fn load(connection: &mut PgConnection, picked: &[Uuid], rewriter: u32) -> Result<Vec<InLine>, StoreError> {
     Ok(query_as!(
         InLine,
         r#"
@@ -96,7 +103,8 @@ pub async fn load(connection: &mut PgConnection, picked: &[Uuid]) -> Result<Vec<
             r.max_attempts, r.max_duration_ms, r.machine, r.attempt_cpu_ms, r.created_at,
             c.sequence as "checkpoint_sequence?", c.digest as "checkpoint_digest?",
             c.stored_bytes as "checkpoint_stored_bytes?", c.raw_bytes as "checkpoint_raw_bytes?",
-            c.wait as "checkpoint_wait?"
+            c.wait as "checkpoint_wait?", c.rewritten as "checkpoint_rewritten?",
+            coalesce(fitting.digest, current.digest) as rewritten, coalesce(fitting.rewriter, current.rewriter) as rewriter
         from runs r
         join environments e on e.id = r.environment_id
         join projects p on p.id = e.project_id
@@ -104,10 +112,14 @@ pub async fn load(connection: &mut PgConnection, picked: &[Uuid]) -> Result<Vec<
         left join deployments d on d.id = coalesce(r.deployment_id, e.current_deployment_id)
         left join tasks t on t.deployment_id = d.id and t.id = r.task
         left join checkpoints c on c.run_id = r.id
+        left join rewritings fitting on fitting.digest = c.rewritten
+        left join rewritings current on c.rewritten is null and current.component = d.component and current.rewriter = $2
+            and current.dropped_at is null
         where r.id = any($1)
         order by r.position, r.id
         "#,
-        picked
+        picked,
+        rewriter as i32
     )
     .fetch_all(connection)
     .await?)

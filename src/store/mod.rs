@@ -19,6 +19,7 @@ pub(crate) mod notify;
 mod page;
 pub mod places;
 pub mod queues;
+pub mod rewritings;
 mod rows;
 pub mod runs;
 pub mod sweep;

@@ -7,6 +7,7 @@
 mod caller;
 mod leases;
 mod logs;
+pub mod rewritings;
 mod run_one;
 mod scratch;
 
@@ -25,6 +26,7 @@ use crate::{
     store::{Store, listen::Signals},
 };
 use leases::Leases;
+use rewritings::Rewritings;
 
 /// How long to wait before asking for runs again when nothing says that there are any: the net under lost notifications.
 const IDLE_POLL: Duration = Duration::from_secs(1);
@@ -43,6 +45,8 @@ pub struct Context {
     pub blobs: Blobs,
     /// Compiled components and live instances.
     pub runtime: Arc<Runtime>,
+    /// Components as new runs use them.
+    pub rewritings: Arc<Rewritings>,
     /// News of waitpoints and runs.
     pub signals: Signals,
     /// Grace, lease and concurrency.
@@ -100,7 +104,8 @@ impl Worker {
             permits = take_permits(&self.permits) => permits,
             () = stop.cancelled() => return,
         };
-        let claimed = match lease::claim(&self.context.store, self.id, permits.len() as u32, self.context.config.lease).await {
+        let (max, rewriter) = (permits.len() as u32, self.context.runtime.rewriter());
+        let claimed = match lease::claim(&self.context.store, self.id, max, self.context.config.lease, rewriter).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "claiming runs failed");

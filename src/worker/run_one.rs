@@ -27,6 +27,7 @@ use crate::{
         checkpoint::CheckpointRef,
         error::{ErrorCode, RunError},
         log::Level,
+        rewriting::Rewriting,
         waitpoint::WaitRequest,
     },
     runtime::{Execution, LoadedComponent, PrepareError, RunFault, RunSetup, Step},
@@ -154,19 +155,13 @@ impl Attempt {
     }
 
     async fn load(&self) -> Result<Arc<LoadedComponent>, Fault> {
-        let digest = &self.claimed.component;
-        let fetch = async || Ok(self.context.blobs.get(Area::Components, digest).await?.to_vec());
-        let ends = |reason: String| {
-            Fault::Ends(RunError::internal(ErrorCode::CouldNotImportTask, format!("the component cannot be loaded: {reason}")))
+        let rewritings = &self.context.rewritings;
+        let rewriting = match &self.claimed.rewriting {
+            Some(kept) => kept.clone(),
+            None => rewritings.ensure(&self.claimed.component).await.map_err(|error| unloadable(error, None))?,
         };
-        self.context.runtime.load(digest, fetch).await.map_err(|error| match error {
-            PrepareError::Host(error) => match error.downcast_ref() {
-                Some(blobs::Error::Unavailable(_)) => Fault::Passing(anyhow::anyhow!(error)),
-                Some(gone @ (blobs::Error::NotFound(_) | blobs::Error::Damaged(_))) => ends(gone.to_string()),
-                None => Fault::Ours(anyhow::anyhow!(error)),
-            },
-            refused => ends(refused.to_string()),
-        })
+        let loaded = self.context.runtime.load(&rewriting, async || rewritings.bytes(&rewriting).await).await;
+        loaded.map_err(|error| unloadable(error, Some(&rewriting)))
     }
 
     fn setup(&self) -> RunSetup {
@@ -265,7 +260,8 @@ impl Attempt {
         let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
         let stored = self.context.blobs.put(Area::Checkpoints, snapshot.bytes.into()).await;
         let digest = stored.map_err(|error| NotSuspended::NotStored(error.into()))?;
-        Ok(CheckpointRef { sequence: self.caller.next_checkpoint(), digest, stored_bytes, raw_bytes })
+        let rewritten = Some(execution.rewriting().digest.clone());
+        Ok(CheckpointRef { sequence: self.caller.next_checkpoint(), digest, stored_bytes, raw_bytes, rewritten })
     }
 
     /// Whether the lease holds, asked until the database answers: a suspension whose answer was lost may have given it up,
@@ -369,6 +365,23 @@ enum NotSuspended {
     NotStored(anyhow::Error),
     /// The transaction failed in a way that leaves open whether it was made.
     Unknown(anyhow::Error),
+}
+
+/// Why a component could not be had. `rewriting`: which, if it was rewritten at all.
+fn unloadable(error: PrepareError, rewriting: Option<&Rewriting>) -> Fault {
+    let ends = |reason: String| {
+        let which = rewriting.map(|rewriting| format!(", as version {} of the rewriter made it,", rewriting.rewriter));
+        let message = format!("the component{} cannot be loaded: {reason}", which.unwrap_or_default());
+        Fault::Ends(RunError::internal(ErrorCode::CouldNotImportTask, message))
+    };
+    let PrepareError::Host(error) = error else { return ends(error.to_string()) };
+    match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(gone @ (blobs::Error::NotFound(_) | blobs::Error::Damaged(_))), _) => ends(gone.to_string()),
+        (Some(blobs::Error::Unavailable(_)), _) | (_, Some(engine::Error::Unavailable(_))) => {
+            Fault::Passing(anyhow::anyhow!(error))
+        }
+        _ => Fault::Ours(anyhow::anyhow!(error)),
+    }
 }
 
 fn fault(fault: RunFault) -> Fault {

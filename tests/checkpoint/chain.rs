@@ -43,8 +43,8 @@ impl Guest {
     pub async fn prepare(name: &'static str) -> Guest {
         let folder = tempfile::Builder::new().prefix("dormouse-chain-").tempdir().unwrap();
         let runtime = step::runtime(&folder.path().join("cache"));
-        let prepared = runtime.prepare(guests::guest(name)).await.unwrap();
-        let component = runtime.load(&prepared.digest, async || anyhow::bail!("it is in the cache")).await.unwrap();
+        let rewritten = runtime.rewrite(guests::guest(name).into()).await.unwrap();
+        let component = runtime.load(&rewritten.rewriting, async || Ok(rewritten.bytes)).await.unwrap();
         Guest { name, folder, component, _runtime: runtime }
     }
 }
@@ -122,7 +122,9 @@ impl Chain<'_> {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["checkpoint::step_of_a_chain", "--exact", "--nocapture", "--test-threads=1"]);
         command.env(step::FOLDER, folder).env(step::CACHE, self.guest.folder.path().join("cache"));
-        command.env(step::COMPONENT, self.guest.component.digest()).env(step::PAYLOAD, self.payload(SUSPENDED_MS));
+        command
+            .env(step::COMPONENT, json!(self.guest.component.rewriting()).to_string())
+            .env(step::PAYLOAD, self.payload(SUSPENDED_MS));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
         let child = command.spawn().unwrap();
         let pid = child.id().expect("it was not waited for yet");

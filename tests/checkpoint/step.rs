@@ -14,8 +14,9 @@ use dormouse::{
         id::{DeploymentId, EnvironmentId, ProjectId, QueueId, RunId},
         machine::Machine,
         payload::Packet,
+        rewriting::Rewriting,
     },
-    rewrite::Limits,
+    rewrite::{self, Limits},
     runtime::{Execution, LoadedComponent, RunSetup, Runtime, RuntimeConfig, Step},
 };
 use serde::{Deserialize, Serialize};
@@ -26,7 +27,7 @@ use super::caller::{Platform, Waits, elapsed};
 pub const FOLDER: &str = "CHAIN_FOLDER";
 /// The folder of compiled components.
 pub const CACHE: &str = "CHAIN_CACHE";
-/// The component's digest.
+/// The rewritten component's name, as JSON.
 pub const COMPONENT: &str = "CHAIN_COMPONENT";
 /// The task's payload, as JSON.
 pub const PAYLOAD: &str = "CHAIN_PAYLOAD";
@@ -35,7 +36,7 @@ pub const PAYLOAD: &str = "CHAIN_PAYLOAD";
 pub struct Task {
     folder: PathBuf,
     cache: PathBuf,
-    component: String,
+    component: Rewriting,
     payload: String,
 }
 
@@ -51,7 +52,8 @@ impl Task {
     pub fn from_environment() -> Option<Task> {
         let folder = std::env::var(FOLDER).ok()?.into();
         let get = |variable: &str| std::env::var(variable).unwrap_or_else(|_| panic!("{variable} is not set"));
-        Some(Task { folder, cache: get(CACHE).into(), component: get(COMPONENT), payload: get(PAYLOAD) })
+        let component = serde_json::from_str(&get(COMPONENT)).unwrap();
+        Some(Task { folder, cache: get(CACHE).into(), component, payload: get(PAYLOAD) })
     }
 
     pub async fn perform(&self) {
@@ -99,7 +101,8 @@ impl Task {
 
 /// A runtime on a cache that processes share.
 pub fn runtime(cache: &Path) -> Runtime {
-    Runtime::new(RuntimeConfig { cache: cache.to_owned(), cached_bytes: 64 << 20, limits: Limits::default() }).unwrap()
+    let (limits, rewriter) = (Limits::default(), rewrite::VERSION);
+    Runtime::new(RuntimeConfig { cache: cache.to_owned(), cached_bytes: 64 << 20, limits, rewriter }).unwrap()
 }
 
 /// How a run in this folder is set up. A sleep that is shorter than `grace` is slept.

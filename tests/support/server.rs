@@ -71,6 +71,12 @@ impl Server {
         self.await_ready().await;
     }
 
+    /// Starts the server again on the same data with other arguments.
+    pub async fn start_again_with(&mut self, arguments: &[&str]) {
+        self.arguments = arguments.iter().map(ToString::to_string).collect();
+        self.start_again().await;
+    }
+
     async fn await_ready(&mut self) {
         let pid = self.child.id();
         let file = self.data.join("dev.json");

@@ -151,7 +151,7 @@ impl TestApi {
     /// What a worker would do with the next run.
     pub(super) async fn claim(&self) -> Claimed {
         let lease_for = std::time::Duration::from_secs(60);
-        engine::lease::claim(&self.store, WorkerId::new(), 1, lease_for).await.unwrap().remove(0)
+        engine::lease::claim(&self.store, WorkerId::new(), 1, lease_for, 1).await.unwrap().remove(0)
     }
 
     pub(super) async fn finish(&self, claimed: &Claimed, outcome: Outcome) {

@@ -8,6 +8,7 @@ mod lease;
 mod metadata;
 mod queue;
 mod read;
+mod rewriting;
 mod suspend;
 mod timer;
 mod trigger;
@@ -42,6 +43,8 @@ use crate::{
 
 /// How long the leases of these tests last.
 const LEASE: Duration = Duration::from_secs(30);
+/// The version of the rewriter that new runs use.
+const REWRITER: u32 = 2;
 
 /// A project with one environment and one worker.
 struct Scene {
@@ -75,7 +78,7 @@ impl Scene {
     }
 
     async fn claim(&self, max: u32) -> Vec<Claimed> {
-        engine::lease::claim(&self.store, self.worker, max, LEASE).await.unwrap()
+        engine::lease::claim(&self.store, self.worker, max, LEASE, REWRITER).await.unwrap()
     }
 
     async fn claim_one(&self) -> Claimed {
@@ -174,7 +177,7 @@ fn hello() -> NewRun {
 }
 
 fn checkpoint(sequence: u64) -> CheckpointRef {
-    CheckpointRef { sequence, digest: format!("digest-{sequence}"), stored_bytes: 10, raw_bytes: 100 }
+    CheckpointRef { sequence, digest: format!("digest-{sequence}"), stored_bytes: 10, raw_bytes: 100, rewritten: None }
 }
 
 fn completed() -> Outcome {

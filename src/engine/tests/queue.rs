@@ -97,7 +97,7 @@ async fn workers_that_claim_at_the_same_time_keep_to_the_limit(pool: PgPool) {
         scene.trigger(hello()).await;
     }
     for _ in 0..5 {
-        let claims = (0..4).map(|_| engine::lease::claim(&scene.store, scene.worker, 5, LEASE));
+        let claims = (0..4).map(|_| engine::lease::claim(&scene.store, scene.worker, 5, LEASE, REWRITER));
         let claimed = futures_util::future::join_all(claims).await;
         let running = scene.count("select count(*) from runs where lease_worker is not null").await;
         assert!(running <= 3, "{running}");

@@ -5,12 +5,13 @@
 //!     │ "DRMS"                       │  a file of ours
 //!   4 │ u32  format version          │  how to read the rest
 //!   8 │ 32 B component               │  blake3 of the component as it was uploaded
-//!  40 │ u32  rewriter version        │  which rewriting of it the stack frames belong to
+//!  40 │ u32  rewriter version        │  which made it suspendable
 //!  44 │ 16 B run                     │  whose memory it is
 //!  60 │ 16 B nonce                   │  random: no two snapshots are the same bytes
 //!  76 │ u64  body length             │  before compression
 //!  84 │ u64  stored length           │  of the next part
-//!  92 ├──────────────────────────────┤
+//!  92 │ 32 B rewritten component     │  blake3 of the bytes that the stack frames belong to
+//! 124 ├──────────────────────────────┤
 //!     │ body, zstd                   │
 //!     ├──────────────────────────────┤
 //!     │ 32 B checksum                │  blake3 of everything above
@@ -28,7 +29,12 @@
 //! ```
 //!
 //! Numbers are little-endian. Nothing here belongs to the engine: a snapshot can be read by another engine, or another
-//! processor, as long as the component and its rewriting are the same.
+//! processor, as long as it runs the same rewritten component.
+//!
+//! Format version 2, which is read too, has no bytes 92 to 123: rewritten components were not kept then. Such a snapshot can be
+//! restored for as long as the rewriter makes the same of the component, that is, until its version goes up; then it is refused
+//! with both versions. Version 1 is refused. A later version that changes the body must go on to read the earlier ones, or say
+//! here why it cannot.
 //!
 //! A snapshot's bytes, and with them its name in a store that names bytes by their content, are its own: whoever replaces it
 //! may delete it, for no other run, and no other moment of the same run, can be meant.
@@ -44,14 +50,18 @@ use zstd::bulk::{Compressor, Decompressor};
 use crate::model::{id::RunId, waitpoint::WaitRequest};
 
 /// Version of the layout above. A change of the layout, or of what the host state or the wait are encoded as, is a new one.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
+/// The oldest version that is read.
+pub const OLDEST: u32 = 2;
 /// Bytes of the pages that are kept or left out.
 pub const PAGE: usize = 4096;
 /// Most memories a snapshot can have, as many as a component may define.
 pub const MAX_MEMORIES: usize = 1000;
 
 const MAGIC: &[u8; 4] = b"DRMS";
-const HEADER: usize = 92;
+const HEADER: usize = 124;
+/// The header of version 2, without the rewritten component's digest.
+const HEADER_2: usize = 92;
 const CHECKSUM: usize = 32;
 /// Pages of 4 KiB in a WebAssembly page.
 const PAGES_PER_WASM_PAGE: u32 = 16;
@@ -78,6 +88,8 @@ pub struct Identity {
     pub component: [u8; 32],
     /// Version of the rewriter that made it suspendable.
     pub rewriter: u32,
+    /// blake3 of what that made of it.
+    pub rewritten: [u8; 32],
     /// The run.
     pub run: RunId,
 }
@@ -97,7 +109,7 @@ pub enum Refused {
     #[error("this is not a snapshot: it does not begin with DRMS")]
     Magic,
     /// Written by an older or newer program.
-    #[error("the snapshot has format version {0}, this program reads version {VERSION}")]
+    #[error("the snapshot has format version {0}, this program reads the versions {OLDEST} to {VERSION}")]
     Version(u32),
     /// The bytes were altered.
     #[error("the checksum of the snapshot does not hold")]
@@ -111,12 +123,20 @@ pub enum Refused {
         expected: String,
     },
     /// It is of the right component, rewritten by another version of the rewriter.
-    #[error("the snapshot was made with version {found} of the rewriter, this program has version {expected}")]
+    #[error("the snapshot was made with version {found} of the rewriter, the component at hand with version {expected}")]
     Rewriter {
         /// Which it was made with.
         found: u32,
-        /// Which this program has.
+        /// Which made the component at hand.
         expected: u32,
+    },
+    /// It is of the right component, rewritten by the right version, but not of these bytes.
+    #[error("the snapshot fits the rewritten component {found}, not {expected}")]
+    Rewritten {
+        /// Which it fits.
+        found: String,
+        /// Which is at hand.
+        expected: String,
     },
     /// It is of another run of the component.
     #[error("the snapshot is of the run {found}, not of {expected}")]
@@ -199,6 +219,7 @@ impl Writer {
         bytes.extend_from_slice(&rand::random::<[u8; 16]>());
         bytes.extend_from_slice(&(self.body.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&(stored.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(&identity.rewritten);
         bytes.extend_from_slice(&stored);
         let checksum = blake3::hash(&bytes);
         bytes.extend_from_slice(checksum.as_bytes());
@@ -278,11 +299,13 @@ pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Content
         return Err(Refused::Magic);
     }
     let truncated = |expected: u64| Refused::Truncated { found: snapshot.len() as u64, expected };
-    let least = (HEADER + CHECKSUM) as u64;
-    let version = header.u32().map_err(|_| truncated(least))?;
-    if version != VERSION {
-        return Err(Refused::Version(version));
-    }
+    let version = header.u32().map_err(|_| truncated((HEADER + CHECKSUM) as u64))?;
+    let header_length = match version {
+        VERSION => HEADER,
+        OLDEST => HEADER_2,
+        other => return Err(Refused::Version(other)),
+    };
+    let least = (header_length + CHECKSUM) as u64;
     if (snapshot.len() as u64) < least {
         return Err(truncated(least));
     }
@@ -292,6 +315,7 @@ pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Content
     header.array::<16>()?;
     let body_length = header.u64()?;
     let stored_length = header.u64()?;
+    let rewritten = if version == OLDEST { None } else { Some(header.array::<32>()?) };
     if Some(snapshot.len() as u64) != stored_length.checked_add(least) {
         return Err(truncated(stored_length.saturating_add(least)));
     }
@@ -305,13 +329,16 @@ pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Content
     if rewriter != expected.rewriter {
         return Err(Refused::Rewriter { found: rewriter, expected: expected.rewriter });
     }
+    if let Some(found) = rewritten.filter(|rewritten| *rewritten != expected.rewritten) {
+        return Err(Refused::Rewritten { found: hex::encode(found), expected: hex::encode(expected.rewritten) });
+    }
     if run != expected.run {
         return Err(Refused::Run { found: run, expected: expected.run });
     }
     if body_length > limit {
         return Err(Refused::TooLarge { found: body_length, limit });
     }
-    parse(inflate(&sealed[HEADER..], body_length)?)
+    parse(inflate(&sealed[header_length..], body_length)?)
 }
 
 /// Decompresses what must come to exactly `length` bytes.

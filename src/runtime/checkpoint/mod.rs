@@ -32,7 +32,6 @@ use super::{execution::RunFault, host_fault, instance::Live};
 use crate::{
     host::{HostState, RebuildError, limits::HOSTCALL_FUEL},
     model::{machine::Machine, waitpoint::WaitRequest},
-    rewrite,
 };
 
 /// Above this many bytes, a snapshot is compressed or decompressed on a thread that may block.
@@ -62,9 +61,8 @@ pub(super) async fn capture(
     let mut writer = format::Writer::default();
     writer.host_state(&live.store.data_mut().save().await);
     writer.wait(wait);
-    let Transfer::Saving(writer) =
-        transfer(live, Transfer::Saving(writer), save).await.map_err(|error| failed("saving", error))?
-    else {
+    let saved = transfer(live, Transfer::Saving(writer), save).await;
+    let Transfer::Saving(writer) = saved.map_err(|error| failed(live, "saving", error))? else {
         unreachable!("a transfer does not change its direction")
     };
     let raw_bytes = writer.raw_bytes();
@@ -96,9 +94,8 @@ pub(super) async fn load(
 ) -> Result<WaitRequest, RunFault> {
     let expected = contents.memories.len() + 1;
     let loading = Transfer::Loading { contents, visited: 0 };
-    let Transfer::Loading { contents, visited } =
-        transfer(live, loading, load).await.map_err(|error| failed("loading", error))?
-    else {
+    let loaded = transfer(live, loading, load).await;
+    let Transfer::Loading { contents, visited } = loaded.map_err(|error| failed(live, "loading", error))? else {
         unreachable!("a transfer does not change its direction")
     };
     if visited != expected {
@@ -122,8 +119,8 @@ async fn transfer(live: &mut Live, transfer: Transfer, function: ComponentExport
     Ok(*transfer.expect("`visit` puts it back"))
 }
 
-fn failed(doing: &str, error: wasmtime::Error) -> RunFault {
-    let context = format!("{doing} a run's memories failed (rewriter version {})", rewrite::VERSION);
+fn failed(live: &Live, doing: &str, error: wasmtime::Error) -> RunFault {
+    let context = format!("{doing} a run's memories failed (rewriter version {})", live.rewriter);
     RunFault::Host(host_fault(error).context(context))
 }
 
@@ -260,7 +257,7 @@ mod tests {
 
     #[test]
     fn a_memory_survives_whichever_way_dirty_pages_are_found_on_either_side() {
-        let identity = format::Identity { component: [0; 32], rewriter: 1, run: RunId::new() };
+        let identity = format::Identity { component: [0; 32], rewriter: 1, rewritten: [1; 32], run: RunId::new() };
         for (saver, loader) in
             Tracker::all().iter().flat_map(|saver| Tracker::all().into_iter().map(move |loader| (saver, loader)))
         {

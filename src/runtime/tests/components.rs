@@ -7,23 +7,29 @@ use std::{
 };
 
 use super::*;
-use crate::runtime::PrepareError;
+use crate::runtime::Rewritten;
 
 #[tokio::test]
-async fn preparing_a_bundle_says_what_it_declares_and_what_was_done() {
+async fn a_bundle_says_what_it_declares_and_the_rewriter_what_it_did() {
     let bench = Bench::new();
-    let prepared = bench.runtime.prepare(guest()).await.unwrap();
-    assert_eq!(prepared.digest, blake3::hash(&guest()).to_hex().as_str());
-    assert_eq!((prepared.definition.sdk.as_str(), prepared.definition.tasks[0].id.as_str()), ("test/1", "waits"));
-    assert!(prepared.report.suspends);
-    assert_eq!(prepared.report.memories, 2);
-    assert_eq!(prepared.warnings, Vec::<String>::new());
+    let Rewritten { rewriting, bytes, report } = bench.runtime.rewrite(guest().into()).await.unwrap();
+    assert_eq!(rewriting.component, blake3::hash(&guest()).to_hex().as_str());
+    assert_eq!((rewriting.rewriter, rewriting.digest.as_str()), (rewrite::VERSION, blake3::hash(&bytes).to_hex().as_str()));
+    assert!(report.suspends);
+    assert_eq!(report.memories, 2);
+    let component = bench.runtime.load(&rewriting, async || Ok(bytes)).await.unwrap();
+    let described = bench.runtime.describe(&component).await.unwrap();
+    assert_eq!((described.definition.sdk.as_str(), described.definition.tasks[0].id.as_str()), ("test/1", "waits"));
+    assert_eq!(described.warnings, Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn what_is_not_a_bundle_is_refused_with_the_reason() {
     let bench = Bench::new();
-    let refused = |bytes: Vec<u8>| async { bench.runtime.prepare(bytes).await.unwrap_err() };
+    let refused = async |bytes: Vec<u8>| match bench.prepare(bytes).await {
+        Ok(component) => bench.runtime.describe(&component).await.unwrap_err(),
+        Err(error) => error,
+    };
     assert!(matches!(refused(b"not wasm".to_vec()).await, PrepareError::Malformed(_)));
     assert!(matches!(refused(wat::parse_str("(component)").unwrap()).await, PrepareError::Refused(_)));
     let trapping = include_str!("guest.wat").replace("(func (export \"describe\") (result i32)", "$0 (unreachable)");
@@ -39,7 +45,8 @@ async fn what_is_not_a_bundle_is_refused_with_the_reason() {
 async fn a_bundle_that_describes_itself_for_ever_is_stopped() {
     let bench = Bench::new();
     let endless = include_str!("guest.wat").replace("(i32.store (i32.const 512) (i32.const 0))", "(loop (br 0))");
-    let PrepareError::Undescribed(reasons) = bench.runtime.prepare(wat::parse_str(endless).unwrap()).await.unwrap_err() else {
+    let component = bench.prepare(wat::parse_str(endless).unwrap()).await.unwrap();
+    let PrepareError::Undescribed(reasons) = bench.runtime.describe(&component).await.unwrap_err() else {
         panic!("it never ends")
     };
     assert!(reasons[0].contains("maximum compute time"), "{reasons:?}");
@@ -48,17 +55,18 @@ async fn a_bundle_that_describes_itself_for_ever_is_stopped() {
 #[tokio::test]
 async fn another_process_finds_the_component_in_the_folder() {
     let bench = Bench::new();
-    let digest = bench.runtime.prepare(guest()).await.unwrap().digest;
+    let rewriting = bench.load().await.rewriting().clone();
     let other = runtime(bench.folder.path().join("cache"));
     assert_eq!(other.fingerprint(), bench.runtime.fingerprint());
-    other.load(&digest, async || panic!("it is in the cache")).await.unwrap();
+    other.load(&rewriting, async || panic!("it is in the cache")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_damaged_file_of_the_cache_is_thrown_away_and_made_again() {
     let bench = Bench::new();
-    let digest = bench.runtime.prepare(guest()).await.unwrap().digest;
-    let file = bench.folder.path().join("cache").join(format!("{digest}-{}", bench.runtime.fingerprint()));
+    let Rewritten { rewriting, bytes, .. } = bench.runtime.rewrite(guest().into()).await.unwrap();
+    bench.runtime.load(&rewriting, async || Ok(bytes.clone())).await.unwrap();
+    let file = bench.folder.path().join("cache").join(format!("{}-{}", rewriting.digest, bench.runtime.fingerprint()));
     let good = fs::read(&file).unwrap();
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
@@ -67,25 +75,25 @@ async fn a_damaged_file_of_the_cache_is_thrown_away_and_made_again() {
         let fetched = AtomicU32::new(0);
         let fetch = async || {
             fetched.fetch_add(1, Relaxed);
-            Ok(guest())
+            Ok(bytes.clone())
         };
         let cache = || bench.folder.path().join("cache");
-        runtime(cache()).load(&digest, fetch).await.unwrap();
+        runtime(cache()).load(&rewriting, fetch).await.unwrap();
         assert_eq!(fetched.load(Relaxed), 1);
-        runtime(cache()).load(&digest, async || panic!("it is in the cache again")).await.unwrap();
+        runtime(cache()).load(&rewriting, async || panic!("it is in the cache again")).await.unwrap();
     }
 }
 
 #[tokio::test]
 async fn many_that_want_the_same_component_wait_for_one_compilation() {
     let bench = Bench::new();
-    let digest = blake3::hash(&guest()).to_hex().to_string();
+    let Rewritten { rewriting, bytes, .. } = bench.runtime.rewrite(guest().into()).await.unwrap();
     let fetched = AtomicU32::new(0);
     let fetch = async || {
         fetched.fetch_add(1, Relaxed);
-        Ok(guest())
+        Ok(bytes.clone())
     };
-    let loads = (0..8).map(|_| bench.runtime.load(&digest, fetch));
+    let loads = (0..8).map(|_| bench.runtime.load(&rewriting, fetch));
     let loaded = futures_util::future::try_join_all(loads).await.unwrap();
     assert!(loaded.iter().all(|component| Arc::ptr_eq(component, &loaded[0])));
     assert_eq!(fetched.load(Relaxed), 1);
@@ -94,9 +102,14 @@ async fn many_that_want_the_same_component_wait_for_one_compilation() {
 #[tokio::test]
 async fn bytes_with_another_digest_are_not_taken() {
     let bench = Bench::new();
-    let digest = blake3::hash(b"something else").to_hex().to_string();
-    let Err(PrepareError::Host(error)) = bench.runtime.load(&digest, async || Ok(guest())).await else { panic!("it is another") };
-    assert_eq!(error.to_string(), format!("the stored component {digest} is damaged: it has another digest"));
+    let [one, other] =
+        [bench.runtime.rewrite(guest().into()).await.unwrap(), bench.runtime.rewrite(guest().into()).await.unwrap()];
+    assert_ne!(one.rewriting.digest, other.rewriting.digest, "no two rewritings are the same");
+    let Err(PrepareError::Host(error)) = bench.runtime.load(&one.rewriting, async || Ok(other.bytes)).await else {
+        panic!("it is another")
+    };
+    let digest = one.rewriting.digest;
+    assert_eq!(error.to_string(), format!("the stored rewritten component {digest} is damaged: it has another digest"));
 }
 
 #[tokio::test]

@@ -128,15 +128,19 @@ async fn a_snapshot_is_refused_if_it_is_damaged_or_of_another_component_or_run()
     let component = bench.load().await;
     let mut snapshot = suspended(&bench, &component).await.capture().await.unwrap();
     let other = wat::parse_str(include_str!("guest.wat").replace("0123456789", "9876543210")).unwrap();
-    let other = bench.runtime.prepare(other).await.unwrap().digest;
-    let other = bench.runtime.load(&other, async || panic!("it is in the cache")).await.unwrap();
+    let other = bench.prepare(other).await.unwrap();
     let refusal = |result: Result<Execution, RunFault>| match result {
         Err(RunFault::Damaged(reason)) => reason,
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("it was restored"),
     };
     let reason = refusal(restore(&bench, &other, &snapshot).await);
-    assert_eq!(reason, format!("the snapshot is of the component {}, not of {}", component.digest(), other.digest()));
+    let digest = |component: &LoadedComponent| component.rewriting().component.clone();
+    assert_eq!(reason, format!("the snapshot is of the component {}, not of {}", digest(&component), digest(&other)));
+    let again = bench.load().await;
+    let reason = refusal(restore(&bench, &again, &snapshot).await);
+    let digest = |component: &LoadedComponent| component.rewriting().digest.clone();
+    assert_eq!(reason, format!("the snapshot fits the rewritten component {}, not {}", digest(&component), digest(&again)));
     let mut setup = bench.setup(Machine::Micro);
     setup.context.run = RunId::new();
     let run = setup.context.run;
@@ -145,6 +149,25 @@ async fn a_snapshot_is_refused_if_it_is_damaged_or_of_another_component_or_run()
     let middle = snapshot.bytes.len() / 2;
     snapshot.bytes[middle] ^= 1;
     assert_eq!(refusal(restore(&bench, &component, &snapshot).await), "the checksum of the snapshot does not hold");
+}
+
+#[tokio::test]
+async fn a_snapshot_of_an_earlier_rewriter_needs_only_the_bytes_that_one_made() {
+    let bench = Bench::new();
+    let earlier = of_version(bench.folder.path().join("earlier"), rewrite::VERSION - 1);
+    let kept = earlier.rewrite(guest().into()).await.unwrap();
+    let component = earlier.load(&kept.rewriting, async || Ok(kept.bytes.clone())).await.unwrap();
+    let snapshot = suspended(&bench, &component).await.capture().await.unwrap();
+
+    let Err(RunFault::Damaged(reason)) = restore(&bench, &bench.load().await, &snapshot).await else { panic!("it does not fit") };
+    let (found, expected) = (rewrite::VERSION - 1, rewrite::VERSION);
+    assert_eq!(
+        reason,
+        format!("the snapshot was made with version {found} of the rewriter, the component at hand with version {expected}")
+    );
+    let component = bench.runtime.load(&kept.rewriting, async || Ok(kept.bytes)).await.unwrap();
+    let mut execution = restore(&bench, &component, &snapshot).await.unwrap();
+    assert!(matches!(execution.resume(elapsed()).await, Step::Suspended(_)));
 }
 
 #[tokio::test]

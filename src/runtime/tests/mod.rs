@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 
-use super::{Execution, LoadedComponent, RunSetup, Runtime, RuntimeConfig, Step};
+use super::{Execution, LoadedComponent, PrepareError, RunSetup, Runtime, RuntimeConfig, Step};
 use crate::{
     host::testing::Recorder,
     model::{
@@ -18,7 +18,7 @@ use crate::{
         payload::Packet,
         waitpoint::{Completion, Resolution},
     },
-    rewrite::Limits,
+    rewrite::{self, Limits},
 };
 
 fn guest() -> Vec<u8> {
@@ -41,8 +41,13 @@ impl Bench {
     }
 
     async fn load(&self) -> Arc<LoadedComponent> {
-        let prepared = self.runtime.prepare(guest()).await.unwrap();
-        self.runtime.load(&prepared.digest, async || panic!("it is in the cache")).await.unwrap()
+        self.prepare(guest()).await.unwrap()
+    }
+
+    /// Rewritten and compiled.
+    async fn prepare(&self, component: Vec<u8>) -> Result<Arc<LoadedComponent>, PrepareError> {
+        let rewritten = self.runtime.rewrite(component.into()).await?;
+        self.runtime.load(&rewritten.rewriting, async || Ok(rewritten.bytes)).await
     }
 
     fn setup(&self, machine: Machine) -> RunSetup {
@@ -61,7 +66,12 @@ impl Bench {
 }
 
 fn runtime(cache: PathBuf) -> Runtime {
-    Runtime::new(RuntimeConfig { cache, cached_bytes: 64 << 20, limits: Limits::default() }).unwrap()
+    of_version(cache, rewrite::VERSION)
+}
+
+/// A runtime whose rewritings are of this version.
+fn of_version(cache: PathBuf, rewriter: u32) -> Runtime {
+    Runtime::new(RuntimeConfig { cache, cached_bytes: 64 << 20, limits: Limits::default(), rewriter }).unwrap()
 }
 
 fn context(run: RunId, machine: Machine) -> RunContext {

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::id::WaitpointId;
 
-const IDENTITY: Identity = Identity { component: [7; 32], rewriter: 3, run: RunId::from_uuid(Uuid::from_u128(5)) };
+const IDENTITY: Identity =
+    Identity { component: [7; 32], rewriter: 3, rewritten: [6; 32], run: RunId::from_uuid(Uuid::from_u128(5)) };
 const LIMIT: u64 = 64 << 20;
 const WASM_PAGE: usize = PAGE * PAGES_PER_WASM_PAGE as usize;
 
@@ -76,16 +77,17 @@ fn each_refusal_says_exactly_what_is_wrong() {
     let length = good.len();
     insta::assert_snapshot!(refusal(vec![]), @"this is not a snapshot: it does not begin with DRMS");
     insta::assert_snapshot!(refusal(altered(0, b"\x7fELF")), @"this is not a snapshot: it does not begin with DRMS");
-    insta::assert_snapshot!(refusal(altered(4, &[9])), @"the snapshot has format version 9, this program reads version 2");
-    insta::assert_snapshot!(refusal(good[..70].to_vec()), @"the snapshot has 70 bytes, not the 124 it should have");
+    insta::assert_snapshot!(refusal(altered(4, &[9])), @"the snapshot has format version 9, this program reads the versions 2 to 3");
+    insta::assert_snapshot!(refusal(altered(4, &[1])), @"the snapshot has format version 1, this program reads the versions 2 to 3");
+    insta::assert_snapshot!(refusal(good[..70].to_vec()), @"the snapshot has 70 bytes, not the 156 it should have");
     assert_eq!(
         refusal(good[..length - 1].to_vec()),
         format!("the snapshot has {} bytes, not the {length} it should have", length - 1)
     );
     insta::assert_snapshot!(refusal(altered(length - 1, &[good[length - 1] ^ 1])), @"the checksum of the snapshot does not hold");
-    insta::assert_snapshot!(refusal(altered(100, &[good[100] ^ 1])), @"the checksum of the snapshot does not hold");
+    insta::assert_snapshot!(refusal(altered(130, &[good[130] ^ 1])), @"the checksum of the snapshot does not hold");
     insta::assert_snapshot!(refusal(reseal(altered(8, &[8; 32]))), @"the snapshot is of the component 0808080808080808080808080808080808080808080808080808080808080808, not of 0707070707070707070707070707070707070707070707070707070707070707");
-    insta::assert_snapshot!(refusal(reseal(altered(40, &[4]))), @"the snapshot was made with version 4 of the rewriter, this program has version 3");
+    insta::assert_snapshot!(refusal(reseal(altered(40, &[4]))), @"the snapshot was made with version 4 of the rewriter, the component at hand with version 3");
     let other = Identity { run: RunId::from_uuid(Uuid::from_u128(6)), ..IDENTITY };
     assert_eq!(
         decode(&good, other, LIMIT).unwrap_err().to_string(),
@@ -93,7 +95,27 @@ fn each_refusal_says_exactly_what_is_wrong() {
     );
     insta::assert_snapshot!(refusal(reseal(altered(76, &[0xff; 8]))), @"the snapshot holds 18446744073709551615 bytes, the limit is 67108864");
     insta::assert_snapshot!(refusal(reseal(altered(76, &[1, 0]))), @"the snapshot is malformed: the body is not a zstd frame of the length it should have");
-    insta::assert_snapshot!(refusal(reseal(altered(92, b"junk"))), @"the snapshot is malformed: the body is not a zstd frame of the length it should have");
+    insta::assert_snapshot!(refusal(reseal(altered(92, &[5; 32]))), @"the snapshot fits the rewritten component 0505050505050505050505050505050505050505050505050505050505050505, not 0606060606060606060606060606060606060606060606060606060606060606");
+    insta::assert_snapshot!(refusal(reseal(altered(124, b"junk"))), @"the snapshot is malformed: the body is not a zstd frame of the length it should have");
+}
+
+/// As version 2 wrote it: no rewritten component in the header.
+fn of_version_2() -> Vec<u8> {
+    let mut bytes = sealed();
+    bytes.drain(HEADER_2..HEADER);
+    bytes[4] = 2;
+    reseal(bytes)
+}
+
+#[test]
+fn a_snapshot_of_format_version_2_is_read_as_long_as_the_rewriter_is_the_same() {
+    let current = decode(&sealed(), IDENTITY, LIMIT).unwrap();
+    assert_eq!(decode(&of_version_2(), IDENTITY, LIMIT).unwrap(), current);
+    assert_eq!(decode(&of_version_2(), Identity { rewritten: [1; 32], ..IDENTITY }, LIMIT).unwrap(), current);
+    let later = decode(&of_version_2(), Identity { rewriter: 4, ..IDENTITY }, LIMIT).unwrap_err().to_string();
+    assert_eq!(later, "the snapshot was made with version 3 of the rewriter, the component at hand with version 4");
+    let short = decode(&of_version_2()[..100], IDENTITY, LIMIT).unwrap_err().to_string();
+    assert_eq!(short, "the snapshot has 100 bytes, not the 124 it should have");
 }
 
 #[test]
