@@ -18,6 +18,8 @@ target/debug/examples/with-postgres target/test-postgres cargo test --locked --n
 step 'testing the guest SDK on the host'
 make --no-print-directory test-guest-sdk 2>&1 | tee -a "$log" || status=1
 
-awk '/^test result:/ { passed += $4; failed += $6; skipped += $8 }
+# A test that finds out that it cannot do what it is for on this machine says so in a line and passes.
+awk '/^skipped:/ { passed -= 1; skipped += 1 }
+     /^test result:/ { passed += $4; failed += $6; skipped += $8 }
      END { printf "\n%d passed, %d failed, %d skipped\n", passed, failed, skipped; exit failed > 0 }' "$log" || status=1
 exit $status

@@ -130,7 +130,7 @@ async fn a_damaged_snapshot_ends_its_run_with_a_clear_error() {
     server.deploy(guest("rust-chain")).await;
     let run = server.trigger("chain", json!({"n": 1, "mode": "wait", "ms": 4000})).await;
     server.run_with_status(&run, "WAITING", SOON).await;
-    let blobs = files(&server.data().join("blobs/checkpoints"));
+    let blobs = super::files(&server.data().join("blobs/checkpoints"));
     assert_eq!(blobs.len(), 1, "{blobs:?}");
     let mut bytes = std::fs::read(&blobs[0]).unwrap();
     let middle = bytes.len() / 2;
@@ -142,8 +142,8 @@ async fn a_damaged_snapshot_ends_its_run_with_a_clear_error() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_keeps_the_run_alive_and_says_so() {
-    // A folder whose file system is full, as far as new files go: no root, no mount, no quota is needed for a file in its way.
+async fn a_blob_folder_that_takes_no_checkpoint_keeps_the_run_alive_and_says_so() {
+    // For ever, unlike a full disk: nothing can be made in a folder that is a file.
     let server = Server::start(&["--grace", "0ms"]).await;
     server.deploy(guest("rust-chain")).await;
     let checkpoints = server.data().join("blobs/checkpoints");
@@ -158,14 +158,4 @@ async fn a_full_disk_keeps_the_run_alive_and_says_so() {
     assert_eq!(server.run(&run).await["status"], json!("EXECUTING"));
     let ended = server.run_with_status(&run, "COMPLETED", SOON).await;
     assert_eq!(ended["output"]["waits"], json!(2), "{ended:#}");
-}
-
-fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
-    entries
-        .flat_map(|entry| {
-            let path = entry.unwrap().path();
-            if path.is_dir() { files(&path) } else { vec![path] }
-        })
-        .collect()
 }

@@ -2,5 +2,17 @@
 
 mod bad_input;
 mod crash;
+mod full_disk;
 mod hostile;
 mod upgrade;
+
+/// Every file in a folder and those in it.
+fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .flat_map(|entry| {
+            let path = entry.unwrap().path();
+            if path.is_dir() { files(&path) } else { vec![path] }
+        })
+        .collect()
+}

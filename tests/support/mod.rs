@@ -2,6 +2,7 @@
 
 pub mod guests;
 pub mod server;
+pub mod small_disk;
 
 use std::time::Duration;
 

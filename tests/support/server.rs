@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::eventually;
+use super::{eventually, small_disk};
 
 /// How long a server may take until it is ready: it makes a database cluster on its first start.
 const READY: Duration = Duration::from_secs(60);
@@ -17,6 +17,8 @@ const READY: Duration = Duration::from_secs(60);
 pub struct Server {
     child: Child,
     data: PathBuf,
+    /// The words before its command.
+    launcher: Vec<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     /// Where the API is.
@@ -35,14 +37,35 @@ impl Server {
 
     /// The same with further environment variables.
     pub async fn start_with(arguments: &[&str], environment: &[(&str, &str)]) -> Server {
-        let folder = tempfile::Builder::new().prefix("dormouse-test-").tempdir().unwrap();
+        Server::start_in(new_folder(), Vec::new(), arguments, environment).await
+    }
+
+    /// A server whose blobs are on a file system of four megabytes.
+    ///
+    /// # Errors
+    /// Why there can be none on this machine.
+    pub async fn start_on_small_disk(arguments: &[&str]) -> Result<Server, String> {
+        let folder = new_folder();
+        let blobs = folder.path().join("data/blobs");
+        std::fs::create_dir_all(&blobs).unwrap();
+        let launcher = small_disk::launcher(&blobs)?;
+        Ok(Server::start_in(folder, launcher, arguments, &[]).await)
+    }
+
+    async fn start_in(
+        folder: tempfile::TempDir,
+        launcher: Vec<String>,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> Server {
         let data = folder.path().join("data");
         let arguments = arguments.iter().map(ToString::to_string).collect::<Vec<_>>();
         let environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>();
-        let child = spawn(&data, &arguments, &environment);
+        let child = spawn(&data, &launcher, &arguments, &environment);
         let mut server = Server {
             child,
             data,
+            launcher,
             arguments,
             environment,
             url: String::new(),
@@ -52,6 +75,11 @@ impl Server {
         };
         server.await_ready().await;
         server
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where the server keeps everything.
@@ -67,7 +95,7 @@ impl Server {
 
     /// Starts the server again on the same data.
     pub async fn start_again(&mut self) {
-        self.child = spawn(&self.data, &self.arguments, &self.environment);
+        self.child = spawn(&self.data, &self.launcher, &self.arguments, &self.environment);
         self.await_ready().await;
     }
 
@@ -175,11 +203,16 @@ async fn read(request: reqwest::RequestBuilder) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{url}: {error}: {text}"))
 }
 
-fn spawn(data: &Path, arguments: &[String], environment: &[(String, String)]) -> Child {
+fn new_folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("dormouse-test-").tempdir().unwrap()
+}
+
+fn spawn(data: &Path, launcher: &[String], arguments: &[String], environment: &[(String, String)]) -> Child {
     std::fs::create_dir_all(data).unwrap();
     let log = std::fs::File::options().create(true).append(true).open(data.join("server.log")).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
-    command.args(["dev", "--port", "0", "--data-dir"]).arg(data).args(arguments).envs(environment.iter().cloned());
+    let mut words = launcher.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_dormouse")]);
+    let mut command = Command::new(words.next().expect("there is a command"));
+    command.args(words).args(["dev", "--port", "0", "--data-dir"]).arg(data).args(arguments).envs(environment.iter().cloned());
     // The database of the tests is not the one of this server.
     command.env_remove("DATABASE_URL");
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);

@@ -39,7 +39,9 @@
 //! A snapshot's bytes, and with them its name in a store that names bytes by their content, are its own: whoever replaces it
 //! may delete it, for no other run, and no other moment of the same run, can be meant.
 //!
-//! The decoder takes any bytes: it refuses, it does not panic, and it allocates no more than the limit of the body.
+//! The decoder takes any bytes: it refuses, it does not panic, and it allocates little more than its limit. Bytes of pages are shared
+//! with the body; but a run of zero pages has few bytes in the body and more in memory, and what bounds their number is that all
+//! memories together are held to the limit too, as they are when the guest grows them.
 
 use std::{cell::RefCell, io, ops::Range};
 
@@ -289,7 +291,7 @@ pub struct Run {
     pub bytes: Option<Bytes>,
 }
 
-/// Reads a snapshot of `expected`, whose body may have at most `limit` bytes.
+/// Reads a snapshot of `expected`, whose body, and whose memories, may have at most `limit` bytes.
 ///
 /// # Errors
 /// If it is not that, or is damaged.
@@ -338,7 +340,7 @@ pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Content
     if body_length > limit {
         return Err(Refused::TooLarge { found: body_length, limit });
     }
-    parse(inflate(&sealed[header_length..], body_length)?)
+    parse(inflate(&sealed[header_length..], body_length)?, limit)
 }
 
 /// Decompresses what must come to exactly `length` bytes.
@@ -367,9 +369,10 @@ fn with<T, R>(
     })
 }
 
-fn parse(body: Bytes) -> Result<Contents, Refused> {
+fn parse(body: Bytes, limit: u64) -> Result<Contents, Refused> {
     let (mut host_state, mut wait, mut aux) = (None, None, None);
     let mut memories: Vec<Option<Memory>> = Vec::new();
+    let mut memory_bytes = 0;
     let mut input = Input(&body);
     while !input.0.is_empty() {
         let tag = input.u8()?;
@@ -379,7 +382,10 @@ fn parse(body: Bytes) -> Result<Contents, Refused> {
             SECTION_AUX => aux.replace(body.slice_ref(section)).is_none(),
             SECTION_WAIT => wait.replace(parse_wait(section)?).is_none(),
             SECTION_MEMORY => {
-                let (index, memory) = parse_memory(&body, section)?;
+                let (index, memory) = parse_memory(&body, section, |bytes| {
+                    memory_bytes += bytes;
+                    if memory_bytes > limit { Err(Refused::TooLarge { found: memory_bytes, limit }) } else { Ok(()) }
+                })?;
                 if memories.len() <= index {
                     memories.resize(index + 1, None);
                 }
@@ -407,8 +413,12 @@ fn parse_wait(section: &[u8]) -> Result<WaitRequest, Refused> {
     }
 }
 
-/// The memory's place in the list, from 0, and what it holds.
-fn parse_memory(body: &Bytes, section: &[u8]) -> Result<(usize, Memory), Refused> {
+/// The memory's place in the list, from 0, and what it holds; `charge` may refuse its length in bytes.
+fn parse_memory(
+    body: &Bytes,
+    section: &[u8],
+    charge: impl FnOnce(u64) -> Result<(), Refused>,
+) -> Result<(usize, Memory), Refused> {
     let mut input = Input(section);
     let index = input.u32()? as usize;
     if index == 0 || index > MAX_MEMORIES {
@@ -418,6 +428,7 @@ fn parse_memory(body: &Bytes, section: &[u8]) -> Result<(usize, Memory), Refused
     if wasm_pages > MAX_WASM_PAGES {
         return Err(Refused::Malformed("a memory is longer than a memory can be"));
     }
+    charge(u64::from(wasm_pages) * u64::from(PAGES_PER_WASM_PAGE) * PAGE as u64)?;
     let mut runs = Vec::new();
     let mut end_of_last = 0;
     while !input.0.is_empty() {

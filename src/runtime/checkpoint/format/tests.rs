@@ -130,7 +130,7 @@ fn sections_must_be_there_once_and_make_sense() {
     let parse_altered = |alter: &dyn Fn(&mut Writer)| {
         let mut writer = body();
         alter(&mut writer);
-        parse(writer.body.into()).unwrap_err().to_string()
+        parse(writer.body.into(), LIMIT).unwrap_err().to_string()
     };
     let memory_with = |index: u32, pages: u32, run: (u32, u32, u8)| {
         parse_altered(&|writer: &mut Writer| {
@@ -158,6 +158,24 @@ fn sections_must_be_there_once_and_make_sense() {
 fn a_body_that_claims_little_and_unpacks_to_much_is_stopped_at_what_it_claims() {
     let bomb = zstd::bulk::compress(&vec![0; 32 << 20], 1).unwrap();
     assert_eq!(inflate(&bomb, 1000), Err(Refused::Malformed("the body is not a zstd frame of the length it should have")));
+}
+
+/// Nine bytes each, and 40 once they are read.
+#[test]
+fn zero_pages_of_memories_beyond_the_limit_are_refused_before_there_is_a_list_of_them() {
+    let mut writer = body();
+    let pages = LIMIT as u32 / WASM_PAGE as u32 - 2;
+    let mut section = [3_u32.to_le_bytes(), pages.to_le_bytes()].concat();
+    for first in (0..pages * PAGES_PER_WASM_PAGE).step_by(2) {
+        section.extend([first.to_le_bytes(), 1_u32.to_le_bytes()].concat());
+        section.push(CONTENT_ZERO);
+    }
+    writer.section(SECTION_MEMORY, &section);
+    assert!((writer.raw_bytes() as usize) < LIMIT as usize / 100);
+    assert_eq!(
+        decode(&writer.seal(IDENTITY).unwrap(), IDENTITY, LIMIT),
+        Err(Refused::TooLarge { found: LIMIT + WASM_PAGE as u64, limit: LIMIT })
+    );
 }
 
 proptest! {
@@ -217,11 +235,11 @@ proptest! {
             let at = at.index(altered.len().min(80));
             altered[at] = byte;
         }
-        let _ = parse(altered.into());
+        let _ = parse(altered.into(), LIMIT);
     }
 
     #[test]
     fn any_body_is_read_or_refused(bytes in any::<Vec<u8>>()) {
-        let _ = parse(bytes.into());
+        let _ = parse(bytes.into(), LIMIT);
     }
 }
