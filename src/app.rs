@@ -25,7 +25,7 @@ use crate::{
     postgres::PrivatePostgres,
     reconcile::{self, driver::Intervals},
     rewrite,
-    runtime::{PrepareError, Runtime, RuntimeConfig},
+    runtime::{Part, PrepareError, Runtime, RuntimeConfig},
     shutdown::{Phase, Shutdown},
     store::{
         Store,
@@ -189,12 +189,13 @@ impl Deployer for ComponentDeployer {
         let component = Blobs::digest(&bytes);
         let described = match self.rewritings.find(&component).await? {
             Some(kept) => {
-                let loaded = self.runtime.load(&kept, async || self.rewritings.bytes(&kept).await).await.map_err(refused)?;
+                let loaded = self.rewritings.load(&kept, Part::Beginning).await.map_err(refused)?;
                 self.runtime.describe(&loaded).await.map_err(refused)?
             }
             None => {
                 let rewritten = self.runtime.rewrite(bytes.clone()).await.map_err(refused)?;
-                let loaded = self.runtime.load(&rewritten.rewriting, async || Ok(rewritten.bytes.clone())).await;
+                let fetch = async || Ok(rewritten.bytes.clone());
+                let loaded = self.runtime.load(&rewritten.rewriting, Part::Beginning, fetch).await;
                 let described = self.runtime.describe(&*loaded.map_err(refused)?).await.map_err(refused)?;
                 // Not before it has shown that it can be run.
                 self.rewritings.keep(&rewritten).await.map_err(DeployError::Internal)?;

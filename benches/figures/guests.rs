@@ -26,7 +26,7 @@ use dormouse::{
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
     rewrite::{self, Limits},
-    runtime::{LoadedComponent, RunSetup, Runtime, RuntimeConfig},
+    runtime::{LoadedComponent, Part, RunSetup, Runtime, RuntimeConfig},
 };
 
 use crate::report;
@@ -52,7 +52,10 @@ pub fn runtime(folder: &Folder) -> anyhow::Result<Runtime> {
 pub async fn load(runtime: &Runtime, name: &str) -> anyhow::Result<Arc<LoadedComponent>> {
     let bytes = guest(name)?;
     let rewritten = runtime.rewrite(bytes.into()).await.with_context(|| format!("rewriting {name}"))?;
-    runtime.load(&rewritten.rewriting, async || Ok(rewritten.bytes)).await.with_context(|| format!("compiling {name}"))
+    runtime
+        .load(&rewritten.rewriting, Part::Whole, async || Ok(rewritten.bytes))
+        .await
+        .with_context(|| format!("compiling {name}"))
 }
 
 /// What a run is set up with; its scratch folder is in `folder`.

@@ -8,6 +8,7 @@
 #![allow(unsafe_code, reason = "wasmtime trusts the artifacts that it is given; what it is given is checked here")]
 
 use std::{
+    borrow::Cow,
     fs,
     io::{self, Write},
     os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
@@ -71,6 +72,15 @@ impl From<rewrite::Error> for PrepareError {
     }
 }
 
+/// How much of a rewritten component is compiled. A snapshot of the one is one of the other too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// All that a run needs until it is suspended: compiled quickly, when the component is deployed. See [`rewrite::beginning`].
+    Beginning,
+    /// What a suspended run needs to go on: about twice as much.
+    Whole,
+}
+
 /// The name of a component: blake3 in lower-case hex.
 fn digest(component: &[u8]) -> String {
     blake3::hash(component).to_hex().to_string()
@@ -81,6 +91,7 @@ pub struct LoadedComponent {
     pub(super) pre: InstancePre<HostState>,
     pub(super) exports: Exports,
     rewriting: Rewriting,
+    part: Part,
     /// The digests of the component as uploaded and as rewritten.
     digests: [[u8; 32]; 2],
     artifact_bytes: usize,
@@ -102,6 +113,11 @@ impl LoadedComponent {
         &self.rewriting
     }
 
+    /// How much of it there is.
+    pub fn part(&self) -> Part {
+        self.part
+    }
+
     /// What a snapshot of this run of it must belong to.
     pub(super) fn identity(&self, run: RunId) -> Identity {
         let [component, rewritten] = self.digests;
@@ -113,7 +129,8 @@ impl LoadedComponent {
     }
 
     /// Links a compiled component.
-    fn link(component: &Component, rewriting: &Rewriting, artifact_bytes: usize) -> Result<LoadedComponent, PrepareError> {
+    fn link(component: &Component, name: &Name, artifact_bytes: usize) -> Result<LoadedComponent, PrepareError> {
+        let Name { rewriting, part } = name.clone();
         let refused = |error: wasmtime::Error| PrepareError::Refused(vec![rewrite::Refusal::of_component(format!("{error:#}"))]);
         let mut linker = Linker::new(component.engine());
         host::link(&mut linker, component).map_err(refused)?;
@@ -122,7 +139,7 @@ impl LoadedComponent {
             .ok_or_else(|| refused(wasmtime::format_err!("a function that every rewritten component exports is missing")))?;
         let pre = linker.instantiate_pre(component).map_err(refused)?;
         let digests = [bytes_of(&rewriting.component)?, bytes_of(&rewriting.digest)?];
-        Ok(LoadedComponent { pre, exports, rewriting: rewriting.clone(), digests, artifact_bytes })
+        Ok(LoadedComponent { pre, exports, rewriting, part, digests, artifact_bytes })
     }
 }
 
@@ -146,12 +163,18 @@ impl Exports {
 
 /// All components of this process.
 pub struct Components {
-    /// By the digest of the rewritten component.
-    loaded: moka::future::Cache<String, Arc<LoadedComponent>>,
+    loaded: moka::future::Cache<Name, Arc<LoadedComponent>>,
     maker: Maker,
     limits: rewrite::Limits,
     rewriter: u32,
     compilations: Semaphore,
+}
+
+/// What is compiled.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Name {
+    rewriting: Rewriting,
+    part: Part,
 }
 
 /// What is needed to compile one.
@@ -203,73 +226,84 @@ impl Components {
         .await
     }
 
+    /// See [`super::Runtime::is_loaded`].
+    pub(super) fn is_loaded(&self, rewriting: &Rewriting, part: Part) -> bool {
+        self.loaded.contains_key(&Name { rewriting: rewriting.clone(), part })
+    }
+
     /// See [`super::Runtime::load`].
     pub(super) async fn load(
         &self,
         rewriting: &Rewriting,
+        part: Part,
         fetch: impl AsyncFnOnce() -> anyhow::Result<Bytes>,
     ) -> Result<Arc<LoadedComponent>, PrepareError> {
+        let wanted = Name { rewriting: rewriting.clone(), part };
         let make = async {
-            let (maker, name) = (self.maker.clone(), rewriting.clone());
+            let (maker, name) = (self.maker.clone(), wanted.clone());
             if let Some(loaded) = blocking(move || maker.find(&name)).await? {
                 return Ok(Arc::new(loaded));
             }
             let bytes = fetch().await?;
             let _permit = self.compilations.acquire().await.expect("the semaphore is never closed");
-            let (maker, name) = (self.maker.clone(), rewriting.clone());
+            let (maker, name) = (self.maker.clone(), wanted.clone());
             blocking(move || maker.compile(&name, &bytes)).await.map(Arc::new)
         };
-        let made = self.loaded.try_get_with_by_ref(&rewriting.digest, make).await;
+        let made = self.loaded.try_get_with_by_ref(&wanted, make).await;
         made.map_err(|error: Arc<PrepareError>| (*error).clone())
     }
 }
 
 impl Maker {
     /// The component from the cache folder; none if it is not there or must not be used.
-    fn find(&self, rewriting: &Rewriting) -> Result<Option<LoadedComponent>, PrepareError> {
-        let path = self.path(&rewriting.digest);
+    fn find(&self, name: &Name) -> Result<Option<LoadedComponent>, PrepareError> {
+        let path = self.path(name);
         let artifact = match fs::read(&path) {
             Ok(file) => unseal(&file).map(<[u8]>::to_vec),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(anyhow::Error::from(error).context("cannot read the component cache").into()),
         };
-        let loaded = artifact.and_then(|artifact| self.deserialize(rewriting, &artifact).ok());
+        let loaded = artifact.and_then(|artifact| self.deserialize(name, &artifact).ok());
         if loaded.is_none() {
-            tracing::warn!(component = rewriting.component, "threw away a damaged file of the component cache");
+            tracing::warn!(component = name.rewriting.component, "threw away a damaged file of the component cache");
             let _ = fs::remove_file(path);
         }
         Ok(loaded)
     }
 
-    fn compile(&self, rewriting: &Rewriting, rewritten: &[u8]) -> Result<LoadedComponent, PrepareError> {
+    fn compile(&self, name: &Name, rewritten: &[u8]) -> Result<LoadedComponent, PrepareError> {
         let started = std::time::Instant::now();
-        let Rewriting { component, rewriter, digest } = rewriting;
+        let Rewriting { component, rewriter, digest } = &name.rewriting;
         if self::digest(rewritten) != *digest {
             return Err(anyhow::anyhow!("the stored rewritten component {digest} is damaged: it has another digest").into());
         }
-        let artifact = self.engine.precompile_component(rewritten).map_err(|error| {
+        let bytes = match name.part {
+            Part::Beginning => rewrite::beginning(rewritten).map_err(anyhow::Error::from)?.into(),
+            Part::Whole => Cow::Borrowed(rewritten),
+        };
+        let artifact = self.engine.precompile_component(&bytes).map_err(|error| {
             PrepareError::Refused(vec![rewrite::Refusal::of_component(format!("it cannot be compiled: {error:#}"))])
         })?;
-        let loaded = self.deserialize(rewriting, &artifact)?;
+        let loaded = self.deserialize(name, &artifact)?;
         // Only what could be linked is kept. A cache that cannot be written costs time, not correctness.
-        if let Err(error) = self.keep(digest, &artifact) {
+        if let Err(error) = self.keep(name, &artifact) {
             tracing::warn!(component, %error, "cannot write to the component cache");
         }
         let duration_ms = started.elapsed().as_millis() as u64;
-        tracing::info!(component, rewriter, size_bytes = artifact.len(), duration_ms, "compiled a component");
+        tracing::info!(component, rewriter, part = ?name.part, size_bytes = artifact.len(), duration_ms, "compiled a component");
         Ok(loaded)
     }
 
-    fn deserialize(&self, rewriting: &Rewriting, artifact: &[u8]) -> Result<LoadedComponent, PrepareError> {
+    fn deserialize(&self, name: &Name, artifact: &[u8]) -> Result<LoadedComponent, PrepareError> {
         // SAFETY: the artifact was made by `precompile_component` of an engine with our configuration: either just now, or
         // by a process of this user, since it comes from a folder that only this user can write to (`own_folder`) and its
         // checksum holds (`unseal`), so it is what `keep` wrote.
         let component = unsafe { Component::deserialize(&self.engine, artifact) }.map_err(host_fault)?;
-        LoadedComponent::link(&component, rewriting, artifact.len())
+        LoadedComponent::link(&component, name, artifact.len())
     }
 
     /// Writes an artifact so that the file is there as a whole or not at all.
-    fn keep(&self, digest: &str, artifact: &[u8]) -> io::Result<()> {
+    fn keep(&self, name: &Name, artifact: &[u8]) -> io::Result<()> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let temporary = self.folder.join(format!(".{}.{}.new", std::process::id(), COUNT.fetch_add(1, Relaxed)));
         let written = (|| {
@@ -277,7 +311,7 @@ impl Maker {
             file.write_all(MAGIC)?;
             file.write_all(blake3::hash(artifact).as_bytes())?;
             file.write_all(artifact)?;
-            fs::rename(&temporary, self.path(digest))?;
+            fs::rename(&temporary, self.path(name))?;
             self.make_room(MAX_FOLDER_BYTES)
         })();
         if written.is_err() {
@@ -307,8 +341,12 @@ impl Maker {
         Ok(())
     }
 
-    fn path(&self, digest: &str) -> PathBuf {
-        self.folder.join(format!("{digest}-{}", self.fingerprint))
+    fn path(&self, name: &Name) -> PathBuf {
+        let part = match name.part {
+            Part::Beginning => "beginning",
+            Part::Whole => "whole",
+        };
+        self.folder.join(format!("{}-{part}-{}", name.rewriting.digest, self.fingerprint))
     }
 }
 
@@ -354,14 +392,18 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let engine = engine::new().unwrap();
         let maker = Maker { engine, fingerprint: "f".into(), folder: folder.path().into() };
-        for (name, age) in [("new", 1), ("oldest", 3), ("old", 2)] {
-            let file = fs::File::create(maker.path(name)).unwrap();
+        let name = |digest: &str| {
+            let rewriting = Rewriting { component: String::new(), rewriter: 1, digest: digest.into() };
+            Name { rewriting, part: Part::Whole }
+        };
+        for (digest, age) in [("new", 1), ("oldest", 3), ("old", 2)] {
+            let file = fs::File::create(maker.path(&name(digest))).unwrap();
             file.set_len(100).unwrap();
             file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(age * 60)).unwrap();
         }
         maker.make_room(250).unwrap();
-        assert!(!maker.path("oldest").exists() && maker.path("old").exists());
+        assert!(!maker.path(&name("oldest")).exists() && maker.path(&name("old")).exists());
         maker.make_room(100).unwrap();
-        assert!(!maker.path("old").exists() && maker.path("new").exists());
+        assert!(!maker.path(&name("old")).exists() && maker.path(&name("new")).exists());
     }
 }

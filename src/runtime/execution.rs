@@ -18,7 +18,7 @@ use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
     Snapshot, TaskFailure, checkpoint,
-    component::LoadedComponent,
+    component::{LoadedComponent, Part},
     cpu::{Meter, Throttle},
     host_fault,
     instance::Live,
@@ -65,7 +65,7 @@ pub struct RunSetup {
 pub enum Step {
     /// The task returned, with an output or an error.
     Returned(Result<Packet, TaskFailure>),
-    /// It waits, and its stack is unwound: capture it, or resume it in place.
+    /// It waits, and its stack is unwound: capture it, or resume it in place, which takes a whole component.
     Suspended(WaitRequest),
     /// The guest stopped for good: trap, exit, out of memory, out of CPU time.
     Ended(RunError),
@@ -123,7 +123,7 @@ impl Execution {
         Ok(execution)
     }
 
-    /// An attempt from where a snapshot was taken; [`Self::resume`] goes on from there.
+    /// An attempt from where a snapshot was taken; [`Self::resume`] goes on from there. Takes a whole component.
     ///
     /// # Errors
     /// [`RunFault::Damaged`] if the snapshot is refused, [`RunFault::Host`] otherwise.
@@ -133,6 +133,9 @@ impl Execution {
         setup: RunSetup,
         caller: Arc<dyn Caller>,
     ) -> Result<Execution, RunFault> {
+        if component.part() != Part::Whole {
+            return Err(RunFault::Host(anyhow::anyhow!("a run was to go on in the beginning of a component")));
+        }
         let contents = checkpoint::decode(snapshot, component.identity(setup.context.run), setup.machine).await?;
         let (mut execution, live) = Self::instantiate(component, setup, caller, Begin::Restored).await?;
         execution.state = match live {
@@ -201,6 +204,11 @@ impl Execution {
     /// The rewritten component that it runs, and that its snapshots fit.
     pub fn rewriting(&self) -> &Rewriting {
         self.component.rewriting()
+    }
+
+    /// How much of the component it runs.
+    pub fn part(&self) -> Part {
+        self.component.part()
     }
 
     /// CPU time of the attempt so far, what it used before its snapshot included.

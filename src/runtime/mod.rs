@@ -22,7 +22,7 @@ use std::{path::PathBuf, sync::Arc};
 use bytes::Bytes;
 
 pub use checkpoint::Snapshot;
-pub use component::{LoadedComponent, PrepareError};
+pub use component::{LoadedComponent, Part, PrepareError};
 pub use execution::{Execution, RunFault, RunSetup, Step};
 
 use crate::{
@@ -101,7 +101,7 @@ impl Runtime {
         self.components.rewrite(component).await
     }
 
-    /// The rewritten component of this name, compiled and linked; from `fetch`, which gives the bytes of the rewritten
+    /// This part of the rewritten component of this name, compiled and linked; from `fetch`, which gives the bytes of the rewritten
     /// component, only if it is not in the cache. Whichever version of the rewriter it is of.
     ///
     /// # Errors
@@ -109,9 +109,15 @@ impl Runtime {
     pub async fn load(
         &self,
         rewriting: &Rewriting,
+        part: Part,
         fetch: impl AsyncFnOnce() -> anyhow::Result<Bytes>,
     ) -> Result<Arc<LoadedComponent>, PrepareError> {
-        self.components.load(rewriting, fetch).await
+        self.components.load(rewriting, part, fetch).await
+    }
+
+    /// Whether [`Self::load`] would find this in memory.
+    pub fn is_loaded(&self, rewriting: &Rewriting, part: Part) -> bool {
+        self.components.is_loaded(rewriting, part)
     }
 
     /// Asks a bundle what it declares.

@@ -4,14 +4,13 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use crate::{
     blobs::{Area, Blobs},
     engine,
     model::rewriting::Rewriting,
-    runtime::{PrepareError, Rewritten, Runtime},
+    runtime::{LoadedComponent, Part, PrepareError, Rewritten, Runtime},
     store::Store,
 };
 
@@ -62,11 +61,26 @@ impl Rewritings {
         Ok(engine::rewriting::keep(&self.store, rewritten.rewriting.clone()).await?)
     }
 
-    /// The bytes of a kept one.
+    /// A part of a kept one, compiled.
     ///
     /// # Errors
-    /// What [`Blobs::get`] says.
-    pub async fn bytes(&self, rewriting: &Rewriting) -> anyhow::Result<Bytes> {
-        Ok(self.blobs.get(Area::Rewritten, &rewriting.digest).await?)
+    /// As for [`Self::ensure`].
+    pub async fn load(&self, rewriting: &Rewriting, part: Part) -> Result<Arc<LoadedComponent>, PrepareError> {
+        let bytes = async || Ok(self.blobs.get(Area::Rewritten, &rewriting.digest).await?);
+        self.runtime.load(rewriting, part, bytes).await
+    }
+
+    /// Sees to it that runs of this component which were suspended find it compiled, as soon as may be.
+    pub fn expect_resuming(self: &Arc<Self>, rewriting: &Rewriting) {
+        if self.runtime.is_loaded(rewriting, Part::Whole) {
+            return;
+        }
+        let (rewritings, rewriting) = (self.clone(), rewriting.clone());
+        // Whoever needs it before it is there waits for it, and meets its error.
+        tokio::spawn(async move {
+            if let Err(error) = rewritings.load(&rewriting, Part::Whole).await {
+                tracing::warn!(component = rewriting.component, %error, "could not be compiled for runs that go on");
+            }
+        });
     }
 }

@@ -30,7 +30,7 @@ use crate::{
         rewriting::Rewriting,
         waitpoint::WaitRequest,
     },
-    runtime::{Execution, LoadedComponent, PrepareError, RunFault, RunSetup, Step},
+    runtime::{Execution, LoadedComponent, Part, PrepareError, RunFault, RunSetup, Step},
 };
 
 /// Shortest and longest pause before a checkpoint that could not be stored is tried again while the run stays in memory.
@@ -120,7 +120,8 @@ impl Attempt {
 
     /// Starts or restores the instance, and runs it until nothing is left to do here.
     async fn execute(&self) -> Result<(), Fault> {
-        let component = self.load().await?;
+        let part = if self.claimed.resume.is_none() { Part::Beginning } else { Part::Whole };
+        let component = self.load(part).await?;
         self.scratch.prepare(self.claimed.resume.is_none()).await.map_err(|error| Fault::Passing(error.into()))?;
         let (mut execution, mut step) = match &self.claimed.resume {
             None => {
@@ -141,8 +142,12 @@ impl Attempt {
                 Step::Returned(Err(failure)) => Outcome::Failed { error: failure.error, retry: failure.retry },
                 Step::Ended(error) => Outcome::Failed { error, retry: RetryDecision::Policy },
                 Step::Suspended(wait) => match self.put_to_sleep(&mut execution, &wait).await? {
-                    Sleep::Asleep => return Ok(()),
+                    Sleep::Asleep => {
+                        self.context.rewritings.expect_resuming(component.rewriting());
+                        return Ok(());
+                    }
                     Sleep::Over(completions) => {
+                        execution = self.able_to_resume(execution).await?;
                         step = execution.resume(completions).await;
                         continue;
                     }
@@ -154,14 +159,13 @@ impl Attempt {
         }
     }
 
-    async fn load(&self) -> Result<Arc<LoadedComponent>, Fault> {
+    async fn load(&self, part: Part) -> Result<Arc<LoadedComponent>, Fault> {
         let rewritings = &self.context.rewritings;
         let rewriting = match &self.claimed.rewriting {
             Some(kept) => kept.clone(),
             None => rewritings.ensure(&self.claimed.component).await.map_err(|error| unloadable(error, None))?,
         };
-        let loaded = self.context.runtime.load(&rewriting, async || rewritings.bytes(&rewriting).await).await;
-        loaded.map_err(|error| unloadable(error, Some(&rewriting)))
+        rewritings.load(&rewriting, part).await.map_err(|error| unloadable(error, Some(&rewriting)))
     }
 
     fn setup(&self) -> RunSetup {
@@ -186,6 +190,18 @@ impl Attempt {
             Err(RunFault::Damaged(reason)) => Err(Fault::Ends(lost_checkpoint(resume, &reason))),
             other => other.map_err(fault),
         }
+    }
+
+    /// An instance that could not be put to sleep goes on in a whole component, as it would after its sleep.
+    async fn able_to_resume(&self, mut execution: Execution) -> Result<Execution, Fault> {
+        if execution.part() == Part::Whole {
+            return Ok(execution);
+        }
+        let snapshot = execution.capture().await.map_err(fault)?;
+        let setup = RunSetup { used_cpu: execution.used_cpu(), ..self.setup() };
+        drop(execution);
+        let component = self.load(Part::Whole).await?;
+        Execution::restore(&component, &snapshot.bytes, setup, self.caller.clone()).await.map_err(fault)
     }
 
     /// Stores the instance's snapshot and gives up the lease; if that cannot be done, keeps the instance, tries again now and

@@ -10,7 +10,7 @@ use std::{
 
 use dormouse::{
     model::payload::Packet,
-    runtime::{Execution, LoadedComponent, Step},
+    runtime::{Execution, LoadedComponent, Part, Step},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -44,7 +44,9 @@ impl Guest {
         let folder = tempfile::Builder::new().prefix("dormouse-chain-").tempdir().unwrap();
         let runtime = step::runtime(&folder.path().join("cache"));
         let rewritten = runtime.rewrite(guests::guest(name).into()).await.unwrap();
-        let component = runtime.load(&rewritten.rewriting, async || Ok(rewritten.bytes)).await.unwrap();
+        let load = async |part| runtime.load(&rewritten.rewriting, part, async || Ok(rewritten.bytes.clone())).await.unwrap();
+        load(Part::Whole).await;
+        let component = load(Part::Beginning).await;
         Guest { name, folder, component, _runtime: runtime }
     }
 }

@@ -17,7 +17,7 @@ use dormouse::{
         rewriting::Rewriting,
     },
     rewrite::{self, Limits},
-    runtime::{Execution, LoadedComponent, RunSetup, Runtime, RuntimeConfig, Step},
+    runtime::{Execution, LoadedComponent, Part, RunSetup, Runtime, RuntimeConfig, Step},
 };
 use serde::{Deserialize, Serialize};
 
@@ -58,12 +58,13 @@ impl Task {
 
     pub async fn perform(&self) {
         let runtime = runtime(&self.cache);
-        let component = runtime.load(&self.component, async || anyhow::bail!("it is not in the cache")).await.unwrap();
         let platform = Arc::new(Platform::new(Waits::Suspended, &self.folder.join("log")));
         let snapshot = self.folder.join("snapshot");
+        let compiled =
+            async |part| runtime.load(&self.component, part, async || anyhow::bail!("it is not in the cache")).await.unwrap();
         let (mut execution, step) = match std::fs::read(&snapshot) {
-            Ok(bytes) => self.go_on(&component, &bytes, platform.clone()).await,
-            Err(_) => self.begin(&component, platform.clone()).await,
+            Ok(bytes) => self.go_on(&compiled(Part::Whole).await, &bytes, platform.clone()).await,
+            Err(_) => self.begin(&compiled(Part::Beginning).await, platform.clone()).await,
         };
         let is_suspended = match step {
             Step::Suspended(request) => {

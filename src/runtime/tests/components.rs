@@ -17,7 +17,7 @@ async fn a_bundle_says_what_it_declares_and_the_rewriter_what_it_did() {
     assert_eq!((rewriting.rewriter, rewriting.digest.as_str()), (rewrite::VERSION, blake3::hash(&bytes).to_hex().as_str()));
     assert!(report.suspends);
     assert_eq!(report.memories, 2);
-    let component = bench.runtime.load(&rewriting, async || Ok(bytes)).await.unwrap();
+    let component = bench.runtime.load(&rewriting, Part::Whole, async || Ok(bytes)).await.unwrap();
     let described = bench.runtime.describe(&component).await.unwrap();
     assert_eq!((described.definition.sdk.as_str(), described.definition.tasks[0].id.as_str()), ("test/1", "waits"));
     assert_eq!(described.warnings, Vec::<String>::new());
@@ -58,15 +58,15 @@ async fn another_process_finds_the_component_in_the_folder() {
     let rewriting = bench.load().await.rewriting().clone();
     let other = runtime(bench.folder.path().join("cache"));
     assert_eq!(other.fingerprint(), bench.runtime.fingerprint());
-    other.load(&rewriting, async || panic!("it is in the cache")).await.unwrap();
+    other.load(&rewriting, Part::Whole, async || panic!("it is in the cache")).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_damaged_file_of_the_cache_is_thrown_away_and_made_again() {
     let bench = Bench::new();
     let Rewritten { rewriting, bytes, .. } = bench.runtime.rewrite(guest().into()).await.unwrap();
-    bench.runtime.load(&rewriting, async || Ok(bytes.clone())).await.unwrap();
-    let file = bench.folder.path().join("cache").join(format!("{}-{}", rewriting.digest, bench.runtime.fingerprint()));
+    bench.runtime.load(&rewriting, Part::Whole, async || Ok(bytes.clone())).await.unwrap();
+    let file = bench.folder.path().join("cache").join(format!("{}-whole-{}", rewriting.digest, bench.runtime.fingerprint()));
     let good = fs::read(&file).unwrap();
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
@@ -78,9 +78,9 @@ async fn a_damaged_file_of_the_cache_is_thrown_away_and_made_again() {
             Ok(bytes.clone())
         };
         let cache = || bench.folder.path().join("cache");
-        runtime(cache()).load(&rewriting, fetch).await.unwrap();
+        runtime(cache()).load(&rewriting, Part::Whole, fetch).await.unwrap();
         assert_eq!(fetched.load(Relaxed), 1);
-        runtime(cache()).load(&rewriting, async || panic!("it is in the cache again")).await.unwrap();
+        runtime(cache()).load(&rewriting, Part::Whole, async || panic!("it is in the cache again")).await.unwrap();
     }
 }
 
@@ -93,7 +93,7 @@ async fn many_that_want_the_same_component_wait_for_one_compilation() {
         fetched.fetch_add(1, Relaxed);
         Ok(bytes.clone())
     };
-    let loads = (0..8).map(|_| bench.runtime.load(&rewriting, fetch));
+    let loads = (0..8).map(|_| bench.runtime.load(&rewriting, Part::Whole, fetch));
     let loaded = futures_util::future::try_join_all(loads).await.unwrap();
     assert!(loaded.iter().all(|component| Arc::ptr_eq(component, &loaded[0])));
     assert_eq!(fetched.load(Relaxed), 1);
@@ -105,7 +105,7 @@ async fn bytes_with_another_digest_are_not_taken() {
     let [one, other] =
         [bench.runtime.rewrite(guest().into()).await.unwrap(), bench.runtime.rewrite(guest().into()).await.unwrap()];
     assert_ne!(one.rewriting.digest, other.rewriting.digest, "no two rewritings are the same");
-    let Err(PrepareError::Host(error)) = bench.runtime.load(&one.rewriting, async || Ok(other.bytes)).await else {
+    let Err(PrepareError::Host(error)) = bench.runtime.load(&one.rewriting, Part::Whole, async || Ok(other.bytes)).await else {
         panic!("it is another")
     };
     let digest = one.rewriting.digest;

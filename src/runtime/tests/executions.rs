@@ -156,7 +156,7 @@ async fn a_snapshot_of_an_earlier_rewriter_needs_only_the_bytes_that_one_made() 
     let bench = Bench::new();
     let earlier = of_version(bench.folder.path().join("earlier"), rewrite::VERSION - 1);
     let kept = earlier.rewrite(guest().into()).await.unwrap();
-    let component = earlier.load(&kept.rewriting, async || Ok(kept.bytes.clone())).await.unwrap();
+    let component = earlier.load(&kept.rewriting, Part::Whole, async || Ok(kept.bytes.clone())).await.unwrap();
     let snapshot = suspended(&bench, &component).await.capture().await.unwrap();
 
     let Err(RunFault::Damaged(reason)) = restore(&bench, &bench.load().await, &snapshot).await else { panic!("it does not fit") };
@@ -165,7 +165,7 @@ async fn a_snapshot_of_an_earlier_rewriter_needs_only_the_bytes_that_one_made() 
         reason,
         format!("the snapshot was made with version {found} of the rewriter, the component at hand with version {expected}")
     );
-    let component = bench.runtime.load(&kept.rewriting, async || Ok(kept.bytes)).await.unwrap();
+    let component = bench.runtime.load(&kept.rewriting, Part::Whole, async || Ok(kept.bytes)).await.unwrap();
     let mut execution = restore(&bench, &component, &snapshot).await.unwrap();
     assert!(matches!(execution.resume(elapsed()).await, Step::Suspended(_)));
 }

@@ -8,7 +8,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use tempfile::TempDir;
 
-use super::{Execution, LoadedComponent, PrepareError, RunSetup, Runtime, RuntimeConfig, Step};
+use super::{Execution, LoadedComponent, Part, PrepareError, RunSetup, Runtime, RuntimeConfig, Step};
 use crate::{
     host::testing::Recorder,
     model::{
@@ -47,7 +47,7 @@ impl Bench {
     /// Rewritten and compiled.
     async fn prepare(&self, component: Vec<u8>) -> Result<Arc<LoadedComponent>, PrepareError> {
         let rewritten = self.runtime.rewrite(component.into()).await?;
-        self.runtime.load(&rewritten.rewriting, async || Ok(rewritten.bytes)).await
+        self.runtime.load(&rewritten.rewriting, Part::Whole, async || Ok(rewritten.bytes)).await
     }
 
     fn setup(&self, machine: Machine) -> RunSetup {
