@@ -5,6 +5,7 @@
 #   make build   target/release/dormouse
 #   make bench   the figures of docs/benchmarks.md (NAME=… for one of them)
 #   make fuzz    more cases of the differential test of the rewriter (CASES=… SEED=…)
+#   make fuzz-coverage   the coverage-guided targets of fuzz/ (TARGET=rewriter|snapshot SECONDS_AT_MOST=60)
 #   make lint    fmt, clippy and docs, warnings as errors
 #   make sqlx    writes .sqlx anew after a change of a query
 SHELL := /bin/bash
@@ -48,6 +49,10 @@ fuzz: tools
 	ulimit -v 8388608; CASES=$${CASES:-20000} SEED=$${SEED:-1} timeout $${SECONDS_AT_MOST:-3600} \
 	  cargo test --locked --release --test main -- --nocapture --exact rewrite_fuzz::random_programs_survive_suspension_everywhere
 
+.PHONY: fuzz-coverage
+fuzz-coverage:
+	@TARGET='$(TARGET)' SECONDS_AT_MOST='$(SECONDS_AT_MOST)' scripts/fuzz-coverage.sh
+
 .PHONY: bench
 bench: tools build guests
 	@scripts/bench.sh $(NAME)
@@ -55,6 +60,7 @@ bench: tools build guests
 .PHONY: lint
 lint: tools lint-guests
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --document-private-items
 
