@@ -10,7 +10,7 @@ EXAMPLE_GUESTS := hello approval bench
 RUST_TEST_GUESTS := rust-chain
 C_TEST_GUESTS := c-chain
 # Their compilers are packages of their languages: guest-sdk/toolchain/languages.sh
-PACKAGED_TEST_GUESTS := js-chain
+PACKAGED_TEST_GUESTS := js-chain python-chain
 
 GUESTS := target/guests
 # Apart from the host's build, whose profile and compiler are others.
