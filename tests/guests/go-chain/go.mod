@@ -1,0 +1,3 @@
+module go-chain
+
+go 1.27
