@@ -16,7 +16,7 @@ use crate::{
     engine::{Error, finish, wait},
     model::{
         attempt::{Claimed, Lease, Outcome, Resume, RetryDecision},
-        checkpoint::CheckpointRef,
+        checkpoint::{Checkpoint, Stored},
         context::{EnvironmentKind, RunContext},
         error::{ErrorCode, RunError},
         event::EventKind,
@@ -24,14 +24,13 @@ use crate::{
         machine::Machine,
         payload::Packet,
         rewriting::Rewriting,
-        run::{Happening, RunStatus},
+        run::Happening,
         task::TaskDefinition,
         trigger::MIN_MAX_DURATION_MS,
         waitpoint::WaitRequest,
     },
     store::{
-        Store, environments,
-        events::{self, Changed},
+        Store, environments, events,
         leases::{self, Granted, InLine},
         line, notify,
         places::{self, Pool},
@@ -173,9 +172,6 @@ async fn grant(
     let runs: Vec<Uuid> = admitted.iter().map(|run| run.id).collect();
     let deployments: Vec<Uuid> = admitted.iter().filter_map(|run| run.deployment_id).collect();
     let granted = leases::grant(tx, worker, lease_for, &runs, &deployments).await?;
-    let changed: Vec<Changed> =
-        granted.iter().map(|granted| Changed { id: granted.lease.run, seq: granted.seq, status: RunStatus::Executing }).collect();
-    events::record(tx, EventKind::Claimed, &changed).await?;
     let mut granted: HashMap<Uuid, Granted> = granted.into_iter().map(|granted| (granted.lease.run.uuid(), granted)).collect();
     let mut environments: Vec<Uuid> = admitted.iter().map(|run| run.environment_id).collect();
     environments.sort();
@@ -205,15 +201,18 @@ async fn resumes(tx: &mut PgConnection, runs: &[InLine]) -> Result<Vec<Option<Re
 
 /// Where the run goes on, without what its wait came to.
 fn suspended(run: &InLine) -> Result<Option<Resume>, Error> {
-    let (Some(sequence), Some(digest), Some(wait)) =
-        (run.checkpoint_sequence, run.checkpoint_digest.clone(), run.checkpoint_wait.clone())
-    else {
+    let (Some(sequence), Some(wait)) = (run.checkpoint_sequence, run.checkpoint_wait.clone()) else {
         return Ok(None);
     };
+    let snapshot = match (run.checkpoint_snapshot.clone(), &run.checkpoint_digest) {
+        (Some(bytes), _) => Stored::Row(bytes.into()),
+        (None, Some(digest)) => Stored::Blob(digest.clone()),
+        (None, None) => return Err(Error::Internal(anyhow::anyhow!("a checkpoint has no snapshot"))),
+    };
     let wait: WaitRequest = serde_json::from_value(wait).map_err(|error| Error::Internal(error.into()))?;
-    let checkpoint = CheckpointRef {
+    let checkpoint = Checkpoint {
         sequence: sequence.unsigned_abs(),
-        digest,
+        snapshot,
         stored_bytes: run.checkpoint_stored_bytes.unwrap_or_default().unsigned_abs(),
         raw_bytes: run.checkpoint_raw_bytes.unwrap_or_default().unsigned_abs(),
         rewritten: run.checkpoint_rewritten.clone(),

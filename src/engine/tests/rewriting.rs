@@ -23,7 +23,7 @@ impl Scene {
 
     /// Suspends a run for a minute with a snapshot that fits this rewritten component.
     async fn suspend_on(&self, lease: &Lease, rewritten: Option<&str>) {
-        let checkpoint = CheckpointRef { rewritten: rewritten.map(Into::into), ..checkpoint(1) };
+        let checkpoint = Checkpoint { rewritten: rewritten.map(Into::into), ..checkpoint(1) };
         let wait = WaitRequest::Sleep { at: self.now().await + secs(60) };
         engine::suspend::suspend(&self.store, lease, checkpoint, &wait, 0).await.unwrap();
     }
