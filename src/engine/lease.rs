@@ -90,7 +90,7 @@ async fn claim_in(
             let changed = line::back_to_pending(tx, &undeployed).await?;
             events::record(tx, EventKind::Undeployed, &changed).await?;
         }
-        let (readable, passed_over): (Vec<_>, Vec<_>) = deployed.into_iter().partition(is_readable);
+        let (readable, passed_over): (Vec<_>, Vec<_>) = deployed.into_iter().partition(|run| is_readable(run, rewriter));
         for run in &passed_over {
             tracing::error!(run.id = %RunId::from_uuid(run.id), "a run holds what this version does not know; it stays in line");
             unreadable.insert(run.id);
@@ -109,9 +109,11 @@ async fn claim_in(
 }
 
 /// Whether this version understands the run. One that it does not, as when a newer version wrote it, must not keep the runs
-/// behind it from being claimed; it is left for a version that does.
-fn is_readable(run: &InLine) -> bool {
-    run.definition.as_ref().is_some_and(|definition| TaskDefinition::deserialize(definition).is_ok())
+/// behind it from being claimed; it is left for a version that does. So is one that sleeps in what a later rewriter made, which
+/// may need of its host what this one does not have: while servers are upgraded one after the other, the new ones take it.
+fn is_readable(run: &InLine, rewriter: u32) -> bool {
+    run.rewriter.is_none_or(|of_run| of_run.unsigned_abs() <= rewriter)
+        && run.definition.as_ref().is_some_and(|definition| TaskDefinition::deserialize(definition).is_ok())
         && run.machine.as_deref().is_none_or(|name| Machine::parse(name).is_some())
         && EnvironmentKind::from_slug(&run.environment_kind).is_some()
         && suspended(run).is_ok()

@@ -59,6 +59,19 @@ async fn a_run_that_begins_gets_the_version_asked_for_and_one_that_goes_on_what_
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn a_run_that_sleeps_in_a_later_version_is_left_to_a_server_that_has_it(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    scene.keep(3, "r3").await;
+    scene.trigger(hello()).await;
+    let claimed = scene.claim_with(3).await;
+    scene.suspend_on(&claimed.lease, Some("r3")).await;
+    scene.wake().await;
+    let behind = scene.trigger(hello()).await;
+    assert_eq!(scene.claim_with(2).await.lease.run, behind, "it holds up nothing");
+    assert_eq!(scene.claim_with(3).await.lease.run, claimed.lease.run);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn a_checkpoint_from_before_rewritten_components_were_kept_gets_the_current_one(pool: PgPool) {
     let scene = Scene::new(pool).await;
     scene.keep(2, "r2").await;
