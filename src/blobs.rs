@@ -1,10 +1,15 @@
-//! Bytes too large for a row: components, as uploaded and as rewritten, and checkpoints, each named by the blake3 digest of its content.
+//! Bytes too large for a row: components, as uploaded and as rewritten, and large checkpoints, each named by the blake3 digest of its content.
 //!
 //! A blob is written before the row that names it, and it is durable when [`Blobs::put`] returns (files are synced), so a row
 //! never points at nothing. A crash between the two leaves an orphan, which the sweep in `reconcile` deletes. The same bytes
 //! twice are one blob. What is read is checked against its name, so a damaged file is an error and never a wrong value.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    fs::{self, File},
+    io,
+    path::Path,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -18,11 +23,14 @@ pub enum Area {
     Components,
     /// Components as they were made suspendable.
     Rewritten,
-    /// Snapshots of suspended runs.
+    /// Snapshots of suspended runs that are too large for their checkpoint's row.
     Checkpoints,
 }
 
 impl Area {
+    /// Every area.
+    pub const ALL: [Area; 3] = [Self::Components, Self::Rewritten, Self::Checkpoints];
+
     const fn folder(self) -> &'static str {
         match self {
             Self::Components => "components",
@@ -65,6 +73,7 @@ impl Blobs {
         } else {
             let folder = Path::new(location.strip_prefix("file://").unwrap_or(location));
             std::fs::create_dir_all(folder).with_context(|| format!("making the blob folder {}", folder.display()))?;
+            make_folders(folder).with_context(|| format!("making folders in {}", folder.display()))?;
             let local = LocalFileSystem::new_with_prefix(folder)
                 .with_context(|| format!("opening the blob folder {}", folder.display()))?;
             Arc::new(local.with_fsync(true))
@@ -123,6 +132,29 @@ impl Blobs {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(Error::Unavailable(error)),
         }
+    }
+}
+
+/// Makes every folder that a blob can be in. Storing one then syncs its bytes and the folder that names it, which is what
+/// durability takes; the folders' own names are synced here, once.
+fn make_folders(root: &Path) -> io::Result<()> {
+    for area in Area::ALL {
+        let area = root.join(area.folder());
+        let made = (0..=u8::MAX).map(|letters| make_folder(&area.join(format!("{letters:02x}"))));
+        if make_folder(&area)? | made.collect::<io::Result<Vec<bool>>>()?.contains(&true) {
+            File::open(&area)?.sync_all()?;
+            File::open(root)?.sync_all()?;
+        }
+    }
+    Ok(())
+}
+
+/// False: it was there.
+fn make_folder(path: &Path) -> io::Result<bool> {
+    match fs::create_dir(path) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

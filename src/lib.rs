@@ -10,8 +10,9 @@
 //!    while one loop renews all leases of the process.
 //! 4. The guest calls a wait. [`host`] asks the worker's `Caller`, which answers at once if it can, stays warm for a grace
 //!    time, and otherwise says *suspend*: the guest's stack unwinds (see [`rewrite`]), [`runtime`] captures memories, globals
-//!    and handles, [`blobs`] stores them, [`engine::suspend`] records the checkpoint and gives the lease up. If the wait was
-//!    resolved meanwhile, the same transaction queues the run again.
+//!    and handles, and [`engine::suspend`] records the checkpoint and gives the lease up. A large snapshot is stored in
+//!    [`blobs`] before; a small one is in the checkpoint's row. If the wait was resolved meanwhile, the same transaction queues
+//!    the run again.
 //! 5. [`reconcile`]'s timers or a token's completion resolve the wait: [`engine::wait`] queues the run in the same transaction.
 //!    → 2.
 //! 6. The guest returns: [`engine::finish`] writes the result once, or schedules another attempt.
@@ -30,6 +31,8 @@
 //!
 //! - One verb of [`engine`] is one transaction; every write for a leased run names the lease's epoch.
 //! - A blob is durable before the row that names it is written.
+//! - A snapshot is restored with the very rewritten component that it was taken with: [`engine::rewriting`] keeps that for as
+//!   long as a checkpoint names it, whatever version of the rewriter new runs use.
 //! - NOTIFY only says "look": rows are the truth, polling is the net.
 //! - Every state that is not final has an owner that moves it on: a lease, a timer row, or a sweep.
 

@@ -10,7 +10,7 @@ use dormouse::{
     engine,
     model::{
         attempt::Claimed,
-        checkpoint::CheckpointRef,
+        checkpoint::{Checkpoint, MAX_IN_ROW, Stored},
         deployment::{NewDeployment, Promotion},
         environment::{ApiKeyKind, EnvironmentKind, NewApiKey, NewProject},
         id::WorkerId,
@@ -56,21 +56,49 @@ async fn measure(report: &mut Report, url: &str) -> anyhow::Result<()> {
     suspend(&store, &blobs, &claimed, &chain.snapshot, 1).await?;
 
     let (mut whole, mut claims, mut suspensions) = (vec![], vec![], vec![]);
+    let before = cpu_ms(&store).await?;
     for sequence in 2..CYCLES as u64 + 2 {
         let begun = Instant::now();
         claimed = claim(&store, worker).await?;
         claims.push(begun.elapsed());
-        let checkpoint = &claimed.resume.as_ref().context("the run has a checkpoint")?.checkpoint;
-        chain.snapshot.bytes = blobs.get(Area::Checkpoints, &checkpoint.digest).await?.into();
+        chain.snapshot.bytes = match &claimed.resume.as_ref().context("the run has a checkpoint")?.checkpoint.snapshot {
+            Stored::Row(bytes) => bytes.to_vec(),
+            Stored::Blob(digest) => blobs.get(Area::Checkpoints, digest).await?.into(),
+        };
         chain.cycle().await?;
         suspensions.push(suspend(&store, &blobs, &claimed, &chain.snapshot, sequence).await?);
         whole.push(begun.elapsed());
     }
+    let after = cpu_ms(&store).await?;
     let name = waiting.guest;
+    report.figure(&format!("{name}: CPU of a durable cycle, own"), (after.own - before.own) / CYCLES as f64, "ms");
+    report.figure(&format!("{name}: CPU of a durable cycle, Postgres"), (after.postgres - before.postgres) / CYCLES as f64, "ms");
     report.percentiles(&format!("{name}: claim"), &mut claims, None);
     report.percentiles(&format!("{name}: record the suspension"), &mut suspensions, None);
     report.percentiles(&format!("{name}: whole cycle, durable"), &mut whole, None);
     Ok(())
+}
+
+/// CPU time used so far, in milliseconds.
+struct Cpu {
+    own: f64,
+    postgres: f64,
+}
+
+/// That of this process, and that of all processes of the cluster.
+async fn cpu_ms(store: &Store) -> anyhow::Result<Cpu> {
+    let pids: Vec<i32> = sqlx::query_scalar("select pid from pg_stat_activity").fetch_all(store.pool()).await?;
+    let own = ticks(std::process::id())?;
+    let postgres = pids.into_iter().filter_map(|pid| ticks(pid.unsigned_abs()).ok()).sum();
+    Ok(Cpu { own, postgres })
+}
+
+/// User and system time of a process, in milliseconds: the 14th and 15th field, in hundredths of a second, of which the second
+/// is a name in parentheses.
+fn ticks(pid: u32) -> anyhow::Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat.rsplit_once(')').context("a process has a name")?.1.split_whitespace().skip(11).take(2);
+    Ok(fields.map(|field| field.parse::<f64>().unwrap_or(0.0) * 10.0).sum())
 }
 
 /// A run that is in line.
@@ -112,9 +140,12 @@ async fn suspend(
     snapshot: &Snapshot,
     sequence: u64,
 ) -> anyhow::Result<Duration> {
-    let digest = blobs.put(Area::Checkpoints, snapshot.bytes.clone().into()).await?;
     let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
-    let checkpoint = CheckpointRef { sequence, digest, stored_bytes, raw_bytes, rewritten: None };
+    let snapshot = match snapshot.bytes.len() {
+        ..=MAX_IN_ROW => Stored::Row(snapshot.bytes.clone().into()),
+        _ => Stored::Blob(blobs.put(Area::Checkpoints, snapshot.bytes.clone().into()).await?),
+    };
+    let checkpoint = Checkpoint { sequence, snapshot, stored_bytes, raw_bytes, rewritten: None };
     let wait = WaitRequest::Sleep { at: DateTime::<Utc>::UNIX_EPOCH };
     let begun = Instant::now();
     let suspended = engine::suspend::suspend(store, &claimed.lease, checkpoint, &wait, 0).await?;

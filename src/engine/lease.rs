@@ -16,7 +16,7 @@ use crate::{
     engine::{Error, finish, wait},
     model::{
         attempt::{Claimed, Lease, Outcome, Resume, RetryDecision},
-        checkpoint::CheckpointRef,
+        checkpoint::{Checkpoint, Stored},
         context::{EnvironmentKind, RunContext},
         error::{ErrorCode, RunError},
         event::EventKind,
@@ -24,14 +24,13 @@ use crate::{
         machine::Machine,
         payload::Packet,
         rewriting::Rewriting,
-        run::{Happening, RunStatus},
+        run::Happening,
         task::TaskDefinition,
         trigger::MIN_MAX_DURATION_MS,
         waitpoint::WaitRequest,
     },
     store::{
-        Store, environments,
-        events::{self, Changed},
+        Store, environments, events,
         leases::{self, Granted, InLine},
         line, notify,
         places::{self, Pool},
@@ -91,7 +90,7 @@ async fn claim_in(
             let changed = line::back_to_pending(tx, &undeployed).await?;
             events::record(tx, EventKind::Undeployed, &changed).await?;
         }
-        let (readable, passed_over): (Vec<_>, Vec<_>) = deployed.into_iter().partition(is_readable);
+        let (readable, passed_over): (Vec<_>, Vec<_>) = deployed.into_iter().partition(|run| is_readable(run, rewriter));
         for run in &passed_over {
             tracing::error!(run.id = %RunId::from_uuid(run.id), "a run holds what this version does not know; it stays in line");
             unreadable.insert(run.id);
@@ -110,9 +109,11 @@ async fn claim_in(
 }
 
 /// Whether this version understands the run. One that it does not, as when a newer version wrote it, must not keep the runs
-/// behind it from being claimed; it is left for a version that does.
-fn is_readable(run: &InLine) -> bool {
-    run.definition.as_ref().is_some_and(|definition| TaskDefinition::deserialize(definition).is_ok())
+/// behind it from being claimed; it is left for a version that does. So is one that sleeps in what a later rewriter made, which
+/// may need of its host what this one does not have: while servers are upgraded one after the other, the new ones take it.
+fn is_readable(run: &InLine, rewriter: u32) -> bool {
+    run.rewriter.is_none_or(|of_run| of_run.unsigned_abs() <= rewriter)
+        && run.definition.as_ref().is_some_and(|definition| TaskDefinition::deserialize(definition).is_ok())
         && run.machine.as_deref().is_none_or(|name| Machine::parse(name).is_some())
         && EnvironmentKind::from_slug(&run.environment_kind).is_some()
         && suspended(run).is_ok()
@@ -173,9 +174,6 @@ async fn grant(
     let runs: Vec<Uuid> = admitted.iter().map(|run| run.id).collect();
     let deployments: Vec<Uuid> = admitted.iter().filter_map(|run| run.deployment_id).collect();
     let granted = leases::grant(tx, worker, lease_for, &runs, &deployments).await?;
-    let changed: Vec<Changed> =
-        granted.iter().map(|granted| Changed { id: granted.lease.run, seq: granted.seq, status: RunStatus::Executing }).collect();
-    events::record(tx, EventKind::Claimed, &changed).await?;
     let mut granted: HashMap<Uuid, Granted> = granted.into_iter().map(|granted| (granted.lease.run.uuid(), granted)).collect();
     let mut environments: Vec<Uuid> = admitted.iter().map(|run| run.environment_id).collect();
     environments.sort();
@@ -205,15 +203,18 @@ async fn resumes(tx: &mut PgConnection, runs: &[InLine]) -> Result<Vec<Option<Re
 
 /// Where the run goes on, without what its wait came to.
 fn suspended(run: &InLine) -> Result<Option<Resume>, Error> {
-    let (Some(sequence), Some(digest), Some(wait)) =
-        (run.checkpoint_sequence, run.checkpoint_digest.clone(), run.checkpoint_wait.clone())
-    else {
+    let (Some(sequence), Some(wait)) = (run.checkpoint_sequence, run.checkpoint_wait.clone()) else {
         return Ok(None);
     };
+    let snapshot = match (run.checkpoint_snapshot.clone(), &run.checkpoint_digest) {
+        (Some(bytes), _) => Stored::Row(bytes.into()),
+        (None, Some(digest)) => Stored::Blob(digest.clone()),
+        (None, None) => return Err(Error::Internal(anyhow::anyhow!("a checkpoint has no snapshot"))),
+    };
     let wait: WaitRequest = serde_json::from_value(wait).map_err(|error| Error::Internal(error.into()))?;
-    let checkpoint = CheckpointRef {
+    let checkpoint = Checkpoint {
         sequence: sequence.unsigned_abs(),
-        digest,
+        snapshot,
         stored_bytes: run.checkpoint_stored_bytes.unwrap_or_default().unsigned_abs(),
         raw_bytes: run.checkpoint_raw_bytes.unwrap_or_default().unsigned_abs(),
         rewritten: run.checkpoint_rewritten.clone(),

@@ -13,14 +13,13 @@ use crate::{
     engine::{Error, finish, timer, wait::check_count},
     model::{
         attempt::{Lease, Outcome, RetryDecision},
-        checkpoint::CheckpointRef,
+        checkpoint::Checkpoint,
         error::{ErrorCode, RunError},
-        event::EventKind,
         id::{EnvironmentId, WaitpointId},
         run::Happening,
         waitpoint::WaitRequest,
     },
-    store::{Store, checkpoints, events, journal, line, notify, places, waitpoints},
+    store::{Store, checkpoints, line, places, waitpoints},
 };
 
 /// What a suspension came to.
@@ -28,12 +27,12 @@ use crate::{
 pub struct Suspended {
     /// What it waits for has come already: it is back in line.
     pub requeued: bool,
-    /// Digest of a checkpoint that nothing names any more: the one that this one replaced, or, if the run was to be
-    /// cancelled, this one. No two snapshots are the same bytes, so its blob can be deleted.
+    /// A blob that no checkpoint names any more: that of the checkpoint that this one replaced, or, if the run was to be
+    /// cancelled, this one's. No two snapshots are the same bytes, so it can be deleted.
     pub replaced: Option<String>,
 }
 
-/// Suspends the run of this lease. `used_cpu_ms` is what the attempt has used so far.
+/// Suspends the run of this lease. `used_cpu_ms` is what the attempt has used so far. If the snapshot is a blob, it is durable.
 ///
 /// # Errors
 /// [`Error::LostLease`]; [`Error::Conflict`] if the run is over; [`Error::NotFound`] if the wait names what is not in the
@@ -41,7 +40,7 @@ pub struct Suspended {
 pub async fn suspend(
     store: &Store,
     lease: &Lease,
-    checkpoint: CheckpointRef,
+    checkpoint: Checkpoint,
     wait: &WaitRequest,
     used_cpu_ms: u64,
 ) -> Result<Suspended, Error> {
@@ -55,41 +54,44 @@ pub async fn suspend(
 async fn suspend_in(
     tx: &mut PgConnection,
     lease: &Lease,
-    checkpoint: &CheckpointRef,
+    checkpoint: &Checkpoint,
     wait: &WaitRequest,
     used_cpu_ms: u64,
 ) -> Result<Suspended, Error> {
-    let held = finish::held_by(tx, lease).await?;
-    if held.cancel_requested {
-        let error = RunError::internal(ErrorCode::TaskRunCancelled, "the run was cancelled");
-        finish::end_attempt(tx, &held, Outcome::Failed { error, retry: RetryDecision::Abort }, used_cpu_ms).await?;
-        return Ok(Suspended { requeued: false, replaced: Some(checkpoint.digest.clone()) });
+    let Some(frozen) = checkpoints::freeze(tx, lease, checkpoint, wait, own_moment(wait), used_cpu_ms).await? else {
+        return not_suspended(tx, lease, checkpoint, used_cpu_ms).await;
+    };
+    if let Some(pool) = frozen.limited {
+        places::place_freed(tx, &[pool]).await?;
     }
-    held.status.on(Happening::Suspend)?;
-    // Not before now: a guest may name a time that Postgres has no room for.
-    let own_moment = own_moment(wait).map(|at| at.max(held.now));
-    let frozen = checkpoints::freeze(tx, lease, own_moment, used_cpu_ms).await?.ok_or(Error::LostLease)?;
-    let before = checkpoints::replace(tx, lease.run, checkpoint, wait).await?;
-    journal::clear(tx, lease.run).await?;
-    events::record(tx, EventKind::Suspended, &[frozen.changed]).await?;
-    places::place_freed(tx, std::slice::from_ref(&held.pool)).await?;
-
-    let is_over = own_moment.is_some_and(|at| at <= held.now) || block(tx, lease, frozen.environment, wait).await?;
+    let is_over = frozen.is_due || block(tx, lease, frozen.environment, wait).await?;
     if is_over {
-        let woken = line::wake_waiting(tx, &[lease.run.uuid()]).await?;
-        events::record(tx, EventKind::Resumed, &woken).await?;
-        notify::line(tx).await?;
-    } else if own_moment.is_some() {
-        notify::timers(tx).await?;
+        line::wake_waiting(tx, &[lease.run.uuid()]).await?;
     }
-    let replaced: Vec<String> = before.filter(|digest| *digest != checkpoint.digest).into_iter().collect();
-    Ok(Suspended { requeued: is_over, replaced: checkpoints::unnamed(tx, &replaced).await?.pop() })
+    Ok(Suspended { requeued: is_over, replaced: frozen.replaced })
 }
 
-/// The moment that the run waits for by itself.
+/// Why nothing was written. A run that is to be cancelled ends instead.
+async fn not_suspended(
+    tx: &mut PgConnection,
+    lease: &Lease,
+    checkpoint: &Checkpoint,
+    used_cpu_ms: u64,
+) -> Result<Suspended, Error> {
+    let held = finish::held_by(tx, lease).await?;
+    held.status.on(Happening::Suspend)?;
+    if !held.cancel_requested {
+        return Err(Error::Internal(anyhow::anyhow!("a run that could be suspended was not")));
+    }
+    let error = RunError::internal(ErrorCode::TaskRunCancelled, "the run was cancelled");
+    finish::end_attempt(tx, &held, Outcome::Failed { error, retry: RetryDecision::Abort }, used_cpu_ms).await?;
+    Ok(Suspended { requeued: false, replaced: checkpoint.snapshot.blob().map(Into::into) })
+}
+
+/// The moment that the run waits for by itself. Not long ago: a guest may name a time that Postgres has no room for.
 fn own_moment(wait: &WaitRequest) -> Option<DateTime<Utc>> {
     match wait {
-        WaitRequest::Sleep { at } | WaitRequest::Timer { at, idempotency: None } => Some(*at),
+        WaitRequest::Sleep { at } | WaitRequest::Timer { at, idempotency: None } => Some((*at).max(DateTime::<Utc>::UNIX_EPOCH)),
         WaitRequest::Timer { .. } | WaitRequest::Any { .. } => None,
     }
 }

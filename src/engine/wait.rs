@@ -8,13 +8,12 @@ use uuid::Uuid;
 use crate::{
     engine::Error,
     model::{
-        event::EventKind,
         id::{EnvironmentId, WaitpointId},
         payload::{MAX_PAYLOAD_BYTES, Packet},
         waitpoint::{Completion, Resolution, WaitRequest},
     },
     store::{
-        Store, events, line, notify,
+        Store, line, notify,
         waitpoints::{self, Seen},
     },
 };
@@ -105,8 +104,5 @@ pub(super) async fn wake_blocked(tx: &mut PgConnection, completed: &[Uuid]) -> R
     if blocked.is_empty() {
         return Ok(());
     }
-    let woken = line::wake_waiting(tx, &blocked).await?;
-    events::record(tx, EventKind::Resumed, &woken).await?;
-    notify::line(tx).await?;
-    Ok(())
+    Ok(line::wake_waiting(tx, &blocked).await?)
 }

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    checkpoint::CheckpointRef,
+    checkpoint::Checkpoint,
     context::RunContext,
     error::RunError,
     id::{RunId, WorkerId},
@@ -59,8 +59,8 @@ pub struct Claimed {
 /// A suspended run whose wait is over.
 #[derive(Debug, Clone)]
 pub struct Resume {
-    /// The snapshot.
-    pub checkpoint: CheckpointRef,
+    /// The snapshot, and what it needs.
+    pub checkpoint: Checkpoint,
     /// What it waited for.
     pub wait: WaitRequest,
     /// What the wait came to; empty for a sleep.

@@ -64,7 +64,7 @@ pub async fn rewritings_tick(store: &Store, current: u32) -> Result<rewriting::S
 /// If the database or the blob store does not answer.
 pub async fn blobs_tick(store: &Store, blobs: &Blobs) -> anyhow::Result<u64> {
     let mut deleted = 0;
-    for area in [Area::Components, Area::Rewritten, Area::Checkpoints] {
+    for area in Area::ALL {
         let old = blobs.stored_before(area, Utc::now() - KEEP_BLOBS).await?;
         for digest in orphans(store, &old).await? {
             match blobs.delete(area, &digest).await {

@@ -3,83 +3,108 @@
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_scalar};
 
-use super::{StoreError, events::Changed, rows};
+use super::{StoreError, notify, places::Pool, rows};
 use crate::model::{
     attempt::Lease,
-    checkpoint::CheckpointRef,
-    id::{EnvironmentId, RunId},
-    run::RunStatus,
+    checkpoint::Checkpoint,
+    event::EventKind,
+    id::{EnvironmentId, QueueId},
     waitpoint::WaitRequest,
 };
 
 /// A run that was suspended just now.
 #[derive(Debug)]
 pub struct Frozen {
-    /// The entry that tells of it.
-    pub changed: Changed,
     /// Where it lives.
     pub environment: EnvironmentId,
+    /// Where it took a place, if its queue has a limit.
+    pub limited: Option<Pool>,
+    /// The moment that it waits for has come.
+    pub is_due: bool,
+    /// The blob of the checkpoint that it had, if no other run's names it.
+    pub replaced: Option<String>,
 }
 
-/// Suspends a run whose lease this is, until `due_at` at the latest; none if it is not.
+/// Suspends a run that executes under this lease and that nobody wants to cancel: gives up the lease, puts the checkpoint in
+/// place of the one it had, forgets its journal, which the checkpoint stands for, and enters it. None: it is not such a run,
+/// and nothing was written. `moment` is when it is due by itself, not before now.
+///
+/// One statement, since it is what every wait costs.
 ///
 /// # Errors
 /// If the database does not answer.
 pub async fn freeze(
     connection: &mut PgConnection,
     lease: &Lease,
-    due_at: Option<DateTime<Utc>>,
+    checkpoint: &Checkpoint,
+    wait: &WaitRequest,
+    moment: Option<DateTime<Utc>>,
     used_cpu_ms: u64,
 ) -> Result<Option<Frozen>, StoreError> {
     let row = query!(
-        "update runs
-         set status = 'WAITING', lease_worker = null, lease_expires_at = null, due_at = $4, attempt_cpu_ms = $5,
-             stalls = 0, updated_at = clock_now(), event_seq = event_seq + 1
-         where id = $1 and lease_worker = $2 and epoch = $3
-         returning event_seq, environment_id",
+        r#"
+        with frozen as (
+            update runs
+            set status = 'WAITING', lease_worker = null, lease_expires_at = null,
+                due_at = case when $4::timestamptz is not null then greatest($4, clock_now()) end,
+                attempt_cpu_ms = $5, stalls = 0, updated_at = clock_now(), event_seq = event_seq + 1
+            where id = $1 and lease_worker = $2 and epoch = $3 and status in ('EXECUTING', 'DEQUEUED')
+                and cancel_requested_at is null
+            returning id, event_seq, environment_id, queue_id, concurrency_key, due_at
+        ), stored as (
+            insert into checkpoints (run_id, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, created_at)
+            select id, $6, $7, $8, $9, $10, $11::text::json, $12, clock_now() from frozen
+            on conflict (run_id) do update set sequence = excluded.sequence, digest = excluded.digest,
+                snapshot = excluded.snapshot, stored_bytes = excluded.stored_bytes, raw_bytes = excluded.raw_bytes,
+                wait = excluded.wait, rewritten = excluded.rewritten, created_at = excluded.created_at
+        ), forgotten as (
+            delete from journal where run_id in (select id from frozen)
+        ), entry as (
+            insert into run_events (run_id, seq, at, kind, status)
+            select id, event_seq, clock_now(), $13, 'WAITING' from frozen
+        ), told as (
+            select pg_notify($14, replace(id::text, '-', '')) from frozen
+            union all
+            select pg_notify($15, '') from frozen where due_at > clock_now()
+        )
+        select f.environment_id as "environment_id!", f.queue_id as "queue_id!", f.concurrency_key as "concurrency_key!",
+            coalesce(f.due_at <= clock_now(), false) as "is_due!",
+            (q.paused or q.override_limit is not null or q.declared_limit is not null) as "is_limited!",
+            -- Of the statement's beginning: the one that is replaced.
+            before.digest as "replaced?",
+            (select count(*) from told) as told
+        from frozen f
+        join queues q on q.id = f.queue_id
+        left join checkpoints before on before.run_id = f.id and before.digest is distinct from $7
+            and not exists (select from checkpoints other where other.digest = before.digest and other.run_id <> f.id)
+        "#,
         lease.run.uuid(),
         lease.worker.uuid(),
         lease.epoch,
-        due_at,
-        used_cpu_ms as i64
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(row.map(|row| Frozen {
-        changed: Changed { id: lease.run, seq: row.event_seq, status: RunStatus::Waiting },
-        environment: EnvironmentId::from_uuid(row.environment_id),
-    }))
-}
-
-/// Puts the checkpoint in place of the one the run had, and returns that one's digest.
-///
-/// # Errors
-/// If the database does not answer.
-pub async fn replace(
-    connection: &mut PgConnection,
-    run: RunId,
-    checkpoint: &CheckpointRef,
-    wait: &WaitRequest,
-) -> Result<Option<String>, StoreError> {
-    let before =
-        query_scalar!("select digest from checkpoints where run_id = $1", run.uuid()).fetch_optional(&mut *connection).await?;
-    query!(
-        "insert into checkpoints (run_id, sequence, digest, stored_bytes, raw_bytes, wait, rewritten, created_at)
-         values ($1, $2, $3, $4, $5, $6::text::json, $7, clock_now())
-         on conflict (run_id) do update set sequence = excluded.sequence, digest = excluded.digest,
-             stored_bytes = excluded.stored_bytes, raw_bytes = excluded.raw_bytes, wait = excluded.wait,
-             rewritten = excluded.rewritten, created_at = excluded.created_at",
-        run.uuid(),
+        moment,
+        used_cpu_ms as i64,
         checkpoint.sequence as i64,
-        checkpoint.digest,
+        checkpoint.snapshot.blob(),
+        checkpoint.snapshot.in_row(),
         checkpoint.stored_bytes as i64,
         checkpoint.raw_bytes as i64,
         rows::to_json(wait),
-        checkpoint.rewritten
+        checkpoint.rewritten,
+        EventKind::Suspended.as_str(),
+        notify::RUNS,
+        notify::TIMERS
     )
-    .execute(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(before)
+    Ok(row.map(|row| {
+        let pool = Pool { queue: QueueId::from_uuid(row.queue_id), key: row.concurrency_key };
+        Frozen {
+            environment: EnvironmentId::from_uuid(row.environment_id),
+            limited: row.is_limited.then_some(pool),
+            is_due: row.is_due,
+            replaced: row.replaced,
+        }
+    }))
 }
 
 /// Which of these digests no checkpoint, no deployment and no rewritten component names.

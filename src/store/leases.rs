@@ -7,9 +7,10 @@ use serde_json::Value;
 use sqlx::{PgConnection, postgres::types::PgInterval, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, events::Changed, places::Pool, rows};
+use super::{StoreError, events::Changed, notify, places::Pool, rows};
 use crate::model::{
     attempt::Lease,
+    event::EventKind,
     id::{QueueId, RunId, WorkerId},
     run::RunStatus,
 };
@@ -73,6 +74,7 @@ pub struct InLine {
     pub created_at: DateTime<Utc>,
     pub checkpoint_sequence: Option<i64>,
     pub checkpoint_digest: Option<String>,
+    pub checkpoint_snapshot: Option<Vec<u8>>,
     pub checkpoint_stored_bytes: Option<i64>,
     pub checkpoint_raw_bytes: Option<i64>,
     pub checkpoint_wait: Option<Value>,
@@ -101,7 +103,7 @@ pub async fn load(connection: &mut PgConnection, picked: &[Uuid], rewriter: u32)
             t.definition as "definition?", r.payload, r.payload_type, r.tags, r.is_test, r.replay_of, r.parent_id,
             r.root_id, r.depth, r.batch_id, coalesce(r.idempotency_shown, r.idempotency_key) as idempotency_key,
             r.max_attempts, r.max_duration_ms, r.machine, r.attempt_cpu_ms, r.created_at,
-            c.sequence as "checkpoint_sequence?", c.digest as "checkpoint_digest?",
+            c.sequence as "checkpoint_sequence?", c.digest as "checkpoint_digest?", c.snapshot as "checkpoint_snapshot?",
             c.stored_bytes as "checkpoint_stored_bytes?", c.raw_bytes as "checkpoint_raw_bytes?",
             c.wait as "checkpoint_wait?", c.rewritten as "checkpoint_rewritten?",
             coalesce(fitting.digest, current.digest) as rewritten, coalesce(fitting.rewriter, current.rewriter) as rewriter
@@ -130,15 +132,14 @@ pub async fn load(connection: &mut PgConnection, picked: &[Uuid], rewriter: u32)
 pub struct Granted {
     /// The lease.
     pub lease: Lease,
-    /// Number of the entry that tells of it.
-    pub seq: i64,
     /// When the run's first attempt began.
     pub started_at: DateTime<Utc>,
     /// When this attempt began.
     pub attempt_started_at: DateTime<Utc>,
 }
 
-/// Leases these runs, each bound to its deployment from now on. An attempt that has begun goes on, else the next begins.
+/// Leases these runs, each bound to its deployment from now on, and enters that they were claimed. An attempt that has begun
+/// goes on, else the next begins.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -151,22 +152,34 @@ pub async fn grant(
 ) -> Result<Vec<Granted>, StoreError> {
     let rows = query!(
         r#"
-        update runs r
-        set status = 'EXECUTING', deployment_id = claimed.deployment_id,
-            epoch = r.epoch + 1, lease_worker = $1, lease_expires_at = clock_now() + $2::interval, due_at = null,
-            attempt = case when r.in_attempt then r.attempt else r.attempt + 1 end,
-            attempt_started_at = case when r.in_attempt then r.attempt_started_at else clock_now() end,
-            in_attempt = true, started_at = coalesce(r.started_at, clock_now()),
-            updated_at = clock_now(), event_seq = r.event_seq + 1
-        from unnest($3::uuid[], $4::uuid[]) as claimed (id, deployment_id)
-        where r.id = claimed.id
-        returning r.id, r.epoch, r.attempt, r.event_seq, r.started_at as "started_at!",
-            r.attempt_started_at as "attempt_started_at!"
+        with granted as (
+            update runs r
+            set status = 'EXECUTING', deployment_id = claimed.deployment_id,
+                epoch = r.epoch + 1, lease_worker = $1, lease_expires_at = clock_now() + $2::interval, due_at = null,
+                attempt = case when r.in_attempt then r.attempt else r.attempt + 1 end,
+                attempt_started_at = case when r.in_attempt then r.attempt_started_at else clock_now() end,
+                in_attempt = true, started_at = coalesce(r.started_at, clock_now()),
+                updated_at = clock_now(), event_seq = r.event_seq + 1
+            from unnest($3::uuid[], $4::uuid[]) as claimed (id, deployment_id)
+            where r.id = claimed.id
+            returning r.id, r.epoch, r.attempt, r.event_seq, r.started_at, r.attempt_started_at
+        ), entries as (
+            insert into run_events (run_id, seq, at, kind, status)
+            select id, event_seq, clock_now(), $5, 'EXECUTING' from granted
+        ), told as (
+            select pg_notify($6, payload) from unnest($7::text[]) as payload
+        )
+        select id as "id!", epoch as "epoch!", attempt as "attempt!", started_at as "started_at!",
+            attempt_started_at as "attempt_started_at!", (select count(*) from told) as told
+        from granted
         "#,
         worker.uuid(),
         interval(lease_for),
         runs,
-        deployments
+        deployments,
+        EventKind::Claimed.as_str(),
+        notify::RUNS,
+        &notify::payloads(runs)
     )
     .fetch_all(connection)
     .await?;
@@ -176,7 +189,6 @@ pub async fn grant(
         .into_iter()
         .map(|row| Granted {
             lease: grant(row.id, row.epoch, row.attempt),
-            seq: row.event_seq,
             started_at: row.started_at,
             attempt_started_at: row.attempt_started_at,
         })

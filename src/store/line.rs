@@ -4,8 +4,9 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, events::Changed, rows};
+use super::{StoreError, events::Changed, notify, rows};
 use crate::model::{
+    event::EventKind,
     id::{DeploymentId, EnvironmentId, QueueId, RunId},
     run::RunStatus,
     task::TaskDefinition,
@@ -322,29 +323,41 @@ fn queued(rows: impl Iterator<Item = (Uuid, i64)>) -> Vec<Changed> {
     rows.map(|(id, seq)| Changed { id: RunId::from_uuid(id), seq, status: RunStatus::Queued }).collect()
 }
 
-/// What they waited for has come: suspended runs come back into line, at the place they had. Their edges go with it.
-/// Locks the runs in the order of their ids, so that two completions that concern the same runs do not block each other.
+/// What they waited for has come: suspended runs come back into line, at the place they had, which is entered and told to
+/// workers. Their edges go with it. Locks the runs in the order of their ids, so that two completions that concern the same
+/// runs do not block each other.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn wake_waiting(connection: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<Changed>, StoreError> {
-    let rows = query!(
+pub async fn wake_waiting(connection: &mut PgConnection, runs: &[Uuid]) -> Result<(), StoreError> {
+    query!(
         r#"
         with locked as (
             select id from runs where id = any($1) and status = 'WAITING' order by id for no key update
         ), edges as (
             delete from run_waits where run_id in (select id from locked)
+        ), woken as (
+            update runs r
+            set status = 'QUEUED', parked = false, due_at = null, updated_at = clock_now(), event_seq = r.event_seq + 1
+            from locked where r.id = locked.id
+            returning r.id, r.event_seq
+        ), entries as (
+            insert into run_events (run_id, seq, at, kind, status)
+            select id, event_seq, clock_now(), $2, 'QUEUED' from woken
         )
-        update runs r
-        set status = 'QUEUED', parked = false, due_at = null, updated_at = clock_now(), event_seq = r.event_seq + 1
-        from locked where r.id = locked.id
-        returning r.id, r.event_seq
+        select pg_notify($3, payload) from unnest($4::text[]) as payload where exists (select from woken)
+        union all
+        select pg_notify($5, '') where exists (select from woken)
         "#,
-        runs
+        runs,
+        EventKind::Resumed.as_str(),
+        notify::RUNS,
+        &notify::payloads(runs),
+        notify::LINE
     )
-    .fetch_all(connection)
+    .execute(connection)
     .await?;
-    Ok(queued(rows.into_iter().map(|row| (row.id, row.event_seq))))
+    Ok(())
 }
 
 /// Their turn came, but no deployment has their task any more.

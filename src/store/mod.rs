@@ -116,6 +116,9 @@ impl Store {
         let pool = PgPoolOptions::new()
             .max_connections(max_connections)
             .acquire_timeout(Duration::from_secs(10))
+            // Asking every time would cost each transaction a round trip; one that was used just now is there still.
+            .test_before_acquire(false)
+            .before_acquire(|connection, used| Box::pin(is_alive(connection, used.idle_for)))
             .after_release(|connection, _| Box::pin(is_outside_a_transaction(connection)))
             .connect_with(options.options([("lock_timeout", LOCK_TIMEOUT)]))
             .await?;
@@ -176,6 +179,14 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         Ok(self.read().await?.ping().await?)
     }
+}
+
+/// How long a connection may lie in the pool without being asked whether the server is still there.
+const TRUSTED_FOR: Duration = Duration::from_secs(1);
+
+/// False: it is closed, and another one is opened.
+async fn is_alive(connection: &mut PgConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
+    Ok(idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
 }
 
 /// A connection comes back to the pool only outside a transaction, else it is closed: `now()` is the transaction's start, so

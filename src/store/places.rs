@@ -62,6 +62,9 @@ pub async fn taken(connection: &mut PgConnection, queues: &[QueueId]) -> Result<
 /// # Errors
 /// If the database does not answer.
 pub async fn park(connection: &mut PgConnection, runs: &[Uuid]) -> Result<(), StoreError> {
+    if runs.is_empty() {
+        return Ok(());
+    }
     query!("update runs set parked = true where id = any($1)", runs).execute(connection).await?;
     Ok(())
 }

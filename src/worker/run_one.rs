@@ -24,7 +24,7 @@ use crate::{
     engine::{self, finish, lease, suspend},
     model::{
         attempt::{Claimed, Outcome, Resume, RetryDecision},
-        checkpoint::CheckpointRef,
+        checkpoint::{Checkpoint, MAX_IN_ROW, Stored},
         error::{ErrorCode, RunError},
         log::Level,
         rewriting::Rewriting,
@@ -181,10 +181,13 @@ impl Attempt {
     }
 
     async fn restore(&self, component: &Arc<LoadedComponent>, resume: &Resume) -> Result<Execution, Fault> {
-        let snapshot = match self.context.blobs.get(Area::Checkpoints, &resume.checkpoint.digest).await {
-            Ok(snapshot) => snapshot,
-            Err(error @ blobs::Error::Unavailable(_)) => return Err(Fault::Passing(error.into())),
-            Err(error) => return Err(Fault::Ends(lost_checkpoint(resume, &error.to_string()))),
+        let snapshot = match &resume.checkpoint.snapshot {
+            Stored::Row(bytes) => bytes.clone(),
+            Stored::Blob(digest) => match self.context.blobs.get(Area::Checkpoints, digest).await {
+                Ok(snapshot) => snapshot,
+                Err(error @ blobs::Error::Unavailable(_)) => return Err(Fault::Passing(error.into())),
+                Err(error) => return Err(Fault::Ends(lost_checkpoint(resume, &error.to_string()))),
+            },
         };
         match Execution::restore(component, &snapshot, self.setup(), self.caller.clone()).await {
             Err(RunFault::Damaged(reason)) => Err(Fault::Ends(lost_checkpoint(resume, &reason))),
@@ -236,13 +239,14 @@ impl Attempt {
         }
     }
 
-    /// Blob first, row second: an orphaned blob is swept, a row without its blob would be a lost run. The instance does not
-    /// move between two tries, so a snapshot that is `stored` serves the next one too.
+    /// A small snapshot goes with its row, in the one commit. For a large one: blob first, row second; an orphaned blob is
+    /// swept, a row without its blob would be a lost run. The instance does not move between two tries, so a snapshot that is
+    /// `stored` serves the next one too.
     async fn suspend(
         &self,
         execution: &mut Execution,
         wait: &WaitRequest,
-        stored: &mut Option<(Instant, CheckpointRef)>,
+        stored: &mut Option<(Instant, Checkpoint)>,
     ) -> Result<(), NotSuspended> {
         let checkpoint = match stored {
             Some((since, checkpoint)) if since.elapsed() < SNAPSHOT_LASTS => checkpoint.clone(),
@@ -268,16 +272,21 @@ impl Attempt {
         }
     }
 
-    async fn store_snapshot(&self, execution: &mut Execution) -> Result<CheckpointRef, NotSuspended> {
+    async fn store_snapshot(&self, execution: &mut Execution) -> Result<Checkpoint, NotSuspended> {
         let snapshot = execution.capture().await.map_err(|error| {
             let message = format!("the snapshot could not be taken: {error}");
             NotSuspended::Ends(RunError::internal(ErrorCode::UnspecifiedError, message))
         })?;
         let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
-        let stored = self.context.blobs.put(Area::Checkpoints, snapshot.bytes.into()).await;
-        let digest = stored.map_err(|error| NotSuspended::NotStored(error.into()))?;
+        let snapshot = match snapshot.bytes.len() {
+            ..=MAX_IN_ROW => Stored::Row(snapshot.bytes.into()),
+            _ => {
+                let stored = self.context.blobs.put(Area::Checkpoints, snapshot.bytes.into()).await;
+                Stored::Blob(stored.map_err(|error| NotSuspended::NotStored(error.into()))?)
+            }
+        };
         let rewritten = Some(execution.rewriting().digest.clone());
-        Ok(CheckpointRef { sequence: self.caller.next_checkpoint(), digest, stored_bytes, raw_bytes, rewritten })
+        Ok(Checkpoint { sequence: self.caller.next_checkpoint(), snapshot, stored_bytes, raw_bytes, rewritten })
     }
 
     /// Whether the lease holds, asked until the database answers: a suspension whose answer was lost may have given it up,
@@ -323,7 +332,8 @@ impl Attempt {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(REPORT_AGAIN);
         }
-        self.forget_checkpoint(self.claimed.resume.as_ref().map(|resume| resume.checkpoint.digest.clone())).await;
+        let blob = self.claimed.resume.as_ref().and_then(|resume| resume.checkpoint.snapshot.blob());
+        self.forget_checkpoint(blob.map(ToOwned::to_owned)).await;
         self.scratch.remove().await;
     }
 
@@ -356,7 +366,7 @@ impl Attempt {
         }
     }
 
-    /// A checkpoint that no row names any more. If this fails the sweep deletes it.
+    /// The blob of a checkpoint that no row names any more. If this fails the sweep deletes it.
     async fn forget_checkpoint(&self, digest: Option<String>) {
         if let Some(digest) = digest
             && let Err(error) = self.context.blobs.delete(Area::Checkpoints, &digest).await

@@ -26,7 +26,7 @@ use crate::{
     engine::{self, Error, finish::Finished, project, suspend::Suspended},
     model::{
         attempt::{Claimed, Lease, Outcome, RetryDecision},
-        checkpoint::CheckpointRef,
+        checkpoint::{Checkpoint, Stored},
         deployment::{Deployment, NewDeployment, Promotion},
         environment::{ApiKeyKind, EnvironmentKind, NewApiKey, NewProject},
         error::RunError,
@@ -176,8 +176,14 @@ fn hello() -> NewRun {
     NewRun::of("hello", Packet::json(&json!({"name": "Ada"})))
 }
 
-fn checkpoint(sequence: u64) -> CheckpointRef {
-    CheckpointRef { sequence, digest: format!("digest-{sequence}"), stored_bytes: 10, raw_bytes: 100, rewritten: None }
+fn checkpoint(sequence: u64) -> Checkpoint {
+    Checkpoint {
+        sequence,
+        snapshot: Stored::Blob(format!("digest-{sequence}")),
+        stored_bytes: 10,
+        raw_bytes: 100,
+        rewritten: None,
+    }
 }
 
 fn completed() -> Outcome {

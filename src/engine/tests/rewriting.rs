@@ -23,7 +23,7 @@ impl Scene {
 
     /// Suspends a run for a minute with a snapshot that fits this rewritten component.
     async fn suspend_on(&self, lease: &Lease, rewritten: Option<&str>) {
-        let checkpoint = CheckpointRef { rewritten: rewritten.map(Into::into), ..checkpoint(1) };
+        let checkpoint = Checkpoint { rewritten: rewritten.map(Into::into), ..checkpoint(1) };
         let wait = WaitRequest::Sleep { at: self.now().await + secs(60) };
         engine::suspend::suspend(&self.store, lease, checkpoint, &wait, 0).await.unwrap();
     }
@@ -56,6 +56,19 @@ async fn a_run_that_begins_gets_the_version_asked_for_and_one_that_goes_on_what_
     assert_eq!(claimed.resume.unwrap().checkpoint.rewritten.as_deref(), Some("r1"));
     scene.trigger(hello()).await;
     assert_eq!(scene.claim_with(2).await.rewriting, Some(of(2, "r2")));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_run_that_sleeps_in_a_later_version_is_left_to_a_server_that_has_it(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    scene.keep(3, "r3").await;
+    scene.trigger(hello()).await;
+    let claimed = scene.claim_with(3).await;
+    scene.suspend_on(&claimed.lease, Some("r3")).await;
+    scene.wake().await;
+    let behind = scene.trigger(hello()).await;
+    assert_eq!(scene.claim_with(2).await.lease.run, behind, "it holds up nothing");
+    assert_eq!(scene.claim_with(3).await.lease.run, claimed.lease.run);
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]

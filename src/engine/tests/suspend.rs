@@ -105,6 +105,29 @@ async fn a_checkpoint_that_another_run_names_too_is_not_reported_as_replaced(poo
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn a_snapshot_in_the_row_comes_back_as_it_was_and_takes_the_place_of_a_blob(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let lease = scene.executing().await;
+    let past = WaitRequest::Sleep { at: DateTime::<Utc>::MIN_UTC };
+    let suspend = async |lease: &Lease, checkpoint| {
+        engine::suspend::suspend(&scene.store, lease, checkpoint, &past, 0).await.unwrap().replaced
+    };
+    let in_row = |sequence, bytes: Vec<u8>| Checkpoint { snapshot: Stored::Row(bytes.into()), ..checkpoint(sequence) };
+    let large = in_row(2, (0..crate::model::checkpoint::MAX_IN_ROW).map(|n| n as u8).collect());
+    assert_eq!(suspend(&lease, checkpoint(1)).await, None);
+    let claimed = scene.claim_one().await;
+    assert_eq!(claimed.resume.unwrap().checkpoint, checkpoint(1));
+    assert_eq!(suspend(&claimed.lease, large.clone()).await.as_deref(), Some("digest-1"));
+    let claimed = scene.claim_one().await;
+    assert_eq!(claimed.resume.unwrap().checkpoint, large);
+    assert_eq!(suspend(&claimed.lease, in_row(3, vec![1])).await, None);
+    let claimed = scene.claim_one().await;
+    assert_eq!(claimed.resume.unwrap().checkpoint, in_row(3, vec![1]));
+    assert_eq!(suspend(&claimed.lease, checkpoint(4)).await, None);
+    assert_eq!(scene.claim_one().await.resume.unwrap().checkpoint, checkpoint(4));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn a_completion_and_a_suspension_that_meet_never_lose_the_run(pool: PgPool) {
     let scene = Scene::new(pool).await;
     for _ in 0..20 {
