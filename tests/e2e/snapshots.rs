@@ -20,8 +20,7 @@ async fn small_snapshots_need_no_file_and_large_ones_leave_none_behind() {
     let small = server.trigger("chain", chain(2000, "")).await;
     server.run_with_status(&small, "WAITING", WITHIN).await;
     assert_eq!(blobs(server.data()), 0, "a small snapshot is in its row");
-    let ballast: String = (0..BALLAST).map(|_| char::from(rand::random_range(b'0'..=b'Z'))).collect();
-    let large = server.trigger("chain", chain(2000, &ballast)).await;
+    let large = server.trigger("chain", chain(2000, &ballast())).await;
     server.run_with_status(&large, "WAITING", WITHIN).await;
     assert_eq!(blobs(server.data()), 1, "a large snapshot is a blob");
 
@@ -33,6 +32,11 @@ async fn small_snapshots_need_no_file_and_large_ones_leave_none_behind() {
     }
     let gone = async || (blobs(server.data()) == 0).then_some(());
     eventually("the blob of a run that is over is deleted", Duration::from_secs(5), gone).await;
+}
+
+/// A payload that makes a snapshot too large for its row.
+pub fn ballast() -> String {
+    (0..BALLAST).map(|_| char::from(rand::random_range(b'0'..=b'Z'))).collect()
 }
 
 /// How many snapshots are blobs.
