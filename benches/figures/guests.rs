@@ -32,7 +32,7 @@ use dormouse::{
 use crate::report;
 
 /// Every guest that `make guests` builds.
-pub const ALL: [&str; 5] = ["hello", "approval", "bench", "rust-chain", "c-chain"];
+pub const ALL: [&str; 8] = ["hello", "approval", "bench", "rust-chain", "c-chain", "js-chain", "python-chain", "go-chain"];
 /// Enough of a core that no run is slowed down to its share.
 pub const MACHINE: Machine = Machine::Medium2x;
 

@@ -14,7 +14,9 @@ use crate::{
 };
 
 const REWRITES: usize = 15;
+/// A component above [`LARGE`] is compiled once.
 const COMPILATIONS: usize = 3;
+const LARGE: usize = 2_000_000;
 
 /// Time of the rewriter, which should be a second for 12 MB.
 pub fn rewrite(report: &mut Report) -> anyhow::Result<()> {
@@ -83,7 +85,8 @@ impl Compiled {
     fn of(engine: &Engine, component: &[u8]) -> anyhow::Result<Compiled> {
         let mut times = vec![];
         let mut artifact = vec![];
-        for _ in 0..COMPILATIONS {
+        let times_compiled = if component.len() > LARGE { 1 } else { COMPILATIONS };
+        for _ in 0..times_compiled {
             let before = process_cpu();
             artifact = engine.precompile_component(component).map_err(wrong)?;
             times.push(milliseconds(process_cpu() - before));

@@ -19,8 +19,10 @@ use wasmtime::{Config, Engine, InstanceAllocationStrategy};
 /// How often a running guest yields, and its CPU time is looked at.
 pub const TICK: Duration = Duration::from_millis(10);
 
-/// Bytes of native stack for guest code. Interpreters compiled to WebAssembly recurse on it as well as on their own.
-const WASM_STACK_BYTES: usize = 2 << 20;
+/// Bytes of native stack for guest code. Interpreters compiled to WebAssembly recurse on it as well as on their own, which they guard
+/// themselves: theirs should be full first, since only then the guest sees an error that it can catch. A thousand nested native
+/// calls of a JavaScript engine need more than two MiB.
+const WASM_STACK_BYTES: usize = 8 << 20;
 /// Bytes of a fiber's whole stack: guest code, and the host functions it calls. Only touched pages take memory.
 const FIBER_STACK_BYTES: usize = WASM_STACK_BYTES + (1 << 20);
 /// Frames of a guest's stack that an error shows. Source: facts D12.
