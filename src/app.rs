@@ -21,6 +21,7 @@ use crate::{
         context::EnvironmentKind,
         deployment::NewDeployment,
         environment::{ApiKeyKind, Environment, NewApiKey, NewProject},
+        id::WorkerId,
     },
     postgres::PrivatePostgres,
     reconcile::{self, driver::Intervals},
@@ -31,7 +32,7 @@ use crate::{
         Store,
         listen::{self, Listening},
     },
-    worker::{self, Worker, rewritings::Rewritings},
+    worker::{self, Worker, rewritings::Rewritings, scratch::Home},
 };
 
 /// Bytes of compiled components kept in memory.
@@ -111,6 +112,7 @@ async fn serve(
     let public_url = config.http.public_url.clone().unwrap_or_else(|| api_url.clone());
 
     if config.role.works() {
+        let id = WorkerId::new();
         let context = worker::Context {
             store: store.clone(),
             blobs: blobs.clone(),
@@ -118,10 +120,10 @@ async fn serve(
             rewritings: rewritings.clone(),
             signals: signals.clone(),
             config: config.worker.clone(),
-            scratch: data_dir.join("scratch"),
+            scratch: Home::open(&data_dir.join("scratch"), id).context("cannot make the folder for scratch files")?,
             public_url: public_url.clone(),
         };
-        let (worker, no_more) = (Worker::new(context), shutdown.token(Phase::Intake));
+        let (worker, no_more) = (Worker::new(id, context), shutdown.token(Phase::Intake));
         shutdown.spawn(Phase::Runs, "the worker", async move {
             worker.run(no_more).await;
             Ok(())

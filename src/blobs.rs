@@ -25,17 +25,20 @@ pub enum Area {
     Rewritten,
     /// Snapshots of suspended runs that are too large for their checkpoint's row.
     Checkpoints,
+    /// Files of suspended runs.
+    Files,
 }
 
 impl Area {
     /// Every area.
-    pub const ALL: [Area; 3] = [Self::Components, Self::Rewritten, Self::Checkpoints];
+    pub const ALL: [Area; 4] = [Self::Components, Self::Rewritten, Self::Checkpoints, Self::Files];
 
     const fn folder(self) -> &'static str {
         match self {
             Self::Components => "components",
             Self::Rewritten => "rewritten",
             Self::Checkpoints => "checkpoints",
+            Self::Files => "files",
         }
     }
 }

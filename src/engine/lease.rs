@@ -16,7 +16,7 @@ use crate::{
     engine::{Error, finish, wait},
     model::{
         attempt::{Claimed, Lease, Outcome, Resume, RetryDecision},
-        checkpoint::{Checkpoint, Stored},
+        checkpoint::{Checkpoint, KeptFiles, Stored},
         context::{EnvironmentKind, RunContext},
         error::{ErrorCode, RunError},
         event::EventKind,
@@ -218,6 +218,10 @@ fn suspended(run: &InLine) -> Result<Option<Resume>, Error> {
         stored_bytes: run.checkpoint_stored_bytes.unwrap_or_default().unsigned_abs(),
         raw_bytes: run.checkpoint_raw_bytes.unwrap_or_default().unsigned_abs(),
         rewritten: run.checkpoint_rewritten.clone(),
+        files: run
+            .checkpoint_files
+            .clone()
+            .map(|manifest| KeptFiles { manifest: manifest.into(), packs: run.checkpoint_packs.clone().unwrap_or_default() }),
     };
     Ok(Some(Resume { checkpoint, wait, completions: Vec::new() }))
 }

@@ -21,6 +21,17 @@ pub struct Checkpoint {
     /// Digest of the rewritten component that it fits, [`Rewriting::digest`](super::rewriting::Rewriting::digest). None: taken
     /// before rewritten components were kept.
     pub rewritten: Option<String>,
+    /// The files of its scratch directory; none: it is empty.
+    pub files: Option<KeptFiles>,
+}
+
+/// The files of a scratch directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptFiles {
+    /// Names and places of all, in the worker's own format.
+    pub manifest: Bytes,
+    /// The blobs that hold the contents. Each is of one run.
+    pub packs: Vec<String>,
 }
 
 /// Where a snapshot is.

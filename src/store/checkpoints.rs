@@ -52,11 +52,12 @@ pub async fn freeze(
                 and cancel_requested_at is null
             returning id, event_seq, environment_id, queue_id, concurrency_key, due_at
         ), stored as (
-            insert into checkpoints (run_id, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, created_at)
-            select id, $6, $7, $8, $9, $10, $11::text::json, $12, clock_now() from frozen
+            insert into checkpoints (run_id, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, files, packs, created_at)
+            select id, $6, $7, $8, $9, $10, $11::text::json, $12, $16, $17, clock_now() from frozen
             on conflict (run_id) do update set sequence = excluded.sequence, digest = excluded.digest,
                 snapshot = excluded.snapshot, stored_bytes = excluded.stored_bytes, raw_bytes = excluded.raw_bytes,
-                wait = excluded.wait, rewritten = excluded.rewritten, created_at = excluded.created_at
+                wait = excluded.wait, rewritten = excluded.rewritten, files = excluded.files, packs = excluded.packs,
+                created_at = excluded.created_at
         ), forgotten as (
             delete from journal where run_id in (select id from frozen)
         ), entry as (
@@ -92,7 +93,9 @@ pub async fn freeze(
         checkpoint.rewritten,
         EventKind::Suspended.as_str(),
         notify::RUNS,
-        notify::TIMERS
+        notify::TIMERS,
+        checkpoint.files.as_ref().map(|files| &files.manifest[..]),
+        checkpoint.files.as_ref().map_or(&[][..], |files| &files.packs)
     )
     .fetch_optional(connection)
     .await?;
@@ -118,6 +121,7 @@ pub async fn unnamed(connection: &mut PgConnection, digests: &[String]) -> Resul
         where not exists (select from checkpoints c where c.digest = asked.digest)
             and not exists (select from deployments d where d.component = asked.digest)
             and not exists (select from rewritings w where w.digest = asked.digest)
+            and not exists (select from checkpoints c where c.packs @> array[asked.digest] and c.packs <> '{}')
         "#,
         digests
     )

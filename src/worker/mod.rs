@@ -9,7 +9,7 @@ mod leases;
 mod logs;
 pub mod rewritings;
 mod run_one;
-mod scratch;
+pub mod scratch;
 
 use std::{sync::Arc, time::Duration};
 
@@ -52,7 +52,7 @@ pub struct Context {
     /// Grace, lease and concurrency.
     pub config: config::Worker,
     /// Where scratch directories are made.
-    pub scratch: std::path::PathBuf,
+    pub scratch: scratch::Home,
     /// The address at which users reach the API, for callback URLs.
     pub public_url: String,
 }
@@ -67,8 +67,7 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has leased nothing yet.
-    pub fn new(context: Context) -> Worker {
-        let id = WorkerId::new();
+    pub fn new(id: WorkerId, context: Context) -> Worker {
         let permits = Arc::new(Semaphore::new(context.config.concurrency.max(1) as usize));
         Worker { id, permits, leases: Arc::new(Leases::default()), context: Arc::new(context) }
     }

@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    io,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,7 +18,7 @@ use super::{
     caller::EngineCaller,
     leases::{Hold, Stop},
     logs::LogBuffer,
-    scratch::Scratch,
+    scratch::{Packed, Scratch},
 };
 use crate::{
     blobs::{self, Area},
@@ -88,7 +89,7 @@ enum Fault {
 impl Attempt {
     fn new(context: Arc<Context>, claimed: Claimed) -> Attempt {
         let logs = Arc::new(LogBuffer::default());
-        let scratch = Scratch::of(&context.scratch, claimed.lease.run, claimed.lease.attempt);
+        let scratch = Scratch::of(context.scratch.path(), claimed.lease.run, claimed.lease.attempt);
         let caller = Arc::new(EngineCaller::new(context.clone(), &claimed, logs.clone()));
         Attempt { context, claimed, logs, caller, scratch }
     }
@@ -122,7 +123,7 @@ impl Attempt {
     async fn execute(&self) -> Result<(), Fault> {
         let part = if self.claimed.resume.is_none() { Part::Beginning } else { Part::Whole };
         let component = self.load(part).await?;
-        self.scratch.prepare(self.claimed.resume.is_none()).await.map_err(|error| Fault::Passing(error.into()))?;
+        self.bring_files().await?;
         let (mut execution, mut step) = match &self.claimed.resume {
             None => {
                 let mut execution = Execution::start(&component, self.setup(), self.caller.clone()).await.map_err(fault)?;
@@ -143,6 +144,8 @@ impl Attempt {
                 Step::Ended(error) => Outcome::Failed { error, retry: RetryDecision::Policy },
                 Step::Suspended(wait) => match self.put_to_sleep(&mut execution, &wait).await? {
                     Sleep::Asleep => {
+                        drop(execution);
+                        self.scratch.remove().await;
                         self.context.rewritings.expect_resuming(component.rewriting());
                         return Ok(());
                     }
@@ -178,6 +181,27 @@ impl Attempt {
             scratch: self.scratch.path().to_owned(),
             grace: self.context.config.grace,
         }
+    }
+
+    /// Makes the scratch directory as the run left it, wherever that was.
+    async fn bring_files(&self) -> Result<(), Fault> {
+        let Some((resume, files)) =
+            self.claimed.resume.as_ref().and_then(|resume| Some((resume, resume.checkpoint.files.clone()?)))
+        else {
+            return self.scratch.prepare(None).await.map_err(|error| Fault::Passing(error.into()));
+        };
+        let mut packs = vec![];
+        for digest in &files.packs {
+            packs.push(match self.context.blobs.get(Area::Files, digest).await {
+                Ok(pack) => pack,
+                Err(error @ blobs::Error::Unavailable(_)) => return Err(Fault::Passing(error.into())),
+                Err(error) => return Err(Fault::Ends(lost_checkpoint(resume, &error.to_string()))),
+            });
+        }
+        self.scratch.prepare(Some((files, packs))).await.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => Fault::Ends(lost_checkpoint(resume, &error.to_string())),
+            _ => Fault::Passing(error.into()),
+        })
     }
 
     async fn restore(&self, component: &Arc<LoadedComponent>, resume: &Resume) -> Result<Execution, Fault> {
@@ -258,11 +282,13 @@ impl Attempt {
             Err(error @ engine::Error::Unavailable(_)) => return Err(NotSuspended::NotStored(error.into())),
             Err(error) => warn!(error = &error as &dyn std::error::Error, "log lines were refused; suspending without them"),
         }
+        let needed = checkpoint.files.as_ref().map_or(vec![], |files| files.packs.clone());
         let (size_bytes, used_cpu_ms) = (checkpoint.stored_bytes, execution.used_cpu().as_millis() as u64);
         match suspend::suspend(&self.context.store, &self.claimed.lease, checkpoint, wait, used_cpu_ms).await {
             Ok(suspended) => {
                 debug!(size_bytes, requeued = suspended.requeued, "suspended");
                 self.forget_checkpoint(suspended.replaced).await;
+                self.forget_packs(&needed).await;
                 Ok(())
             }
             // Somebody else has the run or has ended it, or an earlier try was made though its answer was lost.
@@ -285,8 +311,13 @@ impl Attempt {
                 Stored::Blob(stored.map_err(|error| NotSuspended::NotStored(error.into()))?)
             }
         };
+        // After the snapshot: capturing flushes what the guest has written.
+        let Packed { kept: files, pack } = self.scratch.pack().await.map_err(|error| NotSuspended::NotStored(error.into()))?;
+        if let Some(pack) = pack {
+            self.context.blobs.put(Area::Files, pack).await.map_err(|error| NotSuspended::NotStored(error.into()))?;
+        }
         let rewritten = Some(execution.rewriting().digest.clone());
-        Ok(Checkpoint { sequence: self.caller.next_checkpoint(), snapshot, stored_bytes, raw_bytes, rewritten })
+        Ok(Checkpoint { sequence: self.caller.next_checkpoint(), snapshot, stored_bytes, raw_bytes, rewritten, files })
     }
 
     /// Whether the lease holds, asked until the database answers: a suspension whose answer was lost may have given it up,
@@ -334,6 +365,7 @@ impl Attempt {
         }
         let blob = self.claimed.resume.as_ref().and_then(|resume| resume.checkpoint.snapshot.blob());
         self.forget_checkpoint(blob.map(ToOwned::to_owned)).await;
+        self.forget_packs(&[]).await;
         self.scratch.remove().await;
     }
 
@@ -372,6 +404,16 @@ impl Attempt {
             && let Err(error) = self.context.blobs.delete(Area::Checkpoints, &digest).await
         {
             debug!(error = &error as &dyn std::error::Error, "an old checkpoint is left to the sweep");
+        }
+    }
+
+    /// The packs of the checkpoint that the run went on from, but for those still needed. What is left here the sweep deletes.
+    async fn forget_packs(&self, needed: &[String]) {
+        let before = self.claimed.resume.as_ref().and_then(|resume| resume.checkpoint.files.as_ref());
+        for digest in before.iter().flat_map(|files| &files.packs).filter(|digest| !needed.contains(digest)) {
+            if let Err(error) = self.context.blobs.delete(Area::Files, digest).await {
+                debug!(error = &error as &dyn std::error::Error, "old files are left to the sweep");
+            }
         }
     }
 }

@@ -25,6 +25,8 @@ use crate::support::guests;
 /// Milliseconds of each wait. Long enough for the guest to get from reading the clock to its wait on a busy machine: a wait
 /// whose time has come before it begins suspends nothing.
 const SUSPENDED_MS: u32 = 100;
+/// One sleep in so many may be late.
+const LATE: u32 = 50;
 /// The same for the straight run, which really sleeps.
 const STRAIGHT_MS: u32 = 1;
 /// A process takes a fraction of a second; this one hangs.
@@ -80,7 +82,9 @@ impl Chain<'_> {
         let pids: HashSet<u32> = reports.iter().map(|report| report.pid).chain([std::process::id()]).collect();
         assert_eq!(pids.len(), reports.len() + 1, "{name}: every step was a process of its own");
         let suspensions = reports.iter().filter(|report| report.is_suspended).count() as u32;
-        assert_eq!(suspensions, self.waits, "{name}: every wait was suspended");
+        // Of the language's own sleeps a few may be over before they begin, on a machine that has other things to do.
+        let late = if self.mode == "wait" { 0 } else { self.waits / LATE };
+        assert!((self.waits - late..=self.waits).contains(&suspensions), "{name}: {suspensions} waits were suspended");
         let (lines, seconds) = (straight.transcript.len(), begun.elapsed().as_secs_f32());
         println!("{name}: {suspensions} suspensions, {} processes, {lines} lines, {seconds:.1} s", reports.len());
     }

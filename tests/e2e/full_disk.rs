@@ -4,6 +4,7 @@ use std::{io::Write as _, time::Duration};
 
 use serde_json::json;
 
+use super::snapshots::ballast;
 use crate::support::{
     eventually,
     guests::guest,
@@ -26,10 +27,10 @@ async fn a_full_disk_keeps_runs_alive_says_so_and_lets_them_sleep_once_there_is_
     };
     server.deploy(guest("rust-chain")).await;
     let blobs = seen_by(server.pid(), &server.data().join("blobs"));
-    let ballast = fill(&blobs);
+    let filler = fill(&blobs);
 
-    let patient = server.trigger("chain", json!({"n": 1, "mode": "wait", "ms": 15_000})).await;
-    let brief = server.trigger("chain", json!({"n": 2, "mode": "wait", "ms": 700})).await;
+    let patient = server.trigger("chain", json!({"n": 1, "mode": "wait", "ms": 30_000, "ballast": ballast()})).await;
+    let brief = server.trigger("chain", json!({"n": 2, "mode": "wait", "ms": 700, "ballast": ballast()})).await;
     for run in [&patient, &brief] {
         let line = eventually("the log says why the run is kept in memory", SOON, async || {
             let lines = server.logs(run).await;
@@ -50,7 +51,7 @@ async fn a_full_disk_keeps_runs_alive_says_so_and_lets_them_sleep_once_there_is_
     })
     .await;
 
-    std::fs::remove_file(ballast).unwrap();
+    std::fs::remove_file(filler).unwrap();
     server.run_with_status(&patient, "WAITING", SOON).await;
     assert_eq!(super::files(&blobs.join("checkpoints")).len(), 1);
     let ended = server.run_with_status(&patient, "COMPLETED", SOON).await;

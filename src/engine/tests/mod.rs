@@ -183,6 +183,7 @@ fn checkpoint(sequence: u64) -> Checkpoint {
         stored_bytes: 10,
         raw_bytes: 100,
         rewritten: None,
+        files: None,
     }
 }
 

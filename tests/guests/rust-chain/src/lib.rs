@@ -2,10 +2,12 @@
 //!
 //! - [`chain`](chain::chain) waits `n` times, from every kind of call stack that Rust makes, and returns a digest over all
 //!   that it saw: a straight run and one that was suspended at every wait must return the same.
+//! - [`files`](files::files) keeps things in files over its waits.
 //! - The tasks of [`misbehave`] trap, panic, spin, exit, fail, eat memory and flood the host.
 
 mod chain;
 mod digest;
+mod files;
 mod misbehave;
 mod pauses;
 mod scenes;
@@ -21,6 +23,7 @@ fn echo(payload: Value) -> Value {
 dormouse::bundle!(
     chain::chain,
     echo,
+    files::files,
     misbehave::alloc,
     misbehave::big_output,
     misbehave::exit,

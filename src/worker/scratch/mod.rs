@@ -1,4 +1,5 @@
-//! Scratch directories: one for each attempt, on this machine only, bounded, and removed with the attempt.
+//! Scratch directories: one for each attempt that is in memory here, bounded. A suspended run has none: its files are part of its
+//! checkpoint, and are there again, wherever it goes on.
 //!
 //! A guest writes through handles that the host opened for it, so no call says how much there is in all: now and then the
 //! folder is measured. What it may hold is far above what a task keeps beside its memory, and far below what fills a disk.
@@ -6,48 +7,75 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
-use tokio::task::spawn_blocking;
+use bytes::Bytes;
+use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::model::id::RunId;
+use crate::model::{checkpoint::KeptFiles, id::RunId};
 
-/// Bytes on disk that one attempt's files may take.
-const MAX_BYTES: u64 = 10 << 30;
-/// Files and folders that one attempt may have.
-const MAX_FILES: u64 = 100_000;
+mod files;
+mod home;
+
+pub use files::Packed;
+pub use home::Home;
+
+/// Bytes on disk that one attempt's files may take. All of them are in memory for a moment when they have been written to and the
+/// run is suspended, and when it goes on.
+const MAX_BYTES: u64 = 256 << 20;
+/// Files and folders that one attempt may have. A checkpoint's row names each.
+const MAX_FILES: u64 = 10_000;
+/// Directories that are packed or unpacked at a time.
+static PACKING: Semaphore = Semaphore::const_new(2);
 /// How often they are measured.
 const MEASURE: Duration = Duration::from_secs(1);
 
 /// The folder of one attempt.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct Scratch {
+    folder: PathBuf,
+    run: RunId,
+    /// What its checkpoint has of the files that are in it.
+    known: Arc<Mutex<files::Known>>,
+}
 
 impl Scratch {
     /// The folder that this attempt has or would have below `all`.
     pub fn of(all: &Path, run: RunId, attempt: u32) -> Scratch {
-        Scratch(all.join(run.to_string()).join(attempt.to_string()))
+        Scratch { folder: all.join(run.to_string()).join(attempt.to_string()), run, known: Arc::default() }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.0
+        &self.folder
     }
 
-    /// Makes the folder: empty for an attempt that begins, as it was left for one that goes on.
+    /// Makes the folder with the files of a checkpoint, of which these are the packs, or empty.
     ///
     /// # Errors
-    /// If that cannot be done.
-    pub async fn prepare(&self, begins: bool) -> io::Result<()> {
-        let folder = self.0.clone();
-        let prepared = spawn_blocking(move || {
-            if begins {
-                remove_files(&folder)?;
+    /// [`io::ErrorKind::InvalidData`] if what is kept is damaged; any other if the folder or a file cannot be made.
+    pub async fn prepare(&self, kept: Option<(KeptFiles, Vec<Bytes>)>) -> io::Result<()> {
+        let (folder, known) = (self.folder.clone(), self.known.clone());
+        let make = move || {
+            remove_files(&folder)?;
+            std::fs::create_dir_all(&folder)?;
+            if let Some((kept, packs)) = kept {
+                *known.lock().expect("nobody panics with it") = files::unpack(&folder, &kept, &packs, 2 * MAX_BYTES)?;
             }
-            std::fs::create_dir_all(&folder)
-        });
-        prepared.await.map_err(io::Error::other)?
+            Ok(())
+        };
+        blocking(make).await
+    }
+
+    /// The files for a checkpoint.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub async fn pack(&self) -> io::Result<Packed> {
+        let (folder, run, known) = (self.folder.clone(), self.run, self.known.clone());
+        blocking(move || files::pack(&folder, run, &known.lock().expect("nobody panics with it"))).await
     }
 
     /// Returns when there is more in the folder than an attempt may have, with the words for its user.
@@ -61,7 +89,7 @@ impl Scratch {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             beat.tick().await;
-            let folder = self.0.clone();
+            let folder = self.folder.clone();
             // A folder that changes while it is read is measured again at the next beat.
             let Ok(Ok((bytes, files))) = spawn_blocking(move || measure(&folder, max_bytes, max_files)).await else { continue };
             if bytes > max_bytes || files > max_files {
@@ -75,7 +103,7 @@ impl Scratch {
 
     /// Removes the folder, and the run's own with the last of its attempts; to the end, even if nobody waits for it.
     pub async fn remove(&self) {
-        let folder = self.0.clone();
+        let folder = self.folder.clone();
         let removed = spawn_blocking(move || {
             remove_files(&folder)?;
             if let Some(run) = folder.parent() {
@@ -88,6 +116,11 @@ impl Scratch {
             tracing::debug!(%error, "a scratch directory could not be removed");
         }
     }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    let _turn = PACKING.acquire().await.expect("the semaphore is never closed");
+    spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn remove_files(folder: &Path) -> io::Result<()> {
@@ -126,17 +159,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_attempt_that_begins_finds_nothing_and_one_that_goes_on_finds_its_files() {
+    async fn an_attempt_that_begins_finds_nothing_and_one_that_goes_on_finds_its_files_anywhere() {
         let all = tempfile::TempDir::new().unwrap();
         let run = RunId::new();
         let (first, second) = (Scratch::of(all.path(), run, 1), Scratch::of(all.path(), run, 2));
-        first.prepare(true).await.unwrap();
+        first.prepare(None).await.unwrap();
         std::fs::write(first.path().join("file"), "text").unwrap();
-        first.prepare(false).await.unwrap();
-        assert!(first.path().join("file").exists());
-        first.prepare(true).await.unwrap();
+        let Packed { kept, pack } = first.pack().await.unwrap();
+        first.prepare(None).await.unwrap();
         assert!(!first.path().join("file").exists());
-        second.prepare(true).await.unwrap();
+        let elsewhere = tempfile::TempDir::new().unwrap();
+        let moved = Scratch::of(elsewhere.path(), run, 1);
+        moved.prepare(Some((kept.unwrap(), vec![pack.unwrap()]))).await.unwrap();
+        assert_eq!(std::fs::read_to_string(moved.path().join("file")).unwrap(), "text");
+        second.prepare(None).await.unwrap();
         first.remove().await;
         assert!(!first.path().exists() && second.path().exists());
         second.remove().await;
@@ -148,7 +184,7 @@ mod tests {
     async fn more_files_or_bytes_than_allowed_are_noticed_and_links_are_not_followed() {
         let all = tempfile::TempDir::new().unwrap();
         let scratch = Scratch::of(all.path(), RunId::new(), 1);
-        scratch.prepare(true).await.unwrap();
+        scratch.prepare(None).await.unwrap();
         std::os::unix::fs::symlink("/", scratch.path().join("link")).unwrap();
         std::fs::create_dir(scratch.path().join("folder")).unwrap();
         std::fs::write(scratch.path().join("folder/file"), vec![1; 100_000]).unwrap();

@@ -1,0 +1,364 @@
+//! The files of a scratch directory as a checkpoint keeps them.
+//!
+//! ```text
+//!  checkpoint's row                        blobs
+//!  ┌──────────────────────────────┐        ┌─────────────────────────┐
+//!  │ packs: names of blobs ───────┼──────► │ 16 B run, 16 B nonce    │
+//!  │ manifest: every path, and    │        │ contents, each a zstd   │
+//!  │   for each file its pack and │        │ frame, one after another│
+//!  │   place in it                │        └─────────────────────────┘
+//!  └──────────────────────────────┘
+//! ```
+//!
+//! A suspension writes one pack with the files that were written since the last, and none if there are none. What earlier packs
+//! hold of files that have gone stays in them until it is more than what is needed; then all files are written anew. A pack is
+//! of one run, and no two are the same bytes, so whoever replaces a checkpoint may delete the packs that only it named.
+//!
+//! Kept are names, contents, links and times of modification. Two names of one file become two files.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs, io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Component, Path, PathBuf},
+    time::{Duration, SystemTime},
+};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    blobs::Blobs,
+    model::{checkpoint::KeptFiles, id::RunId},
+};
+
+/// Run and nonce, at the beginning of a pack.
+const HEADER: usize = 32;
+/// Fast, since a task waits for it.
+const LEVEL: i32 = 1;
+/// Bytes of packs that may be of no use however little is.
+const WASTE: u64 = 1 << 20;
+
+/// What a checkpoint names, and the pack that has to be stored before it.
+#[derive(Debug, Default)]
+pub struct Packed {
+    /// For the checkpoint; none: the directory is empty.
+    pub kept: Option<KeptFiles>,
+    /// The new pack; none: nothing was written since the last.
+    pub pack: Option<Bytes>,
+}
+
+/// Which contents the packs of the last checkpoint hold.
+#[derive(Debug, Default)]
+pub struct Known {
+    packs: Vec<Pack>,
+    files: HashMap<PathBuf, (Stamp, Place)>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Manifest {
+    packs: Vec<Pack>,
+    /// Folders before what is in them.
+    entries: Vec<(String, Kind)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Pack {
+    digest: String,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+enum Kind {
+    Folder,
+    Link(String),
+    /// Without a place it is empty.
+    File {
+        modified: Duration,
+        place: Option<Place>,
+    },
+}
+
+/// A file's content.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Place {
+    /// Which of the manifest's packs.
+    pack: usize,
+    offset: u64,
+    stored: u64,
+    /// Bytes of the content.
+    size: u64,
+}
+
+/// Changes whenever a file is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(found: &fs::Metadata) -> Stamp {
+        Stamp { inode: found.ino(), size: found.size(), changed: (found.ctime(), found.ctime_nsec()) }
+    }
+}
+
+/// Reads what is in `folder`; `known` is what [`unpack`] left there, or nothing.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn pack(folder: &Path, run: RunId, known: &Known) -> io::Result<Packed> {
+    let found = list(folder)?;
+    if found.is_empty() {
+        return Ok(Packed::default());
+    }
+    let is_known =
+        |path: &Path, stamp: Stamp| known.files.get(path).filter(|(before, _)| *before == stamp).map(|(_, place)| *place);
+    let needed: u64 = found.iter().filter_map(|(path, found)| is_known(path, Stamp::of(found))).map(|place| place.stored).sum();
+    let held: u64 = known.packs.iter().map(|pack| pack.bytes).sum();
+    let keeps = held <= needed * 2 + WASTE;
+
+    let mut manifest = Manifest { packs: if keeps { known.packs.clone() } else { vec![] }, entries: vec![] };
+    let mut pack = [run.uuid().as_bytes(), &rand::random::<[u8; 16]>()[..]].concat();
+    for (path, metadata) in &found {
+        let absolute = folder.join(path);
+        let kind = if metadata.is_dir() {
+            Kind::Folder
+        } else if metadata.is_symlink() {
+            Kind::Link(text(&fs::read_link(absolute)?)?)
+        } else {
+            let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+            let place = match is_known(path, Stamp::of(metadata)).filter(|_| keeps) {
+                Some(place) => Some(place),
+                None => append(&mut pack, &fs::read(absolute)?, manifest.packs.len())?,
+            };
+            Kind::File { modified, place }
+        };
+        manifest.entries.push((text(path)?, kind));
+    }
+    let pack = (pack.len() > HEADER).then(|| Bytes::from(pack));
+    if let Some(pack) = &pack {
+        manifest.packs.push(Pack { digest: Blobs::digest(pack), bytes: pack.len() as u64 });
+    }
+    let used: Vec<bool> =
+        (0..manifest.packs.len()).map(|pack| manifest.entries.iter().any(|(_, kind)| kind.is_in(pack))).collect();
+    let packs = manifest.packs.iter().zip(used).filter(|(_, used)| *used).map(|(pack, _)| pack.digest.clone()).collect();
+    let manifest = postcard::to_stdvec(&manifest).map_err(io::Error::other)?;
+    Ok(Packed { kept: Some(KeptFiles { manifest: zstd::bulk::compress(&manifest, LEVEL)?.into(), packs }), pack })
+}
+
+impl Kind {
+    fn is_in(&self, pack: usize) -> bool {
+        matches!(self, Kind::File { place: Some(place), .. } if place.pack == pack)
+    }
+}
+
+fn append(pack: &mut Vec<u8>, content: &[u8], number: usize) -> io::Result<Option<Place>> {
+    if content.is_empty() {
+        return Ok(None);
+    }
+    let offset = pack.len() as u64;
+    pack.extend(zstd::bulk::compress(content, LEVEL)?);
+    Ok(Some(Place { pack: number, offset, stored: pack.len() as u64 - offset, size: content.len() as u64 }))
+}
+
+/// Makes the files of a checkpoint in the empty `folder`. `packs` are those that the checkpoint names, in its order.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] if what is kept is damaged; any other if a file cannot be written.
+pub fn unpack(folder: &Path, kept: &KeptFiles, packs: &[Bytes], limit: u64) -> io::Result<Known> {
+    let manifest = zstd::bulk::decompress(&kept.manifest, usize::try_from(limit).map_err(io::Error::other)?)?;
+    let manifest: Manifest = postcard::from_bytes(&manifest).map_err(damaged)?;
+    let by_digest: HashMap<&str, &Bytes> = kept.packs.iter().map(String::as_str).zip(packs).collect();
+    let mut known = Known { packs: manifest.packs.clone(), files: HashMap::new() };
+    let (mut room, mut folders) = (limit, HashSet::from([PathBuf::new()]));
+    for (path, kind) in &manifest.entries {
+        let path = inside(path)?;
+        if !path.parent().is_some_and(|parent| folders.contains(parent)) {
+            return Err(damaged("a path that leads through something else than folders"));
+        }
+        let absolute = folder.join(&path);
+        match kind {
+            Kind::Folder => {
+                fs::create_dir(&absolute)?;
+                folders.insert(path);
+            }
+            Kind::Link(target) => std::os::unix::fs::symlink(target, &absolute)?,
+            Kind::File { modified, place } => {
+                let content = match place {
+                    None => vec![],
+                    Some(place) => {
+                        room = room.checked_sub(place.size).ok_or_else(|| damaged("more than a directory may have"))?;
+                        let pack = manifest.packs.get(place.pack).and_then(|pack| by_digest.get(pack.digest.as_str()));
+                        let end = place.offset.checked_add(place.stored).ok_or_else(|| damaged("a place"))?;
+                        let stored = pack.and_then(|pack| pack.get(place.offset as usize..end as usize));
+                        zstd::bulk::decompress(
+                            stored.ok_or_else(|| damaged("a place outside of its pack"))?,
+                            place.size as usize,
+                        )?
+                    }
+                };
+                // Whatever is there already, a link above all, is not followed.
+                let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&absolute)?;
+                io::Write::write_all(&mut file, &content)?;
+                file.set_modified(SystemTime::UNIX_EPOCH + *modified)?;
+                if let Some(place) = place {
+                    known.files.insert(path, (Stamp::of(&file.metadata()?), *place));
+                }
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// Every path below `folder`, relative to it, folders before what is in them.
+fn list(folder: &Path) -> io::Result<Vec<(PathBuf, fs::Metadata)>> {
+    let mut all = vec![];
+    let mut folders = vec![PathBuf::new()];
+    while let Some(inside) = folders.pop() {
+        for entry in fs::read_dir(folder.join(&inside))? {
+            let entry = entry?;
+            let (path, found) = (inside.join(entry.file_name()), entry.metadata()?);
+            if found.is_dir() {
+                folders.push(path.clone());
+            }
+            all.push((path, found));
+        }
+    }
+    all.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+    Ok(all)
+}
+
+/// A path of the manifest, which leads nowhere but into the directory.
+fn inside(path: &str) -> io::Result<PathBuf> {
+    let path = PathBuf::from(path);
+    let is_inside = path.components().all(|component| matches!(component, Component::Normal(_)));
+    if is_inside { Ok(path) } else { Err(damaged("a path that leads out of the directory")) }
+}
+
+/// Guests name files with Unicode.
+fn text(path: &Path) -> io::Result<String> {
+    path.to_str().map(ToOwned::to_owned).ok_or_else(|| io::Error::other("a file name is not Unicode"))
+}
+
+fn damaged(reason: impl ToString) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the kept files are damaged: {}", reason.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: u64 = 1 << 30;
+
+    /// What can be seen of a directory.
+    fn seen(folder: &Path) -> Vec<(String, String, Option<SystemTime>)> {
+        let describe = |(path, found): &(PathBuf, fs::Metadata)| {
+            let absolute = folder.join(path);
+            let content = match () {
+                () if found.is_dir() => "folder".to_owned(),
+                () if found.is_symlink() => format!("-> {}", fs::read_link(absolute).unwrap().display()),
+                () => String::from_utf8(fs::read(absolute).unwrap()).unwrap(),
+            };
+            (path.display().to_string(), content, found.is_file().then(|| found.modified().unwrap()))
+        };
+        list(folder).unwrap().iter().map(describe).collect()
+    }
+
+    /// Packs of one run, as the blob store holds them.
+    struct Kept {
+        blobs: HashMap<String, Bytes>,
+        files: Option<KeptFiles>,
+    }
+
+    impl Kept {
+        fn take(&mut self, packed: Packed) {
+            self.blobs.extend(packed.pack.map(|pack| (Blobs::digest(&pack), pack)));
+            self.files = packed.kept;
+        }
+
+        fn unpack(&self, folder: &Path) -> io::Result<Known> {
+            let files = self.files.as_ref().expect("there are files");
+            let packs: Vec<Bytes> = files.packs.iter().map(|digest| self.blobs[digest].clone()).collect();
+            unpack(folder, files, &packs, LIMIT)
+        }
+    }
+
+    #[test]
+    fn a_directory_comes_back_as_it_was_and_only_what_was_written_is_packed_again() {
+        let (run, mut kept) = (RunId::new(), Kept { blobs: HashMap::new(), files: None });
+        let first = tempfile::tempdir().unwrap();
+        let at = |name: &str| first.path().join(name);
+        fs::create_dir_all(at("a/deep/folder")).unwrap();
+        fs::create_dir(at("empty")).unwrap();
+        fs::write(at("a/deep/folder/file"), "text ".repeat(1000)).unwrap();
+        fs::write(at("a/none"), "").unwrap();
+        fs::write(at("a file"), "one").unwrap();
+        std::os::unix::fs::symlink("../../outside", at("a/link")).unwrap();
+        kept.take(pack(first.path(), run, &Known::default()).unwrap());
+
+        let second = tempfile::tempdir().unwrap();
+        let known = kept.unpack(second.path()).unwrap();
+        assert_eq!(seen(second.path()), seen(first.path()));
+        assert!(pack(second.path(), run, &known).unwrap().pack.is_none(), "nothing was written");
+
+        fs::write(second.path().join("a file"), "two").unwrap();
+        fs::remove_file(second.path().join("a/none")).unwrap();
+        let packed = pack(second.path(), run, &known).unwrap();
+        let size = packed.pack.as_ref().expect("one was written").len();
+        assert!(size < HEADER + 100, "only that one is packed: {size} bytes");
+        kept.take(packed);
+        assert_eq!(kept.files.as_ref().unwrap().packs.len(), 2);
+        let third = tempfile::tempdir().unwrap();
+        kept.unpack(third.path()).unwrap();
+        assert_eq!(seen(third.path()), seen(second.path()));
+    }
+
+    #[test]
+    fn an_empty_directory_takes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let packed = pack(folder.path(), RunId::new(), &Known::default()).unwrap();
+        assert!(packed.kept.is_none() && packed.pack.is_none());
+    }
+
+    #[test]
+    fn packs_with_more_waste_than_use_are_left_behind() {
+        let (run, mut kept) = (RunId::new(), Kept { blobs: HashMap::new(), files: None });
+        let first = tempfile::tempdir().unwrap();
+        let noise: Vec<u8> = (0..3_000_000).map(|_| rand::random()).collect();
+        fs::write(first.path().join("large"), &noise).unwrap();
+        fs::write(first.path().join("small"), "small").unwrap();
+        kept.take(pack(first.path(), run, &Known::default()).unwrap());
+        let second = tempfile::tempdir().unwrap();
+        let known = kept.unpack(second.path()).unwrap();
+        fs::remove_file(second.path().join("large")).unwrap();
+        let packed = pack(second.path(), run, &known).unwrap();
+        assert!(packed.pack.as_ref().expect("the small one is packed anew").len() < 100);
+        kept.take(packed);
+        assert_eq!(kept.files.as_ref().unwrap().packs.len(), 1);
+        let third = tempfile::tempdir().unwrap();
+        kept.unpack(third.path()).unwrap();
+        assert_eq!(seen(third.path()), seen(second.path()));
+    }
+
+    #[test]
+    fn what_is_damaged_writes_nothing_outside() {
+        let folder = tempfile::tempdir().unwrap();
+        let refused = |entries: Vec<(&str, Kind)>| {
+            let entries = entries.into_iter().map(|(path, kind)| (path.to_owned(), kind)).collect();
+            let manifest = postcard::to_stdvec(&Manifest { packs: vec![], entries }).unwrap();
+            let kept = KeptFiles { manifest: zstd::bulk::compress(&manifest, 1).unwrap().into(), packs: vec![] };
+            unpack(folder.path(), &kept, &[], LIMIT).unwrap_err().kind()
+        };
+        let place = Some(Place { pack: 3, offset: u64::MAX, stored: 9, size: 9 });
+        assert_eq!(refused(vec![("../up", Kind::Folder)]), io::ErrorKind::InvalidData);
+        assert_eq!(refused(vec![("/abs", Kind::Folder)]), io::ErrorKind::InvalidData);
+        assert_eq!(refused(vec![("file", Kind::File { modified: Duration::ZERO, place })]), io::ErrorKind::InvalidData);
+        let through = vec![("l", Kind::Link("/tmp/nowhere".into())), ("l", Kind::File { modified: Duration::ZERO, place: None })];
+        assert_eq!(refused(through), io::ErrorKind::AlreadyExists);
+        let below = vec![("m", Kind::Link("..".into())), ("m/file", Kind::File { modified: Duration::ZERO, place: None })];
+        assert_eq!(refused(below), io::ErrorKind::InvalidData);
+        assert!(!Path::new("/tmp/nowhere").exists());
+    }
+}

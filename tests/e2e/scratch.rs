@@ -1,0 +1,45 @@
+//! Files of a task over its waits: part of its checkpoint, so on any machine.
+
+use std::{fs, time::Duration};
+
+use serde_json::json;
+
+use crate::support::{guests::guest, server::Server};
+
+const WITHIN: Duration = Duration::from_secs(60);
+const ROUNDS: u32 = 4;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_finds_its_files_on_a_machine_that_never_had_them() {
+    let mut server = Server::start(&["--grace", "0ms"]).await;
+    server.deploy(guest("rust-chain")).await;
+    let run = server.trigger("files", json!({"rounds": ROUNDS, "ms": 1500})).await;
+    for round in 1..ROUNDS {
+        server.run_with_status(&run, "WAITING", WITHIN).await;
+        let scratch = server.data().join("scratch");
+        assert_eq!(files_below(&scratch), 0, "a suspended run holds no files here, in round {round}");
+        let packs = files_below(&server.data().join("blobs/files"));
+        assert!((1..=4).contains(&packs), "{packs} packs: what later ones hold alone is kept");
+        if round == 2 {
+            server.kill();
+            fs::remove_dir_all(scratch).unwrap();
+            server.start_again_with(&["--grace", "0ms"]).await;
+        }
+        // Until it has been awake, or is over.
+        let _ = tokio::time::timeout(Duration::from_secs(3), server.run_with_status(&run, "EXECUTING", WITHIN)).await;
+    }
+    let output = server.run_with_status(&run, "COMPLETED", WITHIN).await["output"].clone();
+    let expected = json!({
+        "lines": "line 0\nline 1\nline 2\nline 3\n",
+        "last": "3",
+        "folders": ["folder-3", "kept"],
+        "read": "abcdefghabcdefghijklmnopqrstuvwxyz",
+        "large_is_whole": true,
+    });
+    assert_eq!(output, expected);
+    assert_eq!(files_below(&server.data().join("blobs/files")), 0, "packs go with the run");
+}
+
+fn files_below(folder: &std::path::Path) -> usize {
+    super::files(folder).iter().filter(|file| file.extension().is_none_or(|extension| extension != "lock")).count()
+}
