@@ -16,6 +16,8 @@ use std::{
 
 use wasmtime::{Config, Engine, InstanceAllocationStrategy};
 
+use super::functions::Functions;
+
 /// How often a running guest yields, and its CPU time is looked at.
 pub const TICK: Duration = Duration::from_millis(10);
 
@@ -35,7 +37,9 @@ const GENERATION: u32 = 1;
 /// # Errors
 /// If the machine is not one that wasmtime compiles for.
 pub fn new() -> wasmtime::Result<Engine> {
-    Engine::new(&config())
+    let mut config = config();
+    config.enable_incremental_compilation(Arc::new(Functions::new()))?;
+    Engine::new(&config)
 }
 
 fn config() -> Config {

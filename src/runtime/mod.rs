@@ -6,6 +6,7 @@
 //! - [`execution`]: one live instance, from its first call to its end, with suspensions between
 //! - [`checkpoint`]: its memory and call stack as bytes
 //! - [`cpu`]: how much of the processor it used and may use
+//! - `functions`: compiled functions, so that none is compiled twice
 //! - [`failure`]: how its untimely end becomes the error that users see
 
 pub mod checkpoint;
@@ -15,6 +16,7 @@ mod describe;
 pub mod engine;
 pub mod execution;
 pub mod failure;
+mod functions;
 mod instance;
 
 use std::{path::PathBuf, sync::Arc};
