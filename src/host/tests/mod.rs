@@ -245,12 +245,12 @@ async fn log_lines_carry_level_attributes_and_span() {
 #[test]
 fn unknown_imports_are_all_named() {
     let engine = Engine::new(&Config::new()).unwrap();
-    let text = "(component (import \"wasi:http/types@0.2.6\" (instance)) (import \"other:thing/x\" (instance)) \
+    let text = "(component (import \"wasi:http/incoming-handler@0.2.6\" (instance)) (import \"other:thing/x\" (instance)) \
                 (import \"wasi:cli/stdout@0.3.0\" (instance)) (import \"wasi:sockets/tcp@0.2.12\" (instance)) \
                 (import \"ckpt:host/memory\" (instance)))";
     let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
     let error = link(&mut Linker::new(&engine), &component).unwrap_err().to_string();
-    assert!(error.contains("wasi:http/types@0.2.6, other:thing/x, wasi:cli/stdout@0.3.0."), "{error}");
+    assert!(error.contains("wasi:http/incoming-handler@0.2.6, other:thing/x, wasi:cli/stdout@0.3.0."), "{error}");
 }
 
 #[tokio::test]
