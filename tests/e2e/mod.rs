@@ -4,6 +4,7 @@ mod bad_input;
 mod crash;
 mod full_disk;
 mod hostile;
+mod http;
 mod upgrade;
 
 /// Every file in a folder and those in it.
