@@ -32,7 +32,7 @@ pub(super) struct Answer {
     /// Whether trailers came, which a guest can still ask for when the body is at its end.
     pub has_trailers: bool,
     pub explain: Explain,
-    pub _places: [OwnedSemaphorePermit; 2],
+    pub _places: (Arc<OwnedSemaphorePermit>, OwnedSemaphorePermit),
 }
 
 impl Body for Answer {

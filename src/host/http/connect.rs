@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -13,14 +13,14 @@ use rustls::{ClientConfig, crypto::aws_lc_rs, pki_types::ServerName};
 use rustls_platform_verifier::BuilderVerifierExt as _;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpStream, lookup_host},
+    net::TcpStream,
+    sync::OwnedSemaphorePermit,
     time::{Instant, timeout_at},
 };
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
-use super::Explain;
-use crate::model::egress::EgressPolicy;
+use super::{Explain, Shared};
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -57,20 +57,22 @@ impl Tls {
 
 /// Connects to `host`, which is a name or an address, until `deadline`. `explain` is told what an error has no room for.
 pub(super) async fn connect(
-    policy: &EgressPolicy,
+    egress: &Shared,
     (host, port): (&str, u16),
+    place: &Arc<OwnedSemaphorePermit>,
     deadline: Instant,
     explain: &Explain,
 ) -> Result<TcpStream, Error> {
-    let found = match timeout_at(deadline, lookup_host((host, port))).await {
-        Err(_) => return Err(Error::DnsTimeout),
-        // The cause is the resolver's own text, and may name what is in its network.
-        Ok(Err(_)) => return Err(Error::DnsError { rcode: Some("the name was not found".into()), info_code: None }),
-        Ok(Ok(found)) => found,
+    let found = match host.parse::<IpAddr>() {
+        Ok(address) => vec![SocketAddr::new(address, port)],
+        Err(_) => match timeout_at(deadline, resolve(egress, (host.to_owned(), port), place.clone())).await {
+            Ok(found) => found?,
+            Err(_) => return Err(Error::DnsTimeout),
+        },
     };
     let (mut open, mut refused) = (Vec::new(), None);
     for address in found {
-        match policy.check(address.ip()) {
+        match egress.policy.check(address.ip()) {
             Ok(()) => open.push(address),
             Err(what) => refused = Some(what),
         }
@@ -84,6 +86,20 @@ pub(super) async fn connect(
     }
     open.truncate(MAX_ADDRESSES);
     connect_to_any(&open, deadline).await
+}
+
+/// All addresses of a name. The system's resolver cannot be interrupted and has a thread while it works, also when nobody waits
+/// for it any more: until it is done it holds the run's place, and one of its own.
+async fn resolve(egress: &Shared, name: (String, u16), place: Arc<OwnedSemaphorePermit>) -> Result<Vec<SocketAddr>, Error> {
+    let lookup = egress.lookups.clone().acquire_owned().await.map_err(|_| Error::DnsTimeout)?;
+    let found = tokio::task::spawn_blocking(move || {
+        let found = name.to_socket_addrs().map(Vec::from_iter);
+        drop((lookup, place));
+        found
+    });
+    // The cause is the resolver's own text, and may name what is in its network.
+    let unknown = || Error::DnsError { rcode: Some("the name was not found".into()), info_code: None };
+    found.await.ok().and_then(Result::ok).ok_or_else(unknown)
 }
 
 /// One address after the other, each with an equal share of the time that is left.

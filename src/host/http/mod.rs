@@ -1,6 +1,6 @@
 //! HTTP requests of a guest to the world outside: `wasi:http/outgoing-handler`.
 //!
-//! A request is sent by [`send`] and by nothing else. What it may reach is decided by [`EgressPolicy`], address by address;
+//! A request is sent by `send` and by nothing else. What it may reach is decided by [`EgressPolicy`], address by address;
 //! what it may take is decided by [`HttpLimits`]. Every request has a connection of its own, which ends with it: nothing of one
 //! run is ever seen by another, and no request goes out on a connection that was opened under other rules.
 //!
@@ -10,6 +10,8 @@
 mod body;
 mod connect;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -49,6 +51,8 @@ const MAX_FIELDS: usize = 200;
 const BODY_CHUNK_BYTES: usize = 64 << 10;
 /// Exchanges of all runs of a process: each has a file descriptor, of which a process has few by default.
 const MAX_EXCHANGES_OF_PROCESS: usize = 512;
+/// Names that are looked up at a time: each takes one of the threads on which files are read too.
+const MAX_LOOKUPS_OF_PROCESS: usize = 128;
 
 /// How much one run's requests may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,13 +91,15 @@ struct Shared {
     limits: HttpLimits,
     tls: Tls,
     exchanges: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 impl Egress {
     /// A sender that keeps to these rules.
     pub fn new(policy: EgressPolicy, limits: HttpLimits) -> Egress {
-        let exchanges = Arc::new(Semaphore::new(MAX_EXCHANGES_OF_PROCESS));
-        Egress(Arc::new(Shared { policy, limits, tls: Tls::default(), exchanges }))
+        let places = |most| Arc::new(Semaphore::new(most));
+        let (exchanges, lookups) = (places(MAX_EXCHANGES_OF_PROCESS), places(MAX_LOOKUPS_OF_PROCESS));
+        Egress(Arc::new(Shared { policy, limits, tls: Tls::default(), exchanges, lookups }))
     }
 }
 
@@ -217,7 +223,7 @@ impl WasiHttpHooks for Hooks {
                 return Err(Error::ConnectionLimitReached);
             };
             let (answer, connection) =
-                send::send(&egress.0, request, options.unwrap_or_default(), slot, is_over, explain).await?;
+                send::send(&egress.0, request, options.unwrap_or_default(), Arc::new(slot), is_over, explain).await?;
             Ok((answer, Box::new(connection) as _))
         })
     }

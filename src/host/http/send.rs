@@ -34,7 +34,7 @@ pub(super) async fn send(
     egress: &Shared,
     request: http::Request<WasiBody>,
     options: RequestOptions,
-    place: OwnedSemaphorePermit,
+    place: Arc<OwnedSemaphorePermit>,
     is_over: Arc<AtomicBool>,
     explain: Explain,
 ) -> Result<(Response<WasiBody>, impl Future<Output = Result<(), Error>> + Send + use<>), Error> {
@@ -43,7 +43,7 @@ pub(super) async fn send(
     let deadline = Instant::now() + at_most(options.connect_timeout, limits.connect);
     let of_process = timeout_at(deadline, egress.exchanges.clone().acquire_owned()).await;
     let of_process = of_process.map_err(|_| Error::ConnectionLimitReached)?.map_err(|_| Error::ConnectionLimitReached)?;
-    let stream = connect(&egress.policy, (&to.host, to.port), deadline, &explain).await?;
+    let stream = connect(egress, (&to.host, to.port), &place, deadline, &explain).await?;
     let stream: Box<dyn Connection> =
         if to.is_secure { secure(&egress.tls, &to.host, stream, deadline).await? } else { Box::new(stream) };
 
@@ -71,7 +71,7 @@ pub(super) async fn send(
             timer: None,
             has_trailers: false,
             explain,
-            _places: [place, of_process],
+            _places: (place, of_process),
         };
         answer.boxed_unsync()
     });
