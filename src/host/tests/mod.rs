@@ -152,7 +152,7 @@ async fn a_file_that_was_deleted_keeps_the_wait_in_memory() {
     let token = WaitpointId::new().to_string();
     guest.call::<_, u32>("wait-for-token-start", (token.as_str(),)).await;
     let [Asked::Wait(_, Some(reason))] = &caller.asked()[..] else { panic!("{:?}", caller.asked()) };
-    let expected = "the run stays in memory while it waits: its descriptor (handle 2) is open on \"gone\", which was deleted \
+    let expected = "its descriptor (handle 2) is open on \"gone\", which was deleted \
                     or renamed; close it before the wait";
     assert_eq!(reason, expected);
 }
@@ -293,7 +293,7 @@ async fn what_cannot_be_saved_is_named() {
     assert_eq!(warm_reason(&state), None);
     let socket = state.ids.put(0, Kind::TcpSocket, Reopen::Never).unwrap();
     state.ids.put(0, Kind::Pollable, Reopen::Child(socket)).unwrap();
-    let expected = "the run stays in memory while it waits: its tcp-socket (handle 1) cannot be saved; close it before the wait";
+    let expected = "its tcp-socket (handle 1) cannot be saved; close it before the wait";
     assert_eq!(warm_reason(&state).as_deref(), Some(expected));
     state.ids.remove(socket).unwrap();
     assert!(warm_reason(&state).unwrap().contains("its pollable (handle 2) listens to something that cannot be saved"));

@@ -50,7 +50,7 @@ pub fn warm_reason(state: &HostState) -> Option<String> {
     state.ids.iter().find_map(|(id, entry)| obstacle(state, entry, scratch).map(|what| (id, entry, what))).map(
         |(id, entry, what)| {
             let name = entry.kind.name();
-            format!("the run stays in memory while it waits: its {name} (handle {id}) {what}; close it before the wait")
+            format!("its {name} (handle {id}) {what}; close it before the wait")
         },
     )
 }
