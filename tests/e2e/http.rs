@@ -4,7 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{eventually, guests::guest, server::Server, web::Web};
+use crate::support::{
+    eventually,
+    guests::guest,
+    server::Server,
+    web::{CERTIFICATE, Web},
+};
 
 const SOON: Duration = Duration::from_secs(60);
 /// How long a run may take whose component has an engine inside: it is compiled as a whole when it is first resumed, by an
@@ -106,6 +111,26 @@ async fn failures_have_the_error_code_of_wasi_for_them() {
     }
     let allowed = fetch(&server, json!({"authority": to, "path": "/big?1000000"})).await;
     assert_eq!((&allowed["bytes"], &allowed["error"]), (&json!(1_000_000), &Value::Null));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_must_show_who_they_are() {
+    let web = Web::start_secure().await;
+    let folder = tempfile::tempdir().unwrap();
+    let trusted = folder.path().join("trusted.pem");
+    std::fs::write(&trusted, CERTIFICATE).unwrap();
+    let request = |host: &str| json!({"authority": format!("{host}:{}", web.address.port()), "path": "/hello", "isSecure": true});
+
+    let trusting = Server::start_with(&[], &[("SSL_CERT_FILE", trusted.to_str().unwrap())]).await;
+    trusting.deploy(guest("rust-http")).await;
+    let answer = fetch(&trusting, request("127.0.0.1")).await;
+    assert_eq!((&answer["text"], &answer["error"]), (&json!("hello"), &Value::Null), "{answer:#}");
+    let other_name = fetch(&trusting, request("localhost")).await;
+    assert!(other_name["error"].as_str().unwrap().contains("TlsCertificateError"), "{other_name:#}");
+
+    let other = with_guest("rust-http", &[]).await;
+    let unknown = fetch(&other, request("127.0.0.1")).await;
+    assert!(unknown["error"].as_str().unwrap().contains("TlsCertificateError"), "{unknown:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,11 +9,19 @@ use std::{
     time::Duration,
 };
 
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
 use tokio::{
-    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{TcpListener, TcpStream},
+    io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader},
+    net::TcpListener,
     sync::watch,
 };
+use tokio_rustls::TlsAcceptor;
+
+/// A certificate for 127.0.0.1 that nobody but itself vouches for, valid for a hundred years.
+pub const CERTIFICATE: &str = include_str!("tls/certificate.pem");
 
 /// The server; gone with the test's runtime.
 pub struct Web {
@@ -31,21 +39,44 @@ struct Shared {
 impl Web {
     /// A server on a free port of 127.0.0.1.
     pub async fn start() -> Web {
+        Web::listen(None).await
+    }
+
+    async fn listen(tls: Option<TlsAcceptor>) -> Web {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let shared = Arc::new(Shared { heads: Mutex::default(), open: AtomicUsize::new(0), gate: watch::channel(false).0 });
         let web = Web { address: listener.local_addr().unwrap(), shared: shared.clone() };
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let shared = shared.clone();
+                let (shared, tls) = (shared.clone(), tls.clone());
                 tokio::spawn(async move {
                     shared.open.fetch_add(1, SeqCst);
                     // A client that goes away is the client's affair.
-                    let _ = answer(stream, &shared).await;
+                    let _ = match tls {
+                        None => answer(stream, &shared).await,
+                        Some(tls) => match tls.accept(stream).await {
+                            Ok(stream) => answer(stream, &shared).await,
+                            Err(error) => Err(error),
+                        },
+                    };
                     shared.open.fetch_sub(1, SeqCst);
                 });
             }
         });
         web
+    }
+
+    /// A server that speaks TLS, with [`CERTIFICATE`].
+    pub async fn start_secure() -> Web {
+        let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/key.pem")).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Web::listen(Some(TlsAcceptor::from(Arc::new(config)))).await
     }
 
     /// What a guest writes for it.
@@ -69,7 +100,11 @@ impl Web {
     }
 }
 
-async fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+/// A connection, encrypted or not.
+trait Connection: AsyncRead + AsyncWrite + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Unpin> Connection for T {}
+
+async fn answer(stream: impl Connection, shared: &Shared) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -132,12 +167,12 @@ async fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.get_mut().shutdown().await
 }
 
-async fn whole(stream: &mut BufReader<TcpStream>, body: &str) -> std::io::Result<()> {
+async fn whole(stream: &mut BufReader<impl Connection>, body: &str) -> std::io::Result<()> {
     stream.write_all(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes()).await
 }
 
 /// Reads a request's body and tells how long it was.
-async fn body_length(stream: &mut BufReader<TcpStream>, head: &str) -> std::io::Result<usize> {
+async fn body_length(stream: &mut BufReader<impl Connection>, head: &str) -> std::io::Result<usize> {
     let head = head.to_ascii_lowercase();
     if let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")) {
         let length = length.trim().parse().unwrap();
