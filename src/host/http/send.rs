@@ -142,10 +142,8 @@ pub(super) fn code_of(error: &hyper::Error) -> ErrorCode {
     // Our own bodies fail with an error that has its word already.
     let mut cause = error.source();
     while let Some(inner) = cause {
-        match inner.downcast_ref::<Error>() {
-            Some(Error::HttpRequestBodySize(size)) => return ErrorCode::HttpRequestBodySize(*size),
-            Some(Error::HttpProtocolError) => return ErrorCode::HttpRequestBodySize(None),
-            _ => {}
+        if let Some(Error::HttpRequestBodySize(size)) = inner.downcast_ref() {
+            return ErrorCode::HttpRequestBodySize(*size);
         }
         if let Some(io) = inner.downcast_ref::<std::io::Error>() {
             return match io.kind() {
