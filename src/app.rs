@@ -15,11 +15,13 @@ use crate::{
     api::{self, AppState, DeployError, DeployOptions, Deployed, Deployer, Reason},
     auth,
     blobs::{Area, Blobs},
-    config::Config,
+    config::{self, Config},
     engine,
+    host::{Egress, HttpLimits},
     model::{
         context::EnvironmentKind,
         deployment::NewDeployment,
+        egress::EgressPolicy,
         environment::{ApiKeyKind, Environment, NewApiKey, NewProject},
         id::WorkerId,
     },
@@ -120,6 +122,7 @@ async fn serve(
             rewritings: rewritings.clone(),
             signals: signals.clone(),
             config: config.worker.clone(),
+            egress: egress(&config.egress),
             scratch: Home::open(&data_dir.join("scratch"), id).context("cannot make the folder for scratch files")?,
             public_url: public_url.clone(),
         };
@@ -157,6 +160,17 @@ async fn serve(
     let in_time = shutdown.wind_down(WIND_DOWN).await;
     info!(in_time, "stopped");
     Ok(())
+}
+
+fn egress(config: &config::Egress) -> Egress {
+    let limits = HttpLimits {
+        concurrent: config.concurrent,
+        body_bytes: config.body_bytes,
+        connect: config.connect,
+        first_byte: config.first_byte,
+        between_bytes: config.between_bytes,
+    };
+    Egress::new(EgressPolicy::new(config.allow.clone()), limits)
 }
 
 async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {

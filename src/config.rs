@@ -5,6 +5,8 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
+use crate::model::egress::Allowed;
+
 /// Everything a server process is told.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -20,6 +22,8 @@ pub struct Config {
     pub blobs: Blobs,
     /// How runs are run.
     pub worker: Worker,
+    /// What tasks may reach by HTTP, and how much they may take.
+    pub egress: Egress,
     /// What makes components suspendable.
     pub rewriter: Rewriter,
     /// How much is let in.
@@ -90,6 +94,36 @@ pub struct Worker {
     /// How long a run stays claimed without a sign of life from its worker
     #[arg(long, env = "DORMOUSE_LEASE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
     pub lease: Duration,
+}
+
+/// What tasks may reach by HTTP, and how much they may take. A guest is told the error code of WASI that is named.
+#[derive(Debug, Clone, Args)]
+pub struct Egress {
+    /// What tasks may send HTTP requests to besides public addresses: address ranges such as 10.1.0.0/16, loopback, or all, with
+    /// commas between; public: nothing else. Everything not public is refused otherwise. [default: public; for dev: loopback]
+    #[arg(long = "allow-egress", env = "DORMOUSE_ALLOW_EGRESS", value_name = "RANGES", value_delimiter = ',')]
+    pub allow: Vec<Allowed>,
+    /// Requests that a run may have open at a time; one more fails: connection-limit-reached
+    #[arg(
+        id = "http_concurrent",
+        long = "http-concurrency",
+        env = "DORMOUSE_HTTP_CONCURRENCY",
+        value_name = "N",
+        default_value_t = 16
+    )]
+    pub concurrent: usize,
+    /// Largest body of a request or an answer, in bytes; more fails: HTTP-request-body-size, HTTP-response-body-size
+    #[arg(id = "http_body_bytes", long = "http-max-body-bytes", env = "DORMOUSE_HTTP_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = 128 << 20)]
+    pub body_bytes: u64,
+    /// Longest time until a connection stands, its name found and its TLS agreed; a task may ask for less: connection-timeout
+    #[arg(id = "http_connect", long = "http-connect-timeout", env = "DORMOUSE_HTTP_CONNECT_TIMEOUT", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    pub connect: Duration,
+    /// Longest time from there until an answer begins; a task may ask for less: HTTP-response-timeout
+    #[arg(id = "http_first_byte", long = "http-first-byte-timeout", env = "DORMOUSE_HTTP_FIRST_BYTE_TIMEOUT", value_name = "DURATION", default_value = "300s", value_parser = duration)]
+    pub first_byte: Duration,
+    /// Longest pause within an answer; a task may ask for less: connection-read-timeout
+    #[arg(id = "http_between_bytes", long = "http-between-bytes-timeout", env = "DORMOUSE_HTTP_BETWEEN_BYTES_TIMEOUT", value_name = "DURATION", default_value = "120s", value_parser = duration)]
+    pub between_bytes: Duration,
 }
 
 /// What makes components suspendable.

@@ -7,7 +7,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("auth", &["model"]),
     ("blobs", &[]),
     ("clock", &["store"]),
-    ("config", &[]),
+    ("config", &["model"]),
     ("postgres", &[]),
     ("shutdown", &[]),
     ("telemetry", &["config"]),
@@ -27,6 +27,7 @@ const WALLS: &[(&str, &[&str])] = &[
     ("sqlx::query", &["store"]),
     ("wasmtime::", &["runtime", "host"]),
     ("wasmtime_wasi::", &["runtime", "host"]),
+    ("wasmtime_wasi_http::", &["host"]),
     ("axum::", &["api", "app"]),
 ];
 

@@ -70,6 +70,7 @@ pub fn setup(folder: &Folder) -> anyhow::Result<RunSetup> {
         variables: vec![],
         scratch,
         grace: Duration::ZERO,
+        egress: Default::default(),
     })
 }
 

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     app::{self, Ready},
     auth,
-    config::{Auth, Blobs, Config, Database, Http, Limits, Rewriter, Role, Telemetry, Worker},
-    model::context::EnvironmentKind,
+    config::{Auth, Blobs, Config, Database, Egress, Http, Limits, Rewriter, Role, Telemetry, Worker},
+    model::{context::EnvironmentKind, egress::Allowed},
     telemetry,
 };
 
@@ -41,6 +41,8 @@ pub(super) struct Dev {
     database_url: Option<SecretString>,
     #[command(flatten)]
     worker: Worker,
+    #[command(flatten)]
+    egress: Egress,
     #[command(flatten)]
     rewriter: Rewriter,
     #[command(flatten)]
@@ -68,6 +70,7 @@ impl Dev {
             database: Database { url: self.database_url, max_connections: 20 },
             blobs: Blobs { url: None },
             worker: self.worker,
+            egress: with_loopback(self.egress),
             rewriter: self.rewriter,
             limits: self.limits,
             auth: Auth { secret_key: Some(secret_key), project_ref: PROJECT.into() },
@@ -75,6 +78,16 @@ impl Dev {
         };
         app::run(config, move |ready| announce(&data_dir, ready)).await
     }
+}
+
+/// Unless told otherwise, tasks may reach this machine: what they talk to while they are developed runs here, started by the
+/// same person. The rest of what is not public stays closed, for a laptop's network has neighbours, and a virtual machine has
+/// a metadata service with credentials.
+fn with_loopback(mut egress: Egress) -> Egress {
+    if egress.allow.is_empty() {
+        egress.allow.push(Allowed::Loopback);
+    }
+    egress
 }
 
 /// Tells people and programs where the server is. Called once it answers.

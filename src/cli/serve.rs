@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::usage;
 use crate::{
     app, auth,
-    config::{Auth, Blobs, Config, Database, Http, Limits, Rewriter, Role, Telemetry, Worker},
+    config::{Auth, Blobs, Config, Database, Egress, Http, Limits, Rewriter, Role, Telemetry, Worker},
     telemetry,
 };
 
@@ -45,6 +45,8 @@ pub(super) struct Serve {
     #[command(flatten)]
     worker: Worker,
     #[command(flatten)]
+    egress: Egress,
+    #[command(flatten)]
     rewriter: Rewriter,
     #[command(flatten)]
     limits: Limits,
@@ -69,6 +71,7 @@ impl Serve {
             database: Database { url: Some(self.database_url), max_connections: self.database_connections },
             blobs: Blobs { url: self.blobs },
             worker: self.worker,
+            egress: self.egress,
             rewriter: self.rewriter,
             limits: self.limits,
             auth: Auth { secret_key: self.secret_key, project_ref: self.project_ref },

@@ -6,10 +6,12 @@
 //!
 //! - [`state`]: what belongs to one instance, its waits, and how it is saved and rebuilt
 //! - [`wasi`]: standard streams, clocks, random numbers, files; sockets are linked and denied
+//! - [`http`]: requests to the world outside, and what they may reach
 //! - [`task`]: one file per interface of `dormouse:task`
 //! - [`limits`]: what a guest may take
 
 pub mod caller;
+pub mod http;
 pub mod limits;
 pub mod state;
 pub mod task;
@@ -20,6 +22,7 @@ mod tests;
 pub mod wasi;
 
 pub use caller::{Caller, HostError, HostErrorCode, WaitDecision};
+pub use http::{Egress, HttpLimits};
 pub use state::{Begin, CpuMeter, HostState, RebuildError, Run, Setup, exit_code};
 
 use wasmtime::{
@@ -49,7 +52,7 @@ pub fn link(linker: &mut Linker<HostState>, component: &Component) -> wasmtime::
     }
     if !unknown.is_empty() {
         bail!(
-            "the component imports what this host does not offer: {}. It offers dormouse:task@0.1.0 and wasi 0.2 without http",
+            "the component imports what this host does not offer: {}. It offers dormouse:task@0.1.0 and wasi 0.2",
             unknown.join(", ")
         );
     }

@@ -11,6 +11,7 @@ use wasmtime_wasi::{FsPerms, I32Exit, WasiCtx, WasiCtxView, WasiView};
 
 use super::{
     Caller, HostError, HostErrorCode, WaitDecision,
+    http::{Egress, Http},
     limits::{Account, MAX_RANDOM_BYTES, MAX_RESOURCES, MemoryLimiter},
     wasi::{
         clock::{GuestClock, SavedClock},
@@ -55,6 +56,8 @@ pub struct Run {
     pub scratch: PathBuf,
     /// How long a wait through WASI stays in memory before the run is suspended.
     pub grace: Duration,
+    /// What its HTTP requests are sent with.
+    pub egress: Egress,
 }
 
 /// How an instance begins.
@@ -73,6 +76,7 @@ pub struct HostState {
     pub(super) table: ResourceTable,
     pub(super) ids: Ids,
     pub(super) clock: GuestClock,
+    pub(super) http: Http,
     pub(super) run: Option<Run>,
     pub(super) cpu: CpuMeter,
     /// Handles that the poll in progress is about.
@@ -139,6 +143,7 @@ impl HostState {
             table: HostState::empty_table(),
             ids: Ids::default(),
             clock,
+            http: Http::new(run.as_ref().map(|run| run.egress.clone()), run.as_ref().map(|run| run.caller.clone())),
             run,
             cpu,
             polling: Vec::new(),

@@ -9,9 +9,10 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Begin, Caller, CpuMeter, HostError, HostErrorCode, HostState, Run, Setup, WaitDecision};
+use super::{Begin, Caller, CpuMeter, Egress, HostError, HostErrorCode, HostState, HttpLimits, Run, Setup, WaitDecision};
 use crate::model::{
     context::{EnvironmentKind, RunContext},
+    egress::{Allowed, EgressPolicy},
     id::{DeploymentId, EnvironmentId, ProjectId, QueueId, RunId, WaitpointId},
     log::LogRecord,
     machine::Machine,
@@ -115,14 +116,17 @@ impl Caller for Recorder {
     }
 }
 
-/// A state on a scratch directory, as the runtime makes it.
+/// A state on a scratch directory, as the runtime makes it. Requests may go to this machine, three at a time, with a megabyte each.
 pub fn state(begin: Begin, scratch: &Path, caller: Arc<Recorder>) -> HostState {
+    let policy = EgressPolicy::new(vec![Allowed::Range("127.0.0.1".parse().unwrap())]);
+    let limits = HttpLimits { concurrent: 3, body_bytes: 1 << 20, ..HttpLimits::default() };
     let run = Run {
         context: context(),
         caller,
         variables: vec![("NAME".into(), "value".into())],
         scratch: scratch.to_owned(),
         grace: Duration::from_millis(50),
+        egress: Egress::new(policy, limits),
     };
     let cpu: CpuMeter = Arc::new(|| Duration::from_millis(1500));
     HostState::new(Setup { machine: Machine::Micro, cpu, run: Some(run), begin }).unwrap()

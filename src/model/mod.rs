@@ -4,6 +4,7 @@ pub mod attempt;
 pub mod checkpoint;
 pub mod context;
 pub mod deployment;
+pub mod egress;
 pub mod environment;
 pub mod error;
 pub mod event;

@@ -58,6 +58,8 @@ pub struct RunSetup {
     pub scratch: PathBuf,
     /// How long a wait through WASI stays in memory before the run is suspended.
     pub grace: Duration,
+    /// What its HTTP requests are sent with.
+    pub egress: host::Egress,
 }
 
 /// What an attempt came to, for now.
@@ -158,8 +160,14 @@ impl Execution {
         let mut throttle = Throttle::new(setup.machine.cpu());
         let read_meter = meter.clone();
         let id = setup.context.run;
-        let run =
-            host::Run { context: setup.context, caller, variables: setup.variables, scratch: setup.scratch, grace: setup.grace };
+        let run = host::Run {
+            context: setup.context,
+            caller,
+            variables: setup.variables,
+            scratch: setup.scratch,
+            grace: setup.grace,
+            egress: setup.egress,
+        };
         let cpu: host::CpuMeter = Arc::new(move || read_meter.used());
         let setup = host::Setup { machine: setup.machine, cpu, run: Some(run), begin };
         let live = Live::new(component, setup, &meter, &mut throttle).await?;

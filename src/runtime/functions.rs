@@ -15,12 +15,15 @@ const MAX_BYTES: u64 = 256 << 20;
 const FORGET_AFTER: Duration = Duration::from_secs(600);
 
 /// The functions of one process.
-pub struct Functions(Cache<Box<[u8]>, Arc<[u8]>>);
+pub struct Functions(Cache<Key, Arc<[u8]>>);
+
+/// Digest of a function and of all settings.
+type Key = Box<[u8]>;
 
 impl Functions {
     /// None yet.
     pub fn new() -> Functions {
-        let weigh = |key: &Box<[u8]>, code: &Arc<[u8]>| u32::try_from(key.len() + code.len()).unwrap_or(u32::MAX);
+        let weigh = |key: &Key, code: &Arc<[u8]>| u32::try_from(key.len() + code.len()).unwrap_or(u32::MAX);
         Functions(Cache::builder().max_capacity(MAX_BYTES).weigher(weigh).time_to_idle(FORGET_AFTER).build())
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     blobs::Blobs,
     config,
     engine::lease,
+    host::Egress,
     model::id::WorkerId,
     runtime::Runtime,
     store::{Store, listen::Signals},
@@ -51,6 +52,8 @@ pub struct Context {
     pub signals: Signals,
     /// Grace, lease and concurrency.
     pub config: config::Worker,
+    /// What runs send their HTTP requests with.
+    pub egress: Egress,
     /// Where scratch directories are made.
     pub scratch: scratch::Home,
     /// The address at which users reach the API, for callback URLs.

@@ -180,6 +180,7 @@ impl Attempt {
             variables: self.claimed.variables.clone(),
             scratch: self.scratch.path().to_owned(),
             grace: self.context.config.grace,
+            egress: self.context.egress.clone(),
         }
     }
 

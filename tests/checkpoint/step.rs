@@ -111,7 +111,16 @@ pub fn setup(folder: &Path, grace: Duration) -> RunSetup {
     let scratch = folder.join("scratch");
     std::fs::create_dir_all(&scratch).unwrap();
     let machine = Machine::Small1x;
-    RunSetup { context: context(machine), machine, cpu_limit: None, used_cpu: Duration::ZERO, variables: vec![], scratch, grace }
+    RunSetup {
+        context: context(machine),
+        machine,
+        cpu_limit: None,
+        used_cpu: Duration::ZERO,
+        variables: vec![],
+        scratch,
+        grace,
+        egress: Default::default(),
+    }
 }
 
 fn context(machine: Machine) -> RunContext {

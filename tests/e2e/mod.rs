@@ -4,6 +4,7 @@ mod bad_input;
 mod crash;
 mod full_disk;
 mod hostile;
+mod http;
 mod scratch;
 mod snapshots;
 mod upgrade;

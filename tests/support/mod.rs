@@ -3,6 +3,7 @@
 pub mod guests;
 pub mod server;
 pub mod small_disk;
+pub mod web;
 
 use std::time::Duration;
 

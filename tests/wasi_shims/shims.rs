@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, fmt::Write, path::Path};
 use heck::{ToSnakeCase, ToUpperCamelCase};
 use wit_parser::{Function, FunctionKind, InterfaceId, Resolve, Type, TypeDefKind, TypeId};
 
-use super::tables::{ASYNC, ASYNC_DROP, LEFT_OUT, MOVES, REOPEN, TRAPPABLE};
+use super::tables::{ASYNC, ASYNC_DROP, LATER, LEFT_OUT, MOVES, OURS, REOPEN, TRAPPABLE};
 
 const HEAD: &str = "\
 //! WASI 0.2 over numbers in place of handles: one shim for each function.
 //!
-//! Written by `tests/wasi_shims`, which also holds it to what wasmtime-wasi ships; not to be changed by hand.
+//! Written by `tests/wasi_shims`, which also holds it to what wasmtime-wasi-http ships; not to be changed by hand.
 
 use serde::{Deserialize, Serialize};
 use wasmtime::{
@@ -24,6 +24,7 @@ use wasmtime_wasi::{
     p2::bindings::{cli, clocks, filesystem, io, random, sockets},
     sockets::WasiSocketsView,
 };
+use wasmtime_wasi_http::{WasiHttpView, p2::bindings::http};
 
 use super::ids::Reopen;
 use crate::host::HostState;
@@ -193,20 +194,24 @@ impl Generator {
             format!(", {}{place}", if self.has_handle(&param.ty) { 'h' } else { 'a' })
         };
         let arguments: String = function.params.iter().enumerate().map(argument).collect();
-        let view = view(&self.package(id));
+        let ours = OURS.iter().find(|(name, _)| *name == full);
+        if ours.is_some() {
+            self.used.insert(format!("ours {full}"));
+        }
+        let (rust, callee) = ours.map_or((rust, view(&self.package(id))), |(_, path)| (*path, "state"));
         let wait = if is_async { ".await" } else { "" };
         match function.result.as_ref().and_then(|result| self.trappable(result)) {
             None if function.result.is_none() => {
-                let _ = writeln!(body, "{rust}({view}{arguments}){wait}?;");
+                let _ = writeln!(body, "{rust}({callee}{arguments}){wait}?;");
             }
             None => {
-                let _ = writeln!(body, "let value = {rust}({view}{arguments}){wait}?;");
+                let _ = writeln!(body, "let value = {rust}({callee}{arguments}){wait}?;");
             }
             Some(convert) => {
-                let _ = writeln!(body, "let value = {rust}({view}{arguments}){wait};");
+                let _ = writeln!(body, "let value = {rust}({callee}{arguments}){wait};");
                 let _ = writeln!(body, "let value = match value {{");
                 let _ = writeln!(body, "    Ok(value) => Ok(value),");
-                let _ = writeln!(body, "    Err(error) => Err({convert}({view}, error)?),");
+                let _ = writeln!(body, "    Err(error) => Err({convert}, error)?),");
                 let _ = writeln!(body, "}};");
             }
         }
@@ -236,7 +241,7 @@ impl Generator {
         }
     }
 
-    /// The conversion of a result's error, if it may hide a trap.
+    /// The beginning of the call that converts a result's error, if that may hide a trap.
     fn trappable(&self, result: &Type) -> Option<String> {
         let Type::Id(id) = self.resolved(result) else { return None };
         let TypeDefKind::Result(result) = &self.resolve.types[id].kind else { return None };
@@ -245,7 +250,7 @@ impl Generator {
         let owner = self.owner(error);
         let (.., convert) =
             TRAPPABLE.iter().find(|(interface, ty, _)| *interface == self.interface_name(owner) && *ty == name)?;
-        Some(format!("{}::Host::{convert}", self.module(owner)))
+        Some(format!("{}::Host::{convert}({}", self.module(owner), view(&self.package(owner))))
     }
 
     /// Finds the interface under any version and registers it under the imported name.
@@ -264,7 +269,8 @@ impl Generator {
 
     /// What handles can be, and how each is dropped.
     fn kinds(&mut self) {
-        let resources = self.resources.clone();
+        let mut resources = self.resources.clone();
+        resources.sort_by_key(|(package, ..)| LATER.iter().position(|later| later == package));
         let camel = |name: &str| name.to_upper_camel_case();
         let text = &mut self.text;
         text.push_str(
@@ -296,7 +302,9 @@ impl Generator {
         let asynchronous = ASYNC.iter().map(|name| format!("async {name}"));
         let reopened = REOPEN.iter().map(|(name, _)| format!("reopen {name}"));
         let moved = MOVES.iter().map(|(name, _)| format!("moves {name}"));
-        let unused: Vec<String> = asynchronous.chain(reopened).chain(moved).filter(|line| !self.used.contains(line)).collect();
+        let ours = OURS.iter().map(|(name, _)| format!("ours {name}"));
+        let unused: Vec<String> =
+            asynchronous.chain(reopened).chain(moved).chain(ours).filter(|line| !self.used.contains(line)).collect();
         assert!(unused.is_empty(), "lines of the tables that match no function: {unused:?}");
         for name in ASYNC_DROP {
             assert!(self.resources.iter().any(|(_, _, resource)| resource == name), "no resource is called {name}");
@@ -324,6 +332,7 @@ fn view(package: &str) -> &'static str {
         "clocks" => "&mut state.clocks()",
         "filesystem" => "&mut state.filesystem()",
         "sockets" => "&mut state.sockets()",
+        "http" => "&mut state.http()",
         other => panic!("nothing implements wasi:{other}"),
     }
 }

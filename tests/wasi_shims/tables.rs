@@ -1,7 +1,13 @@
 //! What the WIT does not say. A line that matches no function fails the generator, so none outlives what it is about.
 
 /// Interfaces without shims: exported by guests rather than imported, or without an implementation in wasmtime-wasi.
-pub const LEFT_OUT: &[&str] = &["wasi:cli/run", "wasi:clocks/timezone"];
+pub const LEFT_OUT: &[&str] = &["wasi:cli/run", "wasi:clocks/timezone", "wasi:http/incoming-handler"];
+
+/// Functions that this host implements itself, by their path; they take the whole state and their arguments.
+pub const OURS: &[(&str, &str)] = &[
+    ("wasi:http/outgoing-handler.handle", "crate::host::http::handle"),
+    ("wasi:http/types.http-error-code", "crate::host::http::error_code"),
+];
 
 /// Functions that wasmtime-wasi implements as `async`, because they wait or touch the disk.
 pub const ASYNC: &[&str] = &[
@@ -55,7 +61,12 @@ pub const TRAPPABLE: &[(&str, &str, &str)] = &[
     ("wasi:io/streams", "stream-error", "convert_stream_error"),
     ("wasi:filesystem/types", "error-code", "convert_error_code"),
     ("wasi:sockets/network", "error-code", "convert_error_code"),
+    ("wasi:http/types", "error-code", "convert_error_code"),
+    ("wasi:http/types", "header-error", "convert_header_error"),
 ];
+
+/// Packages whose resources are last in the list of kinds, in this order. Snapshots name a kind by its place in that list.
+pub const LATER: &[&str] = &["http"];
 
 /// How what a function gives out is made again after a restore, over the function's arguments `a0`, `a1`, … What is not named
 /// here cannot be: `Reopen::Never`; a `subscribe` is `Reopen::Child` of what it subscribes to.
@@ -75,6 +86,18 @@ pub const REOPEN: &[(&str, &str)] = &[
         "wasi:filesystem/types.[method]descriptor.read-directory",
         "state.ids.of_file(a0, |directory| Reopen::Entries(directory, 0))",
     ),
+    ("wasi:http/types.[constructor]fields", "Reopen::fields(true)"),
+    ("wasi:http/types.[static]fields.from-list", "Reopen::fields(true)"),
+    ("wasi:http/types.[method]fields.clone", "Reopen::fields(true)"),
+    ("wasi:http/types.[method]outgoing-request.headers", "Reopen::fields(false)"),
+    ("wasi:http/types.[method]incoming-response.headers", "Reopen::fields(false)"),
+    ("wasi:http/types.[method]future-trailers.get", "Reopen::fields(false)"),
+    // What belongs to one request and its answer: whether it is over is asked when the run waits.
+    ("wasi:http/outgoing-handler.handle", "state.begin_exchange()"),
+    ("wasi:http/types.[method]future-incoming-response.get", "state.ids.exchange_of(a0)"),
+    ("wasi:http/types.[method]incoming-response.consume", "state.ids.exchange_of(a0)"),
+    ("wasi:http/types.[method]incoming-body.stream", "state.ids.exchange_of(a0)"),
+    ("wasi:http/types.[static]incoming-body.finish", "state.ids.exchange_of(a0)"),
     // Guests that link sockets ask for the network when they start; it holds nothing.
     ("wasi:sockets/instance-network.instance-network", "Reopen::Network"),
 ];

@@ -67,6 +67,9 @@ impl Generator {
                 TypeDefKind::Handle(_) => "u32".into(),
                 TypeDefKind::Option(inner) => format!("Option<{}>", self.plain(inner)),
                 TypeDefKind::List(inner) => format!("Vec<{}>", self.plain(inner)),
+                TypeDefKind::Tuple(tuple) => {
+                    format!("({})", tuple.types.iter().map(|ty| self.plain(ty)).collect::<Vec<_>>().join(", "))
+                }
                 TypeDefKind::Result(result) => {
                     let part = |ty: &Option<Type>| ty.as_ref().map_or("()".into(), |ty| self.plain(ty));
                     format!("Result<{}, {}>", part(&result.ok), part(&result.err))
@@ -95,6 +98,13 @@ impl Generator {
             TypeDefKind::List(inner) if self.has_handle(inner) => {
                 let one = self.to_handles("one", inner);
                 format!("{value}.into_iter().map(|one| Ok({one})).collect::<wasmtime::Result<Vec<_>>>()?")
+            }
+            TypeDefKind::Result(result) => {
+                let part = |ty: &Option<Type>| match ty {
+                    Some(ty) if self.has_handle(ty) => self.to_handles("one", ty),
+                    _ => "one".into(),
+                };
+                format!("match {value} {{ Ok(one) => Ok({}), Err(one) => Err({}) }}", part(&result.ok), part(&result.err))
             }
             other => panic!("no parameter has handles inside {other:?} so far"),
         }

@@ -152,7 +152,7 @@ async fn a_file_that_was_deleted_keeps_the_wait_in_memory() {
     let token = WaitpointId::new().to_string();
     guest.call::<_, u32>("wait-for-token-start", (token.as_str(),)).await;
     let [Asked::Wait(_, Some(reason))] = &caller.asked()[..] else { panic!("{:?}", caller.asked()) };
-    let expected = "the run stays in memory while it waits: its descriptor (handle 2) is open on \"gone\", which was deleted \
+    let expected = "its descriptor (handle 2) is open on \"gone\", which was deleted \
                     or renamed; close it before the wait";
     assert_eq!(reason, expected);
 }
@@ -245,12 +245,12 @@ async fn log_lines_carry_level_attributes_and_span() {
 #[test]
 fn unknown_imports_are_all_named() {
     let engine = Engine::new(&Config::new()).unwrap();
-    let text = "(component (import \"wasi:http/types@0.2.6\" (instance)) (import \"other:thing/x\" (instance)) \
+    let text = "(component (import \"wasi:http/incoming-handler@0.2.6\" (instance)) (import \"other:thing/x\" (instance)) \
                 (import \"wasi:cli/stdout@0.3.0\" (instance)) (import \"wasi:sockets/tcp@0.2.12\" (instance)) \
                 (import \"ckpt:host/memory\" (instance)))";
     let component = Component::new(&engine, wat::parse_str(text).unwrap()).unwrap();
     let error = link(&mut Linker::new(&engine), &component).unwrap_err().to_string();
-    assert!(error.contains("wasi:http/types@0.2.6, other:thing/x, wasi:cli/stdout@0.3.0."), "{error}");
+    assert!(error.contains("wasi:http/incoming-handler@0.2.6, other:thing/x, wasi:cli/stdout@0.3.0."), "{error}");
 }
 
 #[tokio::test]
@@ -293,7 +293,7 @@ async fn what_cannot_be_saved_is_named() {
     assert_eq!(warm_reason(&state), None);
     let socket = state.ids.put(0, Kind::TcpSocket, Reopen::Never).unwrap();
     state.ids.put(0, Kind::Pollable, Reopen::Child(socket)).unwrap();
-    let expected = "the run stays in memory while it waits: its tcp-socket (handle 1) cannot be saved; close it before the wait";
+    let expected = "its tcp-socket (handle 1) cannot be saved; close it before the wait";
     assert_eq!(warm_reason(&state).as_deref(), Some(expected));
     state.ids.remove(socket).unwrap();
     assert!(warm_reason(&state).unwrap().contains("its pollable (handle 2) listens to something that cannot be saved"));

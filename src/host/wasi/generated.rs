@@ -1,6 +1,6 @@
 //! WASI 0.2 over numbers in place of handles: one shim for each function.
 //!
-//! Written by `tests/wasi_shims`, which also holds it to what wasmtime-wasi ships; not to be changed by hand.
+//! Written by `tests/wasi_shims`, which also holds it to what wasmtime-wasi-http ships; not to be changed by hand.
 
 use serde::{Deserialize, Serialize};
 use wasmtime::{
@@ -14,6 +14,7 @@ use wasmtime_wasi::{
     p2::bindings::{cli, clocks, filesystem, io, random, sockets},
     sockets::WasiSocketsView,
 };
+use wasmtime_wasi_http::{WasiHttpView, p2::bindings::http};
 
 use super::ids::Reopen;
 use crate::host::HostState;
@@ -496,6 +497,452 @@ fn link_filesystem_types(instance: &mut LinkerInstance<'_, HostState>) -> wasmti
         let state = store.data_mut();
         let h0 = Resource::<io::error::Error>::new_borrow(state.ids.borrow(a0, Kind::Error)?);
         let value = filesystem::types::Host::filesystem_error_code(&mut state.filesystem(), h0)?;
+        Ok((value,))
+    })?;
+    Ok(())
+}
+
+fn link_http_outgoing_handler(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
+    instance.func_wrap("handle", |mut store: Store<'_>, (a0, a1): (u32, Option<u32>)| {
+        let state = store.data_mut();
+        let reopen = state.begin_exchange();
+        let h0 = Resource::<http::types::OutgoingRequest>::new_own(state.ids.take(a0, Kind::OutgoingRequest)?);
+        let h1 = match a1 { Some(one) => Some(Resource::<http::types::RequestOptions>::new_own(state.ids.take(one, Kind::RequestOptions)?)), None => None };
+        let value = crate::host::http::handle(state, h0, h1);
+        let value = match value {
+            Ok(value) => Ok(value),
+            Err(error) => Err(http::types::Host::convert_error_code(&mut state.http(), error)?),
+        };
+        let value = match value {
+            Ok(value) => Ok(state.ids.put(value.rep(), Kind::FutureIncomingResponse, reopen.clone())?),
+            Err(error) => Err(error),
+        };
+        Ok((value,))
+    })?;
+    Ok(())
+}
+
+fn link_http_types(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
+    instance.resource("fields", ResourceType::host::<http::types::Fields>(), |_, _| Ok(()))?;
+    instance.resource("incoming-request", ResourceType::host::<http::types::IncomingRequest>(), |_, _| Ok(()))?;
+    instance.resource("outgoing-request", ResourceType::host::<http::types::OutgoingRequest>(), |_, _| Ok(()))?;
+    instance.resource("request-options", ResourceType::host::<http::types::RequestOptions>(), |_, _| Ok(()))?;
+    instance.resource("response-outparam", ResourceType::host::<http::types::ResponseOutparam>(), |_, _| Ok(()))?;
+    instance.resource("incoming-response", ResourceType::host::<http::types::IncomingResponse>(), |_, _| Ok(()))?;
+    instance.resource("incoming-body", ResourceType::host::<http::types::IncomingBody>(), |_, _| Ok(()))?;
+    instance.resource("future-trailers", ResourceType::host::<http::types::FutureTrailers>(), |_, _| Ok(()))?;
+    instance.resource("outgoing-response", ResourceType::host::<http::types::OutgoingResponse>(), |_, _| Ok(()))?;
+    instance.resource("outgoing-body", ResourceType::host::<http::types::OutgoingBody>(), |_, _| Ok(()))?;
+    instance.resource("future-incoming-response", ResourceType::host::<http::types::FutureIncomingResponse>(), |_, _| Ok(()))?;
+    instance.func_wrap("c-fields", |mut store: Store<'_>, (): ()| {
+        let state = store.data_mut();
+        let reopen = Reopen::fields(true);
+        let value = http::types::HostFields::new(&mut state.http())?;
+        let value = state.ids.put(value.rep(), Kind::Fields, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("s-fields-x-from-list", |mut store: Store<'_>, (a0,): (Vec<(String, Vec<u8>)>,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::fields(true);
+        let value = http::types::HostFields::from_list(&mut state.http(), a0);
+        let value = match value {
+            Ok(value) => Ok(value),
+            Err(error) => Err(http::types::Host::convert_header_error(&mut state.http(), error)?),
+        };
+        let value = match value {
+            Ok(value) => Ok(state.ids.put(value.rep(), Kind::Fields, reopen.clone())?),
+            Err(error) => Err(error),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-fields-x-get", |mut store: Store<'_>, (a0, a1): (u32, String)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::Fields>::new_borrow(state.ids.borrow(a0, Kind::Fields)?);
+        let value = http::types::HostFields::get(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-fields-x-has", |mut store: Store<'_>, (a0, a1): (u32, String)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::Fields>::new_borrow(state.ids.borrow(a0, Kind::Fields)?);
+        let value = http::types::HostFields::has(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-fields-x-set", |mut store: Store<'_>, (a0, a1, a2): (u32, String, Vec<Vec<u8>>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::Fields>::new_borrow(state.ids.borrow(a0, Kind::Fields)?);
+        let value = http::types::HostFields::set(&mut state.http(), h0, a1, a2);
+        let value = match value {
+            Ok(value) => Ok(value),
+            Err(error) => Err(http::types::Host::convert_header_error(&mut state.http(), error)?),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-fields-x-delete", |mut store: Store<'_>, (a0, a1): (u32, String)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::Fields>::new_borrow(state.ids.borrow(a0, Kind::Fields)?);
+        let value = http::types::HostFields::delete(&mut state.http(), h0, a1);
+        let value = match value {
+            Ok(value) => Ok(value),
+            Err(error) => Err(http::types::Host::convert_header_error(&mut state.http(), error)?),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-fields-x-append", |mut store: Store<'_>, (a0, a1, a2): (u32, String, Vec<u8>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::Fields>::new_borrow(state.ids.borrow(a0, Kind::Fields)?);
+        let value = http::types::HostFields::append(&mut state.http(), h0, a1, a2);
+        let value = match value {
+            Ok(value) => Ok(value),
+            Err(error) => Err(http::types::Host::convert_header_error(&mut state.http(), error)?),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-fields-x-entries", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::Fields>::new_borrow(state.ids.borrow(a0, Kind::Fields)?);
+        let value = http::types::HostFields::entries(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-fields-x-clone", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::fields(true);
+        let h0 = Resource::<http::types::Fields>::new_borrow(state.ids.borrow(a0, Kind::Fields)?);
+        let value = http::types::HostFields::clone(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::Fields, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-incoming-request-x-method", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::IncomingRequest>::new_borrow(state.ids.borrow(a0, Kind::IncomingRequest)?);
+        let value = http::types::HostIncomingRequest::method(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-incoming-request-x-path-with-query", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::IncomingRequest>::new_borrow(state.ids.borrow(a0, Kind::IncomingRequest)?);
+        let value = http::types::HostIncomingRequest::path_with_query(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-incoming-request-x-scheme", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::IncomingRequest>::new_borrow(state.ids.borrow(a0, Kind::IncomingRequest)?);
+        let value = http::types::HostIncomingRequest::scheme(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-incoming-request-x-authority", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::IncomingRequest>::new_borrow(state.ids.borrow(a0, Kind::IncomingRequest)?);
+        let value = http::types::HostIncomingRequest::authority(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-incoming-request-x-headers", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Never;
+        let h0 = Resource::<http::types::IncomingRequest>::new_borrow(state.ids.borrow(a0, Kind::IncomingRequest)?);
+        let value = http::types::HostIncomingRequest::headers(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::Fields, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-incoming-request-x-consume", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Never;
+        let h0 = Resource::<http::types::IncomingRequest>::new_borrow(state.ids.borrow(a0, Kind::IncomingRequest)?);
+        let value = http::types::HostIncomingRequest::consume(&mut state.http(), h0)?;
+        let value = match value {
+            Ok(value) => Ok(state.ids.put(value.rep(), Kind::IncomingBody, reopen.clone())?),
+            Err(error) => Err(error),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("c-outgoing-request", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Never;
+        let h0 = Resource::<http::types::Fields>::new_own(state.ids.take(a0, Kind::Fields)?);
+        let value = http::types::HostOutgoingRequest::new(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::OutgoingRequest, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-body", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Never;
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::body(&mut state.http(), h0)?;
+        let value = match value {
+            Ok(value) => Ok(state.ids.put(value.rep(), Kind::OutgoingBody, reopen.clone())?),
+            Err(error) => Err(error),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-method", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::method(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-set-method", |mut store: Store<'_>, (a0, a1): (u32, http::types::Method)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::set_method(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-path-with-query", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::path_with_query(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-set-path-with-query", |mut store: Store<'_>, (a0, a1): (u32, Option<String>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::set_path_with_query(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-scheme", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::scheme(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-set-scheme", |mut store: Store<'_>, (a0, a1): (u32, Option<http::types::Scheme>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::set_scheme(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-authority", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::authority(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-set-authority", |mut store: Store<'_>, (a0, a1): (u32, Option<String>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::set_authority(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-request-x-headers", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::fields(false);
+        let h0 = Resource::<http::types::OutgoingRequest>::new_borrow(state.ids.borrow(a0, Kind::OutgoingRequest)?);
+        let value = http::types::HostOutgoingRequest::headers(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::Fields, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("c-request-options", |mut store: Store<'_>, (): ()| {
+        let state = store.data_mut();
+        let reopen = Reopen::Never;
+        let value = http::types::HostRequestOptions::new(&mut state.http())?;
+        let value = state.ids.put(value.rep(), Kind::RequestOptions, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-request-options-x-connect-timeout", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::RequestOptions>::new_borrow(state.ids.borrow(a0, Kind::RequestOptions)?);
+        let value = http::types::HostRequestOptions::connect_timeout(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-request-options-x-set-connect-timeout", |mut store: Store<'_>, (a0, a1): (u32, Option<u64>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::RequestOptions>::new_borrow(state.ids.borrow(a0, Kind::RequestOptions)?);
+        let value = http::types::HostRequestOptions::set_connect_timeout(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-request-options-x-first-byte-timeout", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::RequestOptions>::new_borrow(state.ids.borrow(a0, Kind::RequestOptions)?);
+        let value = http::types::HostRequestOptions::first_byte_timeout(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-request-options-x-set-first-byte-timeout", |mut store: Store<'_>, (a0, a1): (u32, Option<u64>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::RequestOptions>::new_borrow(state.ids.borrow(a0, Kind::RequestOptions)?);
+        let value = http::types::HostRequestOptions::set_first_byte_timeout(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-request-options-x-between-bytes-timeout", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::RequestOptions>::new_borrow(state.ids.borrow(a0, Kind::RequestOptions)?);
+        let value = http::types::HostRequestOptions::between_bytes_timeout(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-request-options-x-set-between-bytes-timeout", |mut store: Store<'_>, (a0, a1): (u32, Option<u64>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::RequestOptions>::new_borrow(state.ids.borrow(a0, Kind::RequestOptions)?);
+        let value = http::types::HostRequestOptions::set_between_bytes_timeout(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-response-outparam-x-send-informational", |mut store: Store<'_>, (a0, a1, a2): (u32, u16, u32)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::ResponseOutparam>::new_borrow(state.ids.borrow(a0, Kind::ResponseOutparam)?);
+        let h2 = Resource::<http::types::Fields>::new_own(state.ids.take(a2, Kind::Fields)?);
+        let value = http::types::HostResponseOutparam::send_informational(&mut state.http(), h0, a1, h2);
+        let value = match value {
+            Ok(value) => Ok(value),
+            Err(error) => Err(http::types::Host::convert_error_code(&mut state.http(), error)?),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("s-response-outparam-x-set", |mut store: Store<'_>, (a0, a1): (u32, Result<u32, http::types::ErrorCode>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::ResponseOutparam>::new_own(state.ids.take(a0, Kind::ResponseOutparam)?);
+        let h1 = match a1 { Ok(one) => Ok(Resource::<http::types::OutgoingResponse>::new_own(state.ids.take(one, Kind::OutgoingResponse)?)), Err(one) => Err(one) };
+        http::types::HostResponseOutparam::set(&mut state.http(), h0, h1)?;
+        Ok(())
+    })?;
+    instance.func_wrap("m-incoming-response-x-status", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::IncomingResponse>::new_borrow(state.ids.borrow(a0, Kind::IncomingResponse)?);
+        let value = http::types::HostIncomingResponse::status(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-incoming-response-x-headers", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::fields(false);
+        let h0 = Resource::<http::types::IncomingResponse>::new_borrow(state.ids.borrow(a0, Kind::IncomingResponse)?);
+        let value = http::types::HostIncomingResponse::headers(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::Fields, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-incoming-response-x-consume", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = state.ids.exchange_of(a0);
+        let h0 = Resource::<http::types::IncomingResponse>::new_borrow(state.ids.borrow(a0, Kind::IncomingResponse)?);
+        let value = http::types::HostIncomingResponse::consume(&mut state.http(), h0)?;
+        let value = match value {
+            Ok(value) => Ok(state.ids.put(value.rep(), Kind::IncomingBody, reopen.clone())?),
+            Err(error) => Err(error),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-incoming-body-x-stream", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = state.ids.exchange_of(a0);
+        let h0 = Resource::<http::types::IncomingBody>::new_borrow(state.ids.borrow(a0, Kind::IncomingBody)?);
+        let value = http::types::HostIncomingBody::stream(&mut state.http(), h0)?;
+        let value = match value {
+            Ok(value) => Ok(state.ids.put(value.rep(), Kind::InputStream, reopen.clone())?),
+            Err(error) => Err(error),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("s-incoming-body-x-finish", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = state.ids.exchange_of(a0);
+        let h0 = Resource::<http::types::IncomingBody>::new_own(state.ids.take(a0, Kind::IncomingBody)?);
+        let value = http::types::HostIncomingBody::finish(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::FutureTrailers, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-future-trailers-x-subscribe", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Child(a0);
+        let h0 = Resource::<http::types::FutureTrailers>::new_borrow(state.ids.borrow(a0, Kind::FutureTrailers)?);
+        let value = http::types::HostFutureTrailers::subscribe(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::Pollable, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-future-trailers-x-get", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::fields(false);
+        let h0 = Resource::<http::types::FutureTrailers>::new_borrow(state.ids.borrow(a0, Kind::FutureTrailers)?);
+        let value = http::types::HostFutureTrailers::get(&mut state.http(), h0)?;
+        let value = match value { Some(one) => Some(match one {
+            Ok(value) => Ok(match value {
+            Ok(value) => Ok(match value { Some(one) => Some(state.ids.put(one.rep(), Kind::Fields, reopen.clone())?), None => None }),
+            Err(error) => Err(error),
+        }),
+            Err(error) => Err(error),
+        }), None => None };
+        Ok((value,))
+    })?;
+    instance.func_wrap("c-outgoing-response", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Never;
+        let h0 = Resource::<http::types::Fields>::new_own(state.ids.take(a0, Kind::Fields)?);
+        let value = http::types::HostOutgoingResponse::new(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::OutgoingResponse, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-response-x-status-code", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingResponse>::new_borrow(state.ids.borrow(a0, Kind::OutgoingResponse)?);
+        let value = http::types::HostOutgoingResponse::status_code(&mut state.http(), h0)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-response-x-set-status-code", |mut store: Store<'_>, (a0, a1): (u32, u16)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingResponse>::new_borrow(state.ids.borrow(a0, Kind::OutgoingResponse)?);
+        let value = http::types::HostOutgoingResponse::set_status_code(&mut state.http(), h0, a1)?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-response-x-headers", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Never;
+        let h0 = Resource::<http::types::OutgoingResponse>::new_borrow(state.ids.borrow(a0, Kind::OutgoingResponse)?);
+        let value = http::types::HostOutgoingResponse::headers(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::Fields, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-response-x-body", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Never;
+        let h0 = Resource::<http::types::OutgoingResponse>::new_borrow(state.ids.borrow(a0, Kind::OutgoingResponse)?);
+        let value = http::types::HostOutgoingResponse::body(&mut state.http(), h0)?;
+        let value = match value {
+            Ok(value) => Ok(state.ids.put(value.rep(), Kind::OutgoingBody, reopen.clone())?),
+            Err(error) => Err(error),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-outgoing-body-x-write", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Never;
+        let h0 = Resource::<http::types::OutgoingBody>::new_borrow(state.ids.borrow(a0, Kind::OutgoingBody)?);
+        let value = http::types::HostOutgoingBody::write(&mut state.http(), h0)?;
+        let value = match value {
+            Ok(value) => Ok(state.ids.put(value.rep(), Kind::OutputStream, reopen.clone())?),
+            Err(error) => Err(error),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("s-outgoing-body-x-finish", |mut store: Store<'_>, (a0, a1): (u32, Option<u32>)| {
+        let state = store.data_mut();
+        let h0 = Resource::<http::types::OutgoingBody>::new_own(state.ids.take(a0, Kind::OutgoingBody)?);
+        let h1 = match a1 { Some(one) => Some(Resource::<http::types::Fields>::new_own(state.ids.take(one, Kind::Fields)?)), None => None };
+        let value = http::types::HostOutgoingBody::finish(&mut state.http(), h0, h1);
+        let value = match value {
+            Ok(value) => Ok(value),
+            Err(error) => Err(http::types::Host::convert_error_code(&mut state.http(), error)?),
+        };
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-future-incoming-response-x-subscribe", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = Reopen::Child(a0);
+        let h0 = Resource::<http::types::FutureIncomingResponse>::new_borrow(state.ids.borrow(a0, Kind::FutureIncomingResponse)?);
+        let value = http::types::HostFutureIncomingResponse::subscribe(&mut state.http(), h0)?;
+        let value = state.ids.put(value.rep(), Kind::Pollable, reopen.clone())?;
+        Ok((value,))
+    })?;
+    instance.func_wrap("m-future-incoming-response-x-get", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let reopen = state.ids.exchange_of(a0);
+        let h0 = Resource::<http::types::FutureIncomingResponse>::new_borrow(state.ids.borrow(a0, Kind::FutureIncomingResponse)?);
+        let value = http::types::HostFutureIncomingResponse::get(&mut state.http(), h0)?;
+        let value = match value { Some(one) => Some(match one {
+            Ok(value) => Ok(match value {
+            Ok(value) => Ok(state.ids.put(value.rep(), Kind::IncomingResponse, reopen.clone())?),
+            Err(error) => Err(error),
+        }),
+            Err(error) => Err(error),
+        }), None => None };
+        Ok((value,))
+    })?;
+    instance.func_wrap("http-error-code", |mut store: Store<'_>, (a0,): (u32,)| {
+        let state = store.data_mut();
+        let h0 = Resource::<io::error::Error>::new_borrow(state.ids.borrow(a0, Kind::Error)?);
+        let value = crate::host::http::error_code(state, h0)?;
         Ok((value,))
     })?;
     Ok(())
@@ -1395,6 +1842,8 @@ pub(super) fn link(linker: &mut Linker<HostState>, import: &str) -> wasmtime::Re
         "wasi:clocks/wall-clock" => link_clocks_wall_clock,
         "wasi:filesystem/preopens" => link_filesystem_preopens,
         "wasi:filesystem/types" => link_filesystem_types,
+        "wasi:http/outgoing-handler" => link_http_outgoing_handler,
+        "wasi:http/types" => link_http_types,
         "wasi:io/error" => link_io_error,
         "wasi:io/poll" => link_io_poll,
         "wasi:io/streams" => link_io_streams,
@@ -1445,6 +1894,28 @@ pub enum Kind {
     IncomingDatagramStream,
     /// `outgoing-datagram-stream` of `wasi:sockets`.
     OutgoingDatagramStream,
+    /// `fields` of `wasi:http`.
+    Fields,
+    /// `incoming-request` of `wasi:http`.
+    IncomingRequest,
+    /// `outgoing-request` of `wasi:http`.
+    OutgoingRequest,
+    /// `request-options` of `wasi:http`.
+    RequestOptions,
+    /// `response-outparam` of `wasi:http`.
+    ResponseOutparam,
+    /// `incoming-response` of `wasi:http`.
+    IncomingResponse,
+    /// `incoming-body` of `wasi:http`.
+    IncomingBody,
+    /// `future-trailers` of `wasi:http`.
+    FutureTrailers,
+    /// `outgoing-response` of `wasi:http`.
+    OutgoingResponse,
+    /// `outgoing-body` of `wasi:http`.
+    OutgoingBody,
+    /// `future-incoming-response` of `wasi:http`.
+    FutureIncomingResponse,
 }
 
 impl Kind {
@@ -1465,6 +1936,17 @@ impl Kind {
             Self::UdpSocket => "udp-socket",
             Self::IncomingDatagramStream => "incoming-datagram-stream",
             Self::OutgoingDatagramStream => "outgoing-datagram-stream",
+            Self::Fields => "fields",
+            Self::IncomingRequest => "incoming-request",
+            Self::OutgoingRequest => "outgoing-request",
+            Self::RequestOptions => "request-options",
+            Self::ResponseOutparam => "response-outparam",
+            Self::IncomingResponse => "incoming-response",
+            Self::IncomingBody => "incoming-body",
+            Self::FutureTrailers => "future-trailers",
+            Self::OutgoingResponse => "outgoing-response",
+            Self::OutgoingBody => "outgoing-body",
+            Self::FutureIncomingResponse => "future-incoming-response",
         }
     }
 }
@@ -1486,5 +1968,16 @@ pub(super) async fn delete(state: &mut HostState, kind: Kind, place: u32) -> was
         Kind::UdpSocket => sockets::udp::HostUdpSocket::drop(&mut state.sockets(), Resource::new_own(place)),
         Kind::IncomingDatagramStream => sockets::udp::HostIncomingDatagramStream::drop(&mut state.sockets(), Resource::new_own(place)),
         Kind::OutgoingDatagramStream => sockets::udp::HostOutgoingDatagramStream::drop(&mut state.sockets(), Resource::new_own(place)).await,
+        Kind::Fields => http::types::HostFields::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::IncomingRequest => http::types::HostIncomingRequest::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::OutgoingRequest => http::types::HostOutgoingRequest::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::RequestOptions => http::types::HostRequestOptions::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::ResponseOutparam => http::types::HostResponseOutparam::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::IncomingResponse => http::types::HostIncomingResponse::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::IncomingBody => http::types::HostIncomingBody::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::FutureTrailers => http::types::HostFutureTrailers::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::OutgoingResponse => http::types::HostOutgoingResponse::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::OutgoingBody => http::types::HostOutgoingBody::drop(&mut state.http(), Resource::new_own(place)),
+        Kind::FutureIncomingResponse => http::types::HostFutureIncomingResponse::drop(&mut state.http(), Resource::new_own(place)),
     }
 }

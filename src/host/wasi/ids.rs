@@ -52,7 +52,22 @@ pub enum Reopen {
     Append(Location),
     /// A directory listing of which so many entries have been read.
     Entries(Location, u64),
+    /// Header fields, and whether they can be changed.
+    Fields(Fields, bool),
+    /// Part of an HTTP request and its answer, by the exchange's number in this instance. Saved as one of those below.
+    Exchange(u64),
+    /// An HTTP response: status, header fields, and whether its body, which is empty, can still be taken.
+    Response(u16, Fields, bool),
+    /// The body of an HTTP response, a stream of it, or its trailers, at the end.
+    Ended,
+    /// The body of an HTTP response, with nothing in it, whose stream can still be taken.
+    Empty,
+    /// A future of HTTP whose answer was taken.
+    Taken,
 }
+
+/// Header fields in order.
+pub type Fields = Vec<(String, Vec<u8>)>;
 
 /// Where a file is and how it was opened. Creating, truncating and insisting on a new file are not repeated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +101,11 @@ impl Reopen {
             Reopen::File(location) => Reopen::File(Location { preopen: place as u32, ..location.clone() }),
             other => other.clone(),
         }
+    }
+
+    /// Header fields; what they are is looked up when they are saved.
+    pub(super) fn fields(is_mutable: bool) -> Reopen {
+        Reopen::Fields(Vec::new(), is_mutable)
     }
 
     /// The first preopened directory.
@@ -222,6 +242,15 @@ impl Ids {
         }
     }
 
+    /// The exchange that what is made of handle `id` belongs to.
+    pub(super) fn exchange_of(&self, id: u32) -> Reopen {
+        match self.live.get(&id).map(|entry| &entry.reopen) {
+            Some(Reopen::Exchange(number)) => Reopen::Exchange(*number),
+            Some(Reopen::Response(..) | Reopen::Ended | Reopen::Empty) => Reopen::Ended,
+            _ => Reopen::Never,
+        }
+    }
+
     /// Puts the error inside a stream error.
     pub(super) fn put_stream_error(&mut self, error: StreamError) -> wasmtime::Result<ErasedStreamError> {
         Ok(match error {
@@ -232,11 +261,11 @@ impl Ids {
         })
     }
 
-    /// What to keep; `failure` tells the text of a handle of kind `error`.
-    pub(super) fn save(&self, mut failure: impl FnMut(u32) -> String) -> SavedIds {
-        let mut reopen = |entry: &Entry| match (&entry.reopen, &entry.place) {
-            (Reopen::Failure(_), Ok(place)) => Reopen::Failure(failure(*place)),
-            (reopen, _) => reopen.clone(),
+    /// What to keep; `content` tells how a thing that is saved by what is in it is made again.
+    pub(super) fn save(&self, mut content: impl FnMut(&Entry, u32) -> Option<Reopen>) -> SavedIds {
+        let mut reopen = |entry: &Entry| {
+            let told = entry.place.as_ref().ok().and_then(|place| content(entry, *place));
+            told.unwrap_or_else(|| entry.reopen.clone())
         };
         SavedIds { next: self.next, live: self.live.iter().map(|(id, entry)| (*id, entry.kind, reopen(entry))).collect() }
     }

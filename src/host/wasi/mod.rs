@@ -4,6 +4,7 @@
 //! WASI has methods. The shims of [`generated`] keep [`ids`] between those numbers and wasmtime-wasi's implementation.
 
 pub mod clock;
+mod exchange;
 #[rustfmt::skip]
 pub mod generated;
 pub mod ids;

@@ -1,7 +1,8 @@
 //! Handles over a snapshot: which of them can be saved, and how they are made again.
 //!
-//! Standard streams, timers, and files of the scratch directory come back as they were. What is gone by then (a file that
-//! another machine does not have) comes back as a stream whose operations fail, or as a handle that traps when it is used.
+//! Standard streams, timers, files of the scratch directory, and what is left of HTTP requests that are over come back as they
+//! were. What is gone by then (a file that another machine does not have) comes back as a stream whose operations fail, or as a
+//! handle that traps when it is used.
 
 use std::{os::unix::fs::MetadataExt, path::Path};
 
@@ -31,8 +32,13 @@ use wasmtime_wasi::{
     },
     sockets::WasiSocketsView,
 };
+use wasmtime_wasi_http::{
+    WasiHttpView,
+    p2::bindings::http::types::{HostFutureIncomingResponse, HostFutureTrailers},
+};
 
 use super::{
+    exchange,
     generated::Kind,
     ids::{DESCRIPTOR_FLAGS, Entry, Ids, Location, Reopen, SavedIds},
 };
@@ -44,7 +50,7 @@ pub fn warm_reason(state: &HostState) -> Option<String> {
     state.ids.iter().find_map(|(id, entry)| obstacle(state, entry, scratch).map(|what| (id, entry, what))).map(
         |(id, entry, what)| {
             let name = entry.kind.name();
-            format!("the run stays in memory while it waits: its {name} (handle {id}) {what}; close it before the wait")
+            format!("its {name} (handle {id}) {what}; close it before the wait")
         },
     )
 }
@@ -56,6 +62,7 @@ fn obstacle(state: &HostState, entry: &Entry, scratch: Option<&Path>) -> Option<
         // It was lost before and is no worse afterwards.
         (_, Err(_)) => None,
         (Reopen::Never, _) => Some("cannot be saved".into()),
+        (Reopen::Exchange(number), Ok(place)) => exchange::obstacle(state, entry.kind, *place, *number).map(Into::into),
         (Reopen::Child(parent), _) => match state.ids.get(*parent) {
             Some(parent) => obstacle(state, parent, scratch),
             None => Some("listens to something that cannot be saved".into()),
@@ -89,7 +96,10 @@ pub async fn save(state: &mut HostState) -> SavedIds {
         }
     }
     let HostState { table, ids, .. } = state;
-    let mut saved = ids.save(|place| table.to_debug_string(Resource::new_borrow(place)).unwrap_or_default());
+    let mut saved = ids.save(|entry, place| match &entry.reopen {
+        Reopen::Failure(_) => Some(Reopen::Failure(table.to_debug_string(Resource::new_borrow(place)).unwrap_or_default())),
+        _ => exchange::content(table, entry, place),
+    });
     for (id, _, reopen) in &mut saved.live {
         if let Some((_, reason)) = failed.iter().find(|(failed, _)| failed == id) {
             *reopen = Reopen::Failure(reason.clone());
@@ -132,6 +142,9 @@ async fn open(state: &mut HostState, kind: Kind, reopen: &Reopen) -> wasmtime::R
         Reopen::Child(parent) => subscribe_to(state, *parent)?,
         Reopen::File(location) => open_file(state, location).await?.rep(),
         Reopen::Read(..) | Reopen::Write(..) | Reopen::Append(_) | Reopen::Entries(..) => open_on_file(state, reopen).await?,
+        Reopen::Fields(..) | Reopen::Exchange(_) | Reopen::Response(..) | Reopen::Ended | Reopen::Empty | Reopen::Taken => {
+            exchange::open(state, kind, reopen)?
+        }
     })
 }
 
@@ -141,6 +154,10 @@ fn subscribe_to(state: &mut HostState, parent: u32) -> wasmtime::Result<u32> {
     Ok(match parent.kind {
         Kind::InputStream => HostInputStream::subscribe(&mut state.table, Resource::new_borrow(place))?.rep(),
         Kind::OutputStream => HostOutputStream::subscribe(&mut state.table, Resource::new_borrow(place))?.rep(),
+        Kind::FutureIncomingResponse => {
+            HostFutureIncomingResponse::subscribe(&mut state.http(), Resource::new_borrow(place))?.rep()
+        }
+        Kind::FutureTrailers => HostFutureTrailers::subscribe(&mut state.http(), Resource::new_borrow(place))?.rep(),
         other => return Err(format_err!("a {} cannot be listened to again", other.name())),
     })
 }
@@ -206,7 +223,7 @@ fn lost(state: &mut HostState, kind: Kind, reason: String) -> Result<u32, String
             let place = state.table.push(stand_in).map_err(|error| error.to_string())?;
             return subscribe(&mut state.table, place).map(|pollable| pollable.rep()).map_err(|error| error.to_string());
         }
-        _ => return Err(reason),
+        _ => return exchange::lost(state, kind).unwrap_or(Err(reason)),
     };
     place.map_err(|error| error.to_string())
 }

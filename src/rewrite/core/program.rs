@@ -25,7 +25,7 @@ pub enum ImportSource {
 pub enum Suspends {
     /// Something durable, always: the program is prepared to be suspended wherever this is called.
     Always,
-    /// Timers or streams, which only the host can tell apart. Only timers suspend; [`super::graph`] says where none are waited for.
+    /// Timers or streams, which only the host can tell apart. Only timers suspend; `graph` says where none are waited for.
     ForTimers,
 }
 

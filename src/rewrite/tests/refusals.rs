@@ -117,8 +117,8 @@ fn unknown_imports_are_refused_by_their_names() {
         "imports `acme:db/query@1.0.0`, which this host does not offer",
     );
     refused(
-        &component(&[r#"(import "wasi:http/types@0.2.6" (instance))"#]),
-        "imports `wasi:http/types@0.2.6`, but HTTP through wasi:http is not available in this version",
+        &component(&[r#"(import "wasi:http/incoming-handler@0.2.6" (instance))"#]),
+        "imports `wasi:http/incoming-handler@0.2.6`, which this host does not offer",
     );
 }
 

@@ -61,6 +61,7 @@ impl Bench {
             variables: Vec::new(),
             scratch,
             grace: Duration::ZERO,
+            egress: Default::default(),
         }
     }
 }

@@ -2,12 +2,14 @@
 // engine. This file is the way from the host's call to the task's function.
 
 import { chain } from "./chain";
+import { fetching } from "./fetching";
 
 type Task = (payload: any) => unknown;
 
 const definitions: Record<string, { task: Task; description?: string }> = {
   chain: { task: chain, description: "Waits n times from every kind of stack" },
   echo: { task: (payload) => payload },
+  fetch: { task: fetching, description: "Sends a request and reads the answer" },
 };
 
 const retry = { maxAttempts: 1, factor: 2, minTimeoutMs: 1000n, maxTimeoutMs: 60000n, randomize: false };
