@@ -4,6 +4,7 @@
 #   make test    everything, with real Postgres, real wasmtime and real components; the last line counts passed and failed
 #   make build   target/release/dormouse
 #   make bench   the figures of docs/benchmarks.md (NAME=… for one of them)
+#   make soak    runs of every language through a process for each of 300 waits, in every way to wait (WAITS=…)
 #   make fuzz    more cases of the differential test of the rewriter (CASES=… SEED=…)
 #   make fuzz-coverage   the coverage-guided targets of fuzz/ (TARGET=rewriter|snapshot SECONDS_AT_MOST=60)
 #   make lint    fmt, clippy and docs, warnings as errors
@@ -42,6 +43,10 @@ demo: build $(GUESTS)/hello.wasm
 .PHONY: test
 test: tools guests
 	@scripts/test.sh
+
+.PHONY: soak
+soak: tools guests
+	CHAIN_WAITS=$${WAITS:-300} cargo test --locked --test main -- --nocapture checkpoint::
 
 .PHONY: fuzz
 fuzz: tools

@@ -15,6 +15,16 @@ pub struct Limits {
     pub max_values_per_site: usize,
     /// Words of 64 bits the liveness analysis of one function may use: basic blocks times locals / 64.
     pub max_liveness_words: usize,
+    /// Words of 64 bits that the liveness analysis of all functions may look at.
+    pub max_liveness_work: usize,
+    /// Blocks of one function that may suspend.
+    pub max_blocks_per_function: usize,
+    /// Values that calls which may suspend, and the blocks around them, hand on or keep, in all functions together.
+    pub max_saved_values: usize,
+    /// Elements of all segments that fill tables.
+    pub max_elements: usize,
+    /// Bytes of a core module's type section. Validating takes forty times as much.
+    pub max_type_bytes: usize,
     /// A rewritten core module may have this many times the bytes of the original, and [`Limits::free_growth`] more.
     pub max_growth: usize,
     /// Bytes a rewritten core module may gain whatever its size.
@@ -29,7 +39,12 @@ impl Default for Limits {
             max_locals_per_function: 20_000,
             max_sites_per_function: 100_000,
             max_values_per_site: 900,
-            max_liveness_words: 8 << 20,
+            max_liveness_words: 2 << 20,
+            max_liveness_work: 256 << 20,
+            max_blocks_per_function: 500_000,
+            max_saved_values: 8 << 20,
+            max_elements: 1_000_000,
+            max_type_bytes: 1 << 20,
             max_growth: 6,
             free_growth: 1 << 20,
         }

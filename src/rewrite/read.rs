@@ -22,6 +22,10 @@ const MOST_NESTING: usize = 16;
 /// Levels of instance and component types within each other that a type section may have, by the measure of [`may_nest_too_deeply`].
 const MOST_TYPE_NESTING: usize = 250;
 
+/// Instances of components times the bytes of all their types: at each instance the validator may compare all of them. Components of
+/// today's tools stay below a fiftieth.
+const MOST_INSTANCE_WORK: usize = 8 << 20;
+
 /// What the parser is inside of.
 enum Frame {
     Component,
@@ -41,7 +45,7 @@ pub fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Model<'a>, Error> {
         return Err(Error::Malformed(not_a_component(bytes).to_owned()));
     }
     let mut draft = Draft::default();
-    match draft.read(bytes) {
+    match draft.read(bytes, limits) {
         _ if !draft.refusals.0.is_empty() => Err(Error::Refused(draft.refusals.0)),
         Ok(Some(validated)) => Ok(draft.finish(validated)),
         Ok(None) => Err(Error::Malformed("the component has no end".to_owned())),
@@ -61,16 +65,33 @@ fn not_a_component(bytes: &[u8]) -> &'static str {
 impl<'a> Draft<'a> {
     /// Every feature is switched on: what cannot be supported is refused with a reason that names it, here or with its core module, and
     /// nothing else passes the validation of the result.
-    fn read(&mut self, bytes: &'a [u8]) -> wasmparser::Result<Option<Types>> {
+    fn read(&mut self, bytes: &'a [u8], limits: &Limits) -> wasmparser::Result<Option<Types>> {
         let mut validator = Validator::new_with_features(WasmFeatures::all());
         let mut frames = vec![];
         let mut types = None;
+        let (mut type_bytes, mut instances) = (0_usize, 0_usize);
         for payload in Parser::new(0).parse_all(bytes) {
             let payload = payload?;
             if let Payload::ComponentTypeSection(section) = &payload
                 && may_nest_too_deeply(within(bytes, section.range()))
             {
                 self.refusals.component(format!("nests types more than {MOST_TYPE_NESTING} levels deep"));
+                break;
+            }
+            if let Payload::TypeSection(section) = &payload
+                && section.range().len() > limits.max_type_bytes
+            {
+                let limit = limits.max_type_bytes;
+                self.refusals.component(format!("has a core module whose types take more than {limit} bytes"));
+                break;
+            }
+            match &payload {
+                Payload::ComponentTypeSection(section) => type_bytes += section.range().len(),
+                Payload::ComponentInstanceSection(section) => instances += section.count() as usize,
+                _ => {}
+            }
+            if instances.saturating_mul(type_bytes) > MOST_INSTANCE_WORK {
+                self.refusals.component(format!("has {instances} instances of components, and {type_bytes} bytes of types"));
                 break;
             }
             if let wasmparser::ValidPayload::End(end) = validator.payload(&payload)? {

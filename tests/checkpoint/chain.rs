@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    path::Path,
+    path::{Path, PathBuf},
     process::Stdio,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,7 +10,7 @@ use std::{
 
 use dormouse::{
     model::payload::Packet,
-    runtime::{Execution, LoadedComponent, Part, Step},
+    runtime::{Execution, LoadedComponent, Part, PrepareError, Step},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,9 +18,9 @@ use tokio::process::Command;
 
 use super::{
     caller::{Platform, Waits, transcript},
+    compiled::Kept,
     step::{self, Report},
 };
-use crate::support::guests;
 
 /// Milliseconds of each wait. Long enough for the guest to get from reading the clock to its wait on a busy machine: a wait
 /// whose time has come before it begins suspends nothing.
@@ -36,6 +36,7 @@ const HANGS: Duration = Duration::from_secs(60);
 pub struct Guest {
     name: &'static str,
     folder: TempDir,
+    cache: PathBuf,
     component: Arc<LoadedComponent>,
     /// Keeps the clock of `component` ticking.
     _runtime: dormouse::runtime::Runtime,
@@ -43,13 +44,19 @@ pub struct Guest {
 
 impl Guest {
     pub async fn prepare(name: &'static str) -> Guest {
+        Guest::try_prepare(name).await.unwrap_or_else(|error| panic!("{name}: {error:?}"))
+    }
+
+    /// # Errors
+    /// If the component is refused.
+    pub async fn try_prepare(name: &'static str) -> Result<Guest, PrepareError> {
         let folder = tempfile::Builder::new().prefix("dormouse-chain-").tempdir().unwrap();
-        let runtime = step::runtime(&folder.path().join("cache"));
-        let rewritten = runtime.rewrite(guests::guest(name).into()).await.unwrap();
-        let load = async |part| runtime.load(&rewritten.rewriting, part, async || Ok(rewritten.bytes.clone())).await.unwrap();
-        load(Part::Whole).await;
-        let component = load(Part::Beginning).await;
-        Guest { name, folder, component, _runtime: runtime }
+        let kept = tokio::task::spawn_blocking(move || Kept::of(name)).await.unwrap()?;
+        let runtime = step::runtime(&kept.cache);
+        let load = async |part| runtime.load(&kept.rewriting, part, async || Ok(kept.bytes.clone())).await;
+        let component = load(Part::Beginning).await?;
+        load(Part::Whole).await?;
+        Ok(Guest { name, folder, cache: kept.cache, component, _runtime: runtime })
     }
 }
 
@@ -127,7 +134,7 @@ impl Chain<'_> {
     async fn process(&self, folder: &Path) -> u32 {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["checkpoint::step_of_a_chain", "--exact", "--nocapture", "--test-threads=1"]);
-        command.env(step::FOLDER, folder).env(step::CACHE, self.guest.folder.path().join("cache"));
+        command.env(step::FOLDER, folder).env(step::CACHE, &self.guest.cache);
         command
             .env(step::COMPONENT, json!(self.guest.component.rewriting()).to_string())
             .env(step::PAYLOAD, self.payload(SUSPENDED_MS));

@@ -6,6 +6,8 @@ use wasmparser::{
 };
 
 use super::super::Limits;
+use super::budget::Budget;
+use super::context::Context;
 use super::frame::{Kind, Signature};
 use super::graph::MaySuspend;
 use super::liveness;
@@ -129,14 +131,13 @@ impl<'a> Body<'a> {
     /// # Errors
     /// Why the function cannot be instrumented.
     pub fn analyse(
-        module: &CoreModule<'a>,
+        context: &Context<'_, 'a>,
         position: usize,
-        may: &MaySuspend,
-        limits: &Limits,
         allocations: &mut FuncValidatorAllocations,
     ) -> Result<Body<'a>, String> {
+        let Context { module, limits, budget, .. } = *context;
         let validator = validator(module, position, allocations);
-        let mut reader = Reader::new(module, position, may, limits, validator)?;
+        let mut reader = Reader::new(context, position, validator)?;
         reader.read(position).map_err(|fault| match fault {
             Fault::Invalid(error) => format!("is not valid: {error}"),
             Fault::Refused(reason) => reason,
@@ -144,7 +145,7 @@ impl<'a> Body<'a> {
         let Reader { mut body, validator, .. } = reader;
         *allocations = validator.into_allocations();
         body.check_results()?;
-        liveness::add_live_locals(&mut body, limits)?;
+        liveness::add_live_locals(&mut body, limits, budget)?;
         body.lay_out_frames(limits)?;
         Ok(body)
     }
@@ -202,24 +203,22 @@ struct Reader<'m, 'a> {
     module: &'m CoreModule<'a>,
     may: &'m MaySuspend,
     limits: &'m Limits,
+    budget: &'m Budget,
     validator: FuncValidator<ValidatorResources>,
     calls: CallReader,
     /// Open blocks, each with whether the code is dead just now. An own flag, since wasmparser takes a block that begins in dead code for
     /// reachable.
     open: Vec<(BlockId, bool)>,
-    /// Operands below all sites so far.
-    saved_operands: usize,
     body: Body<'a>,
 }
 
 impl<'m, 'a> Reader<'m, 'a> {
     fn new(
-        module: &'m CoreModule<'a>,
+        context: &Context<'m, 'a>,
         position: usize,
-        may: &'m MaySuspend,
-        limits: &'m Limits,
         validator: FuncValidator<ValidatorResources>,
     ) -> Result<Reader<'m, 'a>, String> {
+        let Context { module, may, limits, budget, .. } = *context;
         let index = module.imported_functions + position as u32;
         let ty = module.function_type(index).ok_or("has no type")?;
         let function = Block {
@@ -247,22 +246,14 @@ impl<'m, 'a> Reader<'m, 'a> {
             blocks: vec![function],
             sites: vec![],
         };
-        Ok(Reader {
-            module,
-            may,
-            limits,
-            validator,
-            calls: CallReader::default(),
-            open: vec![(0, false)],
-            saved_operands: 0,
-            body,
-        })
+        Ok(Reader { module, may, limits, budget, validator, calls: CallReader::default(), open: vec![(0, false)], body })
     }
 
     fn read(&mut self, position: usize) -> Result<(), Fault> {
         let body = &self.module.functions[position].body;
         for local in body.get_locals_reader()? {
             let (count, ty) = local?;
+            self.budget.work(count as usize).map_err(Fault::Refused)?;
             // The number was checked against the limits when the module was parsed.
             self.body.locals.extend(std::iter::repeat_n(ty, count as usize));
         }
@@ -377,6 +368,11 @@ impl<'m, 'a> Reader<'m, 'a> {
                 (ty.params().to_vec(), ty.results().to_vec())
             }
         };
+        if self.body.blocks.len() >= self.limits.max_blocks_per_function {
+            let limit = self.limits.max_blocks_per_function;
+            return Err(Fault::Refused(format!("has more blocks than the limit of {limit} and may suspend")));
+        }
+        self.budget.values(params.len() + results.len()).map_err(Fault::Refused)?;
         let is_dead = self.is_dead();
         let taken = params.len() + usize::from(kind == BlockKind::If);
         let base = (self.validator.operand_stack_height() as usize).saturating_sub(taken);
@@ -420,6 +416,7 @@ impl<'m, 'a> Reader<'m, 'a> {
             let limit = self.limits.max_sites_per_function;
             return Err(Fault::Refused(format!("has more calls that may suspend than the limit of {limit}")));
         }
+        self.budget.values(ty.params().len() + ty.results().len()).map_err(Fault::Refused)?;
         let mut arguments = ty.params().to_vec();
         if function.is_none() {
             arguments.push(ValType::I32);
@@ -448,10 +445,7 @@ impl<'m, 'a> Reader<'m, 'a> {
                 "{height} operands below a call that may suspend are more than the limit of {limit}"
             )));
         }
-        self.saved_operands += height;
-        if self.saved_operands > self.limits.max_liveness_words {
-            return Err(Fault::Refused("has too many operands below calls that may suspend".to_owned()));
-        }
+        self.budget.values(height).map_err(Fault::Refused)?;
         let whole = self.validator.operand_stack_height() as usize;
         let mut operands = Vec::with_capacity(height);
         for position in 0..height {

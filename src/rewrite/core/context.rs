@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use wasmparser::ValType;
 
 use super::super::Limits;
+use super::budget::Budget;
 use super::frame::SITE_BITS;
 use super::graph::MaySuspend;
 use super::module::CoreModule;
@@ -13,6 +14,7 @@ pub struct Context<'m, 'a> {
     pub module: &'m CoreModule<'a>,
     pub may: &'m MaySuspend,
     pub limits: &'m Limits,
+    pub budget: &'m Budget,
     /// First page of each defined function that may suspend.
     pages: Vec<Option<u32>>,
     /// All pages of the module.
@@ -23,7 +25,13 @@ pub struct Context<'m, 'a> {
 
 impl<'m, 'a> Context<'m, 'a> {
     /// Numbers the pages of a module's functions, from `first_page` on.
-    pub fn new(module: &'m CoreModule<'a>, may: &'m MaySuspend, limits: &'m Limits, first_page: u32) -> Context<'m, 'a> {
+    pub fn new(
+        module: &'m CoreModule<'a>,
+        may: &'m MaySuspend,
+        limits: &'m Limits,
+        budget: &'m Budget,
+        first_page: u32,
+    ) -> Context<'m, 'a> {
         let mut next_page = first_page;
         let mut result_types = HashMap::new();
         let mut pages = vec![];
@@ -40,7 +48,7 @@ impl<'m, 'a> Context<'m, 'a> {
                 result_types.entry(results.to_vec()).or_insert(next);
             }
         }
-        Context { module, may, limits, pages, page_range: first_page..next_page, result_types }
+        Context { module, may, limits, budget, pages, page_range: first_page..next_page, result_types }
     }
 
     /// Whether any function of the module may suspend, or keeps others from it.

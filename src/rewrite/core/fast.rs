@@ -20,7 +20,10 @@ use super::frame::Kind;
 use super::writer::Writer;
 
 /// Writes the fast version; `page` is the first page of the function's descriptors.
-pub fn write(context: &Context<'_, '_>, body: &Body<'_>, page: u32) -> Code {
+///
+/// # Errors
+/// If the code grows beyond the size that functions may have.
+pub fn write(context: &Context<'_, '_>, body: &Body<'_>, page: u32) -> Result<Code, String> {
     let mut writer = Writer::new(context, body, page);
     writer.code.sink().block(BlockType::Empty).block(result_block(context, &body.results));
     let mut open = vec![0];
@@ -36,6 +39,7 @@ pub fn write(context: &Context<'_, '_>, body: &Body<'_>, page: u32) -> Code {
                         taken.push(ValType::I32);
                     }
                     copy_to_slots(&mut writer, base, &block.below, &taken);
+                    writer.check_size()?;
                 }
                 open.push(id);
             }
@@ -50,6 +54,7 @@ pub fn write(context: &Context<'_, '_>, body: &Body<'_>, page: u32) -> Code {
                 }
                 writer.call(site);
                 writer.check(number, open.len() as u32);
+                writer.check_size()?;
             }
             Op::TailCall(Some(function)) => {
                 writer.replace(at);
@@ -64,7 +69,8 @@ pub fn write(context: &Context<'_, '_>, body: &Body<'_>, page: u32) -> Code {
         kind.zero(&mut writer.code.sink());
     }
     writer.code.sink().end();
-    writer.finish(body.params)
+    writer.check_size()?;
+    Ok(writer.finish(body.params))
 }
 
 /// Operands that a site has to save are copied to their slots, here from under the values on top of them.

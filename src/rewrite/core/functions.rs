@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use wasmparser::FuncValidatorAllocations;
 
 use super::super::Refusal;
+use super::MAX_REFUSALS;
 use super::body::Body;
+use super::budget;
 use super::code::Code;
 use super::context::Context;
 use super::{copy, fast, resume};
@@ -54,15 +56,21 @@ pub fn write(context: &Context<'_, '_>) -> Result<Vec<Written>, Vec<Refusal>> {
         all
     });
     all.sort_unstable_by_key(|(position, _)| *position);
-    let (mut written, mut refusals) = (vec![], vec![]);
+    let (mut written, mut refusals, mut is_exceeded) = (vec![], vec![], false);
     for (position, result) in all {
         match result {
             Ok(function) => written.push(function),
+            Err(reason) if reason == budget::EXCEEDED => is_exceeded = true,
+            Err(_) if refusals.len() >= MAX_REFUSALS => {}
             Err(reason) => {
                 let name = context.module.function_name(context.module.imported_functions + position as u32);
                 refusals.push(Refusal::of_function(context.module.name(), name, reason));
             }
         }
+    }
+    // Which functions were too many depends on the threads; the reasons of the others might be missing.
+    if is_exceeded {
+        return Err(vec![context.budget.refusal()]);
     }
     if refusals.is_empty() { Ok(written) } else { Err(refusals) }
 }
@@ -71,16 +79,21 @@ fn write_one(context: &Context<'_, '_>, position: usize, allocations: &mut FuncV
     let invalid = |error: wasmparser::Error| format!("is not valid: {error}");
     let Some(page) = context.page(position) else {
         if context.needs_ckpt() {
-            return copy::copy(context, position, allocations).map(Written::Copied).map_err(invalid);
+            let code = copy::copy(context, position, allocations).map_err(invalid)?;
+            context.budget.bytes(code.len() as usize)?;
+            return Ok(Written::Copied(code));
         }
         return copy::validate(context.module, position, allocations).map(|()| Written::Unchanged).map_err(invalid);
     };
-    let body = Body::analyse(context.module, position, context.may, context.limits, allocations)?;
+    let body = Body::analyse(context, position, allocations)?;
     if body.sites.is_empty() {
         let fast = copy::copy(context, position, allocations).map_err(invalid)?;
+        context.budget.bytes(fast.len() as usize)?;
         return Ok(Written::Instrumented { fast, resume: None, sites: 0 });
     }
-    let fast = fast::write(context, &body, page);
+    let fast = fast::write(context, &body, page)?;
+    context.budget.bytes(fast.len() as usize)?;
     let resume = resume::write(context, &body, page)?;
+    context.budget.bytes(resume.len() as usize)?;
     Ok(Written::Instrumented { fast, resume: Some(resume), sites: body.sites.len() })
 }

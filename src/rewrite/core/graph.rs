@@ -93,6 +93,8 @@ struct Graph<'p, 'a> {
     edges: Vec<(Node, Node)>,
     /// What is known of each table's slots; absent if some segment's place or content is unknown.
     known_slots: HashMap<TableId, bool>,
+    /// The slots that some call names.
+    asked: HashSet<(TableId, u32)>,
 }
 
 /// The imports that suspend, by what they wait for.
@@ -112,7 +114,16 @@ impl<'p, 'a> Graph<'p, 'a> {
                 type_ids.entry(ty).or_insert(next);
             }
         }
-        Graph { program, wiring, first, nodes, through: HashMap::new(), type_ids, edges: vec![], known_slots: HashMap::new() }
+        let mut asked = HashSet::new();
+        for (linked, tables) in program.modules.iter().zip(&wiring.tables) {
+            for callee in linked.module.functions.iter().flat_map(|function| &function.facts.callees) {
+                if let Callee::Slot { table, slot, .. } = callee {
+                    asked.extend(tables.get(*table as usize).map(|table| (*table, *slot)));
+                }
+            }
+        }
+        let (through, known_slots) = (HashMap::new(), HashMap::new());
+        Graph { program, wiring, first, nodes, through, type_ids, edges: vec![], known_slots, asked }
     }
 
     /// The node of a function index, or `None` for a host function that never suspends.
@@ -141,12 +152,13 @@ impl<'p, 'a> Graph<'p, 'a> {
     /// Tables reach what element segments put into them.
     fn add_segments(&mut self) {
         let program = self.program;
+        let mut distrusted = HashSet::new();
         for (module, linked) in program.modules.iter().enumerate() {
             for segment in &linked.module.segments {
                 let Some(table) = self.wiring.tables[module].get(segment.table as usize).copied() else { continue };
                 let is_known = segment.offset.is_some() && !segment.has_unknown_items;
                 *self.known_slots.entry(table).or_insert(true) &= is_known;
-                if segment.has_unknown_items {
+                if segment.has_unknown_items && distrusted.insert(table) {
                     self.distrust(table);
                 }
                 for (slot, function) in segment.functions.iter().enumerate() {
@@ -155,8 +167,9 @@ impl<'p, 'a> Graph<'p, 'a> {
                     let Some(ty) = self.type_id(module, linked.module.function_types[function as usize]) else { continue };
                     let by_type = self.through(Through::Type(table, ty));
                     self.edges.push((node, by_type));
-                    if let Some(offset) = segment.offset {
-                        let by_slot = self.through(Through::Slot(table, offset.wrapping_add(slot as u32), ty));
+                    let slot = segment.offset.map(|offset| offset.wrapping_add(slot as u32));
+                    if let Some(slot) = slot.filter(|slot| self.asked.contains(&(table, *slot))) {
+                        let by_slot = self.through(Through::Slot(table, slot, ty));
                         self.edges.push((node, by_slot));
                     }
                 }

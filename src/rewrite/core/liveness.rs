@@ -2,28 +2,29 @@
 
 use super::super::Limits;
 use super::body::{BlockKind, Body, Op, Variable};
+use super::budget::Budget;
 use super::frame::Kind;
 
 /// Adds the locals that are live just after each site to its variables.
 ///
 /// # Errors
 /// If a reference is live at a site, or the function is too large to be analysed within the limits.
-pub fn add_live_locals(body: &mut Body<'_>, limits: &Limits) -> Result<(), String> {
+pub fn add_live_locals(body: &mut Body<'_>, limits: &Limits, budget: &Budget) -> Result<(), String> {
     if body.sites.is_empty() || body.locals.is_empty() {
         return Ok(());
     }
     let mut flow = Flow::new(body, limits)?;
-    flow.solve(limits)?;
+    flow.solve(budget)?;
+    budget.work(body.sites.len() * 2 * flow.words)?;
     let mut live = vec![];
     for (number, site) in body.sites.iter().enumerate() {
-        for local in flow.live_after(body, site.at) {
+        let locals = flow.live_after(body, site.at);
+        budget.values(locals.len())?;
+        for local in locals {
             let Some(kind) = Kind::of(body.locals[local as usize]) else {
                 return Err(format!("keeps a reference in local {local} over a call that may suspend"));
             };
             live.push((number, (Variable::Local(local), kind)));
-        }
-        if live.len() > limits.max_liveness_words {
-            return Err("has too many values that live over calls that may suspend".to_owned());
         }
     }
     for (number, variable) in live {
@@ -108,11 +109,11 @@ impl Flow {
     }
 
     /// Sweeps backwards until nothing changes: about as many sweeps as loops are nested.
-    fn solve(&mut self, limits: &Limits) -> Result<(), String> {
+    fn solve(&mut self, budget: &Budget) -> Result<(), String> {
         let blocks = self.starts.len() - 1;
         let mut out = vec![0; self.words];
-        let mut budget = limits.max_liveness_words.saturating_mul(64);
         loop {
+            budget.work(self.live.len() + self.successors.len() * self.words)?;
             let mut has_changed = false;
             for block in (0..blocks).rev() {
                 self.union_of_successors(block, &mut out);
@@ -126,10 +127,6 @@ impl Flow {
             if !has_changed {
                 return Ok(());
             }
-            let Some(left) = budget.checked_sub(self.live.len() + self.successors.len() * self.words) else {
-                return Err("has too many nested loops to be analysed".to_owned());
-            };
-            budget = left;
         }
     }
 

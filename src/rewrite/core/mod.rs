@@ -6,6 +6,7 @@
 
 mod assemble;
 mod body;
+mod budget;
 mod ckpt;
 mod code;
 mod context;
@@ -33,6 +34,7 @@ use std::collections::BTreeSet;
 use wasmparser::ExternalKind;
 
 use super::{Limits, Refusal};
+use budget::Budget;
 use context::Context;
 use frame::{Helper, Kind, MAX_PAGES};
 use functions::Written;
@@ -42,6 +44,11 @@ use wiring::Wiring;
 
 /// More mutable globals than this in one program are refused: the glue imports each.
 const MAX_GLOBALS: usize = 20_000;
+/// Memories of one module, and tables, as WebAssembly implementations have agreed. The glue imports all memories, and the resume table of
+/// each module and trampoline; a module that may suspend gets a table more.
+const MAX_MEMORIES_AND_TABLES: usize = 100;
+/// More reasons than anybody reads; the bound keeps a hostile program from growing the list.
+const MAX_REFUSALS: usize = 200;
 
 /// Rewrites all core modules of a program together.
 ///
@@ -51,7 +58,8 @@ pub fn instrument(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits)
     check(program, entry, limits)?;
     let wiring = Wiring::resolve(program)?;
     let may = graph::may_suspend(program, &wiring);
-    let contexts = contexts(program, &may, limits)?;
+    let budget = Budget::new(limits, program.modules.iter().map(|linked| linked.module.bytes().len()).sum());
+    let contexts = contexts(program, &may, limits, &budget)?;
     let written = write_functions(&contexts)?;
     let modules = assemble_modules(&contexts, &written, limits)?;
 
@@ -64,6 +72,11 @@ pub fn instrument(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits)
     for (page, (position, trampoline)) in (first_page..).zip(program.trampolines.iter().enumerate()) {
         owners.push((glue::trampoline_name(position), page + 1));
         trampolines.push(trampoline::module(trampoline, page));
+    }
+
+    if owners.len() > MAX_MEMORIES_AND_TABLES {
+        let reason = "core modules and lowered functions that may suspend are more than the limit of";
+        return Err(vec![Refusal::of_component(format!("{} {reason} {MAX_MEMORIES_AND_TABLES}", owners.len()))]);
     }
 
     let memories = memories(program);
@@ -97,6 +110,14 @@ fn check(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits) -> Resul
     if globals > MAX_GLOBALS {
         refuse(format!("{globals} mutable globals in all modules are more than the limit of {MAX_GLOBALS}"));
     }
+    let memories: usize = program.modules.iter().map(|linked| linked.module.defined_memories() as usize).sum();
+    if memories >= MAX_MEMORIES_AND_TABLES {
+        refuse(format!("{memories} memories in all modules are more than the limit of {}", MAX_MEMORIES_AND_TABLES - 1));
+    }
+    let elements: usize = program.modules.iter().map(|linked| linked.module.elements).sum();
+    if elements > limits.max_elements {
+        refuse(format!("{elements} elements of tables in all modules are more than the limit of {}", limits.max_elements));
+    }
     for reason in program.trampolines.iter().filter_map(|trampoline| trampoline::check(trampoline).err()) {
         refuse(reason.to_owned());
     }
@@ -118,11 +139,18 @@ fn contexts<'p, 'a>(
     program: &'p Program<'a>,
     may: &'p [MaySuspend],
     limits: &'p Limits,
+    budget: &'p Budget,
 ) -> Result<Vec<Context<'p, 'a>>, Vec<Refusal>> {
     let mut next_page = 0;
     let mut contexts = vec![];
     for (linked, may) in program.modules.iter().zip(may) {
-        let context = Context::new(&linked.module, may, limits, next_page);
+        let tables = linked.module.imported_tables + linked.module.defined_tables;
+        if may.any() && tables as usize >= MAX_MEMORIES_AND_TABLES {
+            let reason =
+                format!("may suspend, and its {tables} tables are more than the limit of {}", MAX_MEMORIES_AND_TABLES - 1);
+            return Err(vec![Refusal::of_module(linked.module.name(), reason)]);
+        }
+        let context = Context::new(&linked.module, may, limits, budget, next_page);
         next_page = context.page_range.end;
         contexts.push(context);
     }
@@ -139,7 +167,11 @@ fn write_functions(contexts: &[Context<'_, '_>]) -> Result<Vec<Vec<Written>>, Ve
             Ok(functions) => written.push(functions),
             Err(reasons) => refusals.extend(reasons),
         }
+        if refusals.len() >= MAX_REFUSALS {
+            break;
+        }
     }
+    refusals.truncate(MAX_REFUSALS);
     if refusals.is_empty() { Ok(written) } else { Err(refusals) }
 }
 

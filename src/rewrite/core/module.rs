@@ -9,6 +9,7 @@ use wasmparser::{
 };
 
 use super::super::{Limits, Refusal};
+use super::MAX_REFUSALS;
 use super::frame::CKPT;
 use super::scan::{self, BodyFacts};
 
@@ -109,6 +110,8 @@ pub struct CoreModule<'a> {
     pub(super) defined_tables: u32,
     pub(super) functions: Vec<Function<'a>>,
     pub(super) segments: Vec<Segment>,
+    /// In all segments that fill tables.
+    pub(super) elements: usize,
     pub(super) function_names: HashMap<u32, &'a str>,
     /// For validating the bodies; `None` if there are none.
     pub(super) resources: Option<ValidatorResources>,
@@ -126,7 +129,7 @@ impl<'a> CoreModule<'a> {
             return Err(vec![Refusal::of_module(&name, reason)]);
         }
         let mut module = CoreModule::empty(bytes, name);
-        if let Err(error) = module.read() {
+        if let Err(error) = module.read(limits) {
             return Err(vec![Refusal::of_module(&module.name, format!("cannot be read: {error}"))]);
         }
         let refusals = module.refusals(limits);
@@ -151,6 +154,7 @@ impl<'a> CoreModule<'a> {
             defined_tables: 0,
             functions: vec![],
             segments: vec![],
+            elements: 0,
             function_names: HashMap::new(),
             resources: None,
         }
@@ -201,7 +205,7 @@ impl<'a> CoreModule<'a> {
         self.function_names.get(&index).map_or_else(|| index.to_string(), |name| (*name).to_owned())
     }
 
-    fn read(&mut self) -> wasmparser::Result<()> {
+    fn read(&mut self, limits: &Limits) -> wasmparser::Result<()> {
         let mut validator = Validator::new_with_features(features());
         let mut parser = Parser::new(0);
         parser.set_features(features());
@@ -212,13 +216,13 @@ impl<'a> CoreModule<'a> {
                 let facts = scan::scan(&body)?;
                 self.functions.push(Function { body, facts });
             } else {
-                self.read_section(payload)?;
+                self.read_section(payload, limits)?;
             }
         }
         Ok(())
     }
 
-    fn read_section(&mut self, payload: Payload<'a>) -> wasmparser::Result<()> {
+    fn read_section(&mut self, payload: Payload<'a>, limits: &Limits) -> wasmparser::Result<()> {
         match payload {
             Payload::TypeSection(section) => {
                 for ty in section.into_iter_err_on_gc_types() {
@@ -255,12 +259,12 @@ impl<'a> CoreModule<'a> {
             }
             Payload::ElementSection(section) => {
                 for element in section {
-                    self.read_element(element?)?;
+                    self.read_element(element?, limits)?;
                 }
             }
             Payload::CustomSection(section) => {
                 if let KnownCustom::Name(names) = section.as_known() {
-                    self.read_names(names);
+                    self.read_names(names, limits);
                 }
             }
             _ => {}
@@ -295,10 +299,17 @@ impl<'a> CoreModule<'a> {
         Ok(())
     }
 
-    fn read_element(&mut self, element: Element<'a>) -> wasmparser::Result<()> {
+    fn read_element(&mut self, element: Element<'a>, limits: &Limits) -> wasmparser::Result<()> {
         let ElementKind::Active { table_index, offset_expr } = element.kind else {
             return Ok(()); // a passive segment does nothing without table.init, which is refused
         };
+        self.elements += match &element.items {
+            ElementItems::Functions(functions) => functions.count() as usize,
+            ElementItems::Expressions(_, expressions) => expressions.count() as usize,
+        };
+        if self.elements > limits.max_elements {
+            return Ok(()); // the module is going to be refused for their number
+        }
         let offset = constant(&offset_expr)?;
         let mut segment = Segment { table: table_index.unwrap_or(0), offset, functions: vec![], has_unknown_items: false };
         match element.items {
@@ -323,11 +334,13 @@ impl<'a> CoreModule<'a> {
     }
 
     /// Names are a convenience: a damaged name section is ignored from where it is damaged, as engines do.
-    fn read_names(&mut self, names: NameSectionReader<'a>) {
+    fn read_names(&mut self, names: NameSectionReader<'a>, limits: &Limits) {
         for subsection in names {
             let Ok(subsection) = subsection else { return };
             if let Name::Function(functions) = subsection {
-                self.function_names.extend(functions.into_iter().map_while(Result::ok).map(|naming| (naming.index, naming.name)));
+                let named =
+                    functions.into_iter().map_while(Result::ok).filter(|naming| (naming.index as usize) < limits.max_functions);
+                self.function_names.extend(named.map(|naming| (naming.index, naming.name)));
             }
         }
     }
@@ -349,13 +362,19 @@ impl<'a> CoreModule<'a> {
                 refuse(format!("imports a mutable global of a reference type: {}.{}", import.module, import.field));
             }
         }
-        for export in self.exports.iter().filter(|export| is_reserved(export.name)) {
+        for export in self.exports.iter().filter(|export| is_reserved(export.name)).take(MAX_REFUSALS) {
             refuse(format!("exports the reserved name {:?}", export.name));
         }
-        for global in self.mutable_globals.iter().filter(|global| global.ty.is_reference_type()) {
+        for global in self.mutable_globals.iter().filter(|global| global.ty.is_reference_type()).take(MAX_REFUSALS) {
             refuse(format!("global {} is mutable and of a reference type, which a snapshot cannot hold", global.index));
         }
+        if self.elements > limits.max_elements {
+            refuse(format!("{} elements of tables are more than the limit of {}", self.elements, limits.max_elements));
+        }
         for (index, function) in (self.imported_functions..).zip(&self.functions) {
+            if refusals.len() >= MAX_REFUSALS {
+                break;
+            }
             let mut refuse = |reason: String| refusals.push(Refusal::of_function(&self.name, self.function_name(index), reason));
             for reason in &function.facts.refused {
                 refuse((*reason).to_owned());

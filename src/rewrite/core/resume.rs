@@ -37,7 +37,7 @@ pub fn write(context: &Context<'_, '_>, body: &Body<'_>, page: u32) -> Result<Co
     resume.code().block(BlockType::Empty);
     resume.open(Label::Exit);
     let dispatch = resume.open_region(0)?;
-    resume.restore(&dispatch);
+    resume.restore(&dispatch)?;
     resume.operators()?;
     Ok(resume.writer.finish(0))
 }
@@ -194,7 +194,7 @@ impl<'w, 'a> Resume<'w, 'a> {
     }
 
     /// At the head of the function: pops the frame and by its site restores the variables and the callee's results, then jumps.
-    fn restore(&mut self, dispatch: &Dispatch) {
+    fn restore(&mut self, dispatch: &Dispatch) -> Result<(), String> {
         let pc = self.pc;
         let descriptor = self.writer.descriptor(0);
         self.writer.code.call_helper(Helper::Pop);
@@ -219,7 +219,9 @@ impl<'w, 'a> Resume<'w, 'a> {
             self.set_result_registers(site);
             let depth = self.depth(*label) + left;
             self.code().br(depth);
+            self.writer.check_size()?;
         }
+        Ok(())
     }
 
     fn set_result_registers(&mut self, site: &Site) {
@@ -263,9 +265,10 @@ impl<'w, 'a> Resume<'w, 'a> {
                 Op::Site(number) => self.site(at, number),
                 _ => self.writer.relocate(at),
             }
+            self.writer.check_size()?;
             at += 1;
         }
-        Ok(())
+        self.writer.check_size()
     }
 
     /// Dead code up to the end of its block is left out: what it refers to may not exist here.

@@ -1,5 +1,7 @@
 //! Which definition each function and table index of each module stands for, once imports are followed through all modules.
 
+use std::collections::HashMap;
+
 use wasmparser::ExternalKind;
 
 use super::super::Refusal;
@@ -31,6 +33,9 @@ pub struct Wiring {
     pub tables: Vec<Vec<TableId>>,
 }
 
+/// The exports of each module by their names, which no two have in common.
+type Exports<'p> = Vec<HashMap<&'p str, (ExternalKind, u32)>>;
+
 impl Wiring {
     /// # Errors
     /// Imports that the program's wiring does not explain, and everything but functions that comes from outside of the program: the host
@@ -38,8 +43,11 @@ impl Wiring {
     pub fn resolve(program: &Program<'_>) -> Result<Wiring, Vec<Refusal>> {
         let mut wiring = Wiring::default();
         let mut refusals = vec![];
+        let mut exports: Exports<'_> = vec![];
         for (position, linked) in program.modules.iter().enumerate() {
-            if let Err(reason) = wiring.add_module(position, linked, program) {
+            let result = wiring.add_module(position, linked, &exports);
+            exports.push(linked.module.exports().iter().map(|export| (export.name, (export.kind, export.index))).collect());
+            if let Err(reason) = result {
                 refusals.push(Refusal::of_module(linked.module.name(), reason));
                 // Later modules may refer to this one: they get an empty index space and refusals of their own.
                 wiring.functions.resize_with(position + 1, Vec::new);
@@ -49,7 +57,7 @@ impl Wiring {
         if refusals.is_empty() { Ok(wiring) } else { Err(refusals) }
     }
 
-    fn add_module(&mut self, position: usize, linked: &LinkedModule<'_>, program: &Program<'_>) -> Result<(), String> {
+    fn add_module(&mut self, position: usize, linked: &LinkedModule<'_>, exports: &Exports<'_>) -> Result<(), String> {
         let module = &linked.module;
         if linked.imports.len() != module.imports().len() {
             return Err(format!("{} imports, but {} sources for them", module.imports().len(), linked.imports.len()));
@@ -59,9 +67,8 @@ impl Wiring {
             let missing = || format!("nothing in the program provides the import {:?} {:?}", import.module, import.field);
             let export = |kind| match source {
                 ImportSource::Export { module, name } if *module < position => {
-                    let exports = program.modules[*module].module.exports();
-                    let found = exports.iter().find(|export| export.name == name && export.kind == kind);
-                    found.map(|export| (*module, export.index as usize)).ok_or_else(missing)
+                    let found = exports[*module].get(name.as_str()).filter(|(found, _)| *found == kind);
+                    found.map(|(_, index)| (*module, *index as usize)).ok_or_else(missing)
                 }
                 _ => Err(missing()),
             };

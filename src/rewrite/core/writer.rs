@@ -12,6 +12,9 @@ use super::code::{Code, Symbol};
 use super::context::Context;
 use super::frame::{Helper, Kind, SITE_BITS};
 
+/// As WebAssembly implementations have agreed, with some room for declarations of locals and longer indices.
+const MAX_FUNCTION_BYTES: u32 = 7_000_000;
+
 pub struct Writer<'w, 'a> {
     pub context: &'w Context<'w, 'a>,
     pub body: &'w Body<'a>,
@@ -44,6 +47,15 @@ impl<'w, 'a> Writer<'w, 'a> {
         let original = self.body.locals[first..].iter().copied();
         self.code.declare_locals(original.chain(self.added_locals.iter().copied()));
         self.code
+    }
+
+    /// # Errors
+    /// If the code so far is larger than a function may be.
+    pub fn check_size(&self) -> Result<(), String> {
+        if self.code.len() <= MAX_FUNCTION_BYTES {
+            return Ok(());
+        }
+        Err(format!("is larger than the limit of {MAX_FUNCTION_BYTES} bytes once it can be suspended"))
     }
 
     pub fn add_local(&mut self, ty: ValType) -> u32 {
