@@ -23,7 +23,7 @@ use std::{
     fs::{File, TryLockError},
     io::Write,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::task::JoinHandle;
@@ -31,6 +31,10 @@ use tokio_util::sync::CancellationToken;
 
 use cluster::Cluster;
 use process::Process;
+
+/// How long, and how often, the lock of a data folder is tried.
+const LOCK_WITHIN: Duration = Duration::from_secs(1);
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Why the private cluster could not be had.
 #[derive(Debug, thiserror::Error)]
@@ -95,7 +99,7 @@ impl PrivatePostgres {
     pub async fn start(data_dir: &Path) -> Result<PrivatePostgres, Error> {
         doing(std::fs::create_dir_all(data_dir), || format!("make {}", data_dir.display()))?;
         let data_dir = doing(data_dir.canonicalize(), || format!("find {}", data_dir.display()))?;
-        let lock = lock(&data_dir)?;
+        let lock = lock(&data_dir).await?;
         let cluster = Cluster::prepare(&data_dir).await?;
         let process = Process::start(&cluster).await?;
         let stop = CancellationToken::new();
@@ -129,12 +133,19 @@ impl Drop for PrivatePostgres {
     }
 }
 
-/// Refuses a second server on one data folder. The kernel releases the lock with the process, however it ends.
-fn lock(data_dir: &Path) -> Result<File, Error> {
+/// Refuses a second server on one data folder. The kernel releases the lock with the process, however it ends, but not before a child
+/// that was just being started has let go of it; so it is tried for a moment.
+async fn lock(data_dir: &Path) -> Result<File, Error> {
     let path = data_dir.join("dormouse.lock");
     let open = File::options().create(true).truncate(false).read(true).write(true).open(&path);
     let mut file = doing(open, || format!("open {}", path.display()))?;
-    match file.try_lock() {
+    let tried = Instant::now();
+    let mut locked = file.try_lock();
+    while matches!(locked, Err(TryLockError::WouldBlock)) && tried.elapsed() < LOCK_WITHIN {
+        tokio::time::sleep(LOCK_AGAIN).await;
+        locked = file.try_lock();
+    }
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let pid = std::fs::read_to_string(&path).unwrap_or_default();
