@@ -12,7 +12,7 @@ use wasm_encoder::{
 
 use super::module::Main;
 
-pub const ALL: &[(&str, fn() -> Vec<u8>)] = &[
+pub const ALL: &[super::Case] = &[
     ("components nested ten thousand deep", nested_components),
     ("a million types", many_types),
     ("records of records with a million fields", large_types),

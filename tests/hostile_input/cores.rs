@@ -8,7 +8,7 @@ use wasm_encoder::{
 
 use super::module::{FIRST, FIRST_TYPE, Main, NOTHING, WAIT, around, around_with, at};
 
-pub const ALL: &[(&str, fn() -> Vec<u8>)] = &[
+pub const ALL: &[super::Case] = &[
     ("blocks nested a million deep", nested_blocks),
     ("loops nested three thousand deep around calls", nested_loops),
     ("a hundred thousand functions that wait", many_functions),

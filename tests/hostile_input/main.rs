@@ -24,6 +24,9 @@ const ADDRESSES: u64 = 8 << 30;
 /// Processor time after which the kernel ends a case.
 const HANGS: u64 = 60;
 
+/// What a case is called, and what makes its component.
+type Case = (&'static str, fn() -> Vec<u8>);
+
 /// What a process says of its case.
 #[derive(Debug, Serialize, Deserialize)]
 struct Report {
@@ -73,7 +76,7 @@ fn process_of_a_hostile_case() {
     println!("report: {}", serde_json::json!(Report { seconds, bytes: peak_memory() - memory, outcome }));
 }
 
-fn cases() -> impl Iterator<Item = (&'static str, fn() -> Vec<u8>)> {
+fn cases() -> impl Iterator<Item = Case> {
     cores::ALL.iter().chain(components::ALL).copied()
 }
 

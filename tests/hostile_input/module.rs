@@ -72,7 +72,7 @@ impl Main {
     /// The module.
     pub fn bytes(&self) -> Vec<u8> {
         let mut code = CodeSection::new();
-        let has_functions = self.code.len() > 0;
+        let has_functions = !self.code.is_empty();
         let mut run = Function::new([]);
         if has_functions {
             run.instructions().call(FIRST);
@@ -91,7 +91,7 @@ impl Main {
         module.section(&self.types).section(&self.imports).section(&self.functions);
         module.section(&self.tables).section(&self.memories).section(&self.globals).section(&self.exports);
         module.section(&self.elements).section(&Joined(&code, &self.code));
-        if self.data.len() > 0 {
+        if !self.data.is_empty() {
             module.section(&self.data);
         }
         if !self.names.is_empty() {
