@@ -65,6 +65,8 @@ pub async fn run_one(context: &Arc<Context>, claimed: Claimed, hold: &Hold) {
         Some(Stop::Cancelled) => attempt.end_cancelled().await,
         Some(Stop::HandBack) => attempt.hand_back("the server is going down").await,
     }
+    // Whatever became of the run: whoever has it next, this process included, makes a directory of their own.
+    attempt.scratch.remove().await;
 }
 
 struct Attempt {
@@ -89,7 +91,7 @@ enum Fault {
 impl Attempt {
     fn new(context: Arc<Context>, claimed: Claimed) -> Attempt {
         let logs = Arc::new(LogBuffer::default());
-        let scratch = Scratch::of(context.scratch.path(), claimed.lease.run, claimed.lease.attempt);
+        let scratch = Scratch::of(context.scratch.path(), &claimed.lease);
         let caller = Arc::new(EngineCaller::new(context.clone(), &claimed, logs.clone()));
         Attempt { context, claimed, logs, caller, scratch }
     }
@@ -144,8 +146,6 @@ impl Attempt {
                 Step::Ended(error) => Outcome::Failed { error, retry: RetryDecision::Policy },
                 Step::Suspended(wait) => match self.put_to_sleep(&mut execution, &wait).await? {
                     Sleep::Asleep => {
-                        drop(execution);
-                        self.scratch.remove().await;
                         self.context.rewritings.expect_resuming(component.rewriting());
                         return Ok(());
                     }
@@ -367,7 +367,6 @@ impl Attempt {
         let blob = self.claimed.resume.as_ref().and_then(|resume| resume.checkpoint.snapshot.blob());
         self.forget_checkpoint(blob.map(ToOwned::to_owned)).await;
         self.forget_packs(&[]).await;
-        self.scratch.remove().await;
     }
 
     async fn hand_back(&self, why: &str) {

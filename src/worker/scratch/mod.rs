@@ -14,7 +14,7 @@ use std::{
 use bytes::Bytes;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::model::{checkpoint::KeptFiles, id::RunId};
+use crate::model::{attempt::Lease, checkpoint::KeptFiles, id::RunId};
 
 mod files;
 mod home;
@@ -32,7 +32,8 @@ static PACKING: Semaphore = Semaphore::const_new(2);
 /// How often they are measured.
 const MEASURE: Duration = Duration::from_secs(1);
 
-/// The folder of one attempt.
+/// The folder of a run for as long as one lease is held. Under the next lease it has another: a run that was suspended may go on, in
+/// this very process, before whoever suspended it has cleared up.
 #[derive(Debug)]
 pub struct Scratch {
     folder: PathBuf,
@@ -42,9 +43,9 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// The folder that this attempt has or would have below `all`.
-    pub fn of(all: &Path, run: RunId, attempt: u32) -> Scratch {
-        Scratch { folder: all.join(run.to_string()).join(attempt.to_string()), run, known: Arc::default() }
+    /// The folder that this lease has or would have below `all`.
+    pub fn of(all: &Path, lease: &Lease) -> Scratch {
+        Scratch { folder: all.join(format!("{}-{}", lease.run, lease.epoch)), run: lease.run, known: Arc::default() }
     }
 
     /// Where it is.
@@ -101,17 +102,10 @@ impl Scratch {
         }
     }
 
-    /// Removes the folder, and the run's own with the last of its attempts; to the end, even if nobody waits for it.
+    /// Removes the folder; to the end, even if nobody waits for it.
     pub async fn remove(&self) {
         let folder = self.folder.clone();
-        let removed = spawn_blocking(move || {
-            remove_files(&folder)?;
-            if let Some(run) = folder.parent() {
-                // Not empty: another attempt has one.
-                let _ = std::fs::remove_dir(run);
-            }
-            io::Result::Ok(())
-        });
+        let removed = spawn_blocking(move || remove_files(&folder));
         if let Ok(Err(error)) = removed.await {
             tracing::debug!(%error, "a scratch directory could not be removed");
         }
@@ -157,19 +151,24 @@ fn measure(folder: &Path, max_bytes: u64, max_files: u64) -> io::Result<(u64, u6
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::id::WorkerId;
+
+    fn lease(epoch: i64) -> Lease {
+        Lease { run: RunId::new(), worker: WorkerId::new(), epoch, attempt: 1 }
+    }
 
     #[tokio::test]
     async fn an_attempt_that_begins_finds_nothing_and_one_that_goes_on_finds_its_files_anywhere() {
         let all = tempfile::TempDir::new().unwrap();
-        let run = RunId::new();
-        let (first, second) = (Scratch::of(all.path(), run, 1), Scratch::of(all.path(), run, 2));
+        let lease = lease(1);
+        let (first, second) = (Scratch::of(all.path(), &lease), Scratch::of(all.path(), &Lease { epoch: 2, ..lease.clone() }));
         first.prepare(None).await.unwrap();
         std::fs::write(first.path().join("file"), "text").unwrap();
         let Packed { kept, pack } = first.pack().await.unwrap();
         first.prepare(None).await.unwrap();
         assert!(!first.path().join("file").exists());
         let elsewhere = tempfile::TempDir::new().unwrap();
-        let moved = Scratch::of(elsewhere.path(), run, 1);
+        let moved = Scratch::of(elsewhere.path(), &lease);
         moved.prepare(Some((kept.unwrap(), vec![pack.unwrap()]))).await.unwrap();
         assert_eq!(std::fs::read_to_string(moved.path().join("file")).unwrap(), "text");
         second.prepare(None).await.unwrap();
@@ -183,7 +182,7 @@ mod tests {
     #[tokio::test]
     async fn more_files_or_bytes_than_allowed_are_noticed_and_links_are_not_followed() {
         let all = tempfile::TempDir::new().unwrap();
-        let scratch = Scratch::of(all.path(), RunId::new(), 1);
+        let scratch = Scratch::of(all.path(), &lease(1));
         scratch.prepare(None).await.unwrap();
         std::os::unix::fs::symlink("/", scratch.path().join("link")).unwrap();
         std::fs::create_dir(scratch.path().join("folder")).unwrap();
