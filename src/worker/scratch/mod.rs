@@ -161,7 +161,7 @@ mod tests {
     async fn an_attempt_that_begins_finds_nothing_and_one_that_goes_on_finds_its_files_anywhere() {
         let all = tempfile::TempDir::new().unwrap();
         let lease = lease(1);
-        let (first, second) = (Scratch::of(all.path(), &lease), Scratch::of(all.path(), &Lease { epoch: 2, ..lease.clone() }));
+        let (first, second) = (Scratch::of(all.path(), &lease), Scratch::of(all.path(), &Lease { epoch: 2, ..lease }));
         first.prepare(None).await.unwrap();
         std::fs::write(first.path().join("file"), "text").unwrap();
         let Packed { kept, pack } = first.pack().await.unwrap();
