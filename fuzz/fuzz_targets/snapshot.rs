@@ -6,7 +6,10 @@
 use dormouse_fuzz::{
     allocated,
     body::{self, IDENTITY, PAGES_PER_WASM_PAGE, sealed},
-    runtime::checkpoint::format::{Contents, Memory, PAGE, Writer, decode, is_zero},
+    runtime::checkpoint::format::{
+        Content, Contents, Memory, PAGE, Writer, decode,
+        pages::{is_zero, split},
+    },
 };
 use libfuzzer_sys::{
     arbitrary::{Result, Unstructured},
@@ -63,26 +66,39 @@ fn written(contents: &Contents) -> Vec<u8> {
     writer.wait(&contents.wait);
     writer.aux(&contents.aux);
     for (index, memory) in (1..).zip(&contents.memories) {
-        let mut bytes = vec![0xee; (memory.wasm_pages * PAGES_PER_WASM_PAGE) as usize * PAGE];
-        for run in &memory.runs {
-            let place = &mut bytes[run.pages.start as usize * PAGE..run.pages.end as usize * PAGE];
-            match &run.bytes {
-                Some(pages) => place.copy_from_slice(pages),
-                None => place.fill(0),
-            }
+        let mut bytes = vec![0; (memory.wasm_pages * PAGES_PER_WASM_PAGE) as usize * PAGE];
+        for (page, content) in pages(memory) {
+            bytes[page as usize * PAGE..][..PAGE].copy_from_slice(&content);
         }
-        writer.memory(index, &bytes, &memory.runs.iter().map(|run| run.pages.clone()).collect::<Vec<_>>());
+        // Of an image that is all zero.
+        let all = 0..memory.wasm_pages * PAGES_PER_WASM_PAGE;
+        writer.memory(index, &bytes, Some(&[]), std::slice::from_ref(&all));
     }
     writer.seal(IDENTITY).expect("there is memory for it")
 }
 
-/// Each page that is in the snapshot, whichever way: its number and, unless they are all zero, its bytes.
-fn pages(memory: &Memory) -> Vec<(u32, Option<&[u8]>)> {
+/// Each page that is not all zero, if the image is: its number and its bytes.
+fn pages(memory: &Memory) -> Vec<(u32, Vec<u8>)> {
     let mut pages = vec![];
     for run in &memory.runs {
+        let mut words = match &run.content {
+            Content::Words(bytes) => &bytes[..],
+            _ => &[],
+        };
         for (place, number) in run.pages.clone().enumerate() {
-            let bytes = run.bytes.as_ref().map(|bytes| &bytes[place * PAGE..][..PAGE]);
-            pages.push((number, bytes.filter(|bytes| !is_zero(bytes))));
+            let mut page = vec![0; PAGE];
+            match &run.content {
+                Content::Zero => {}
+                Content::Bytes(bytes) => page.copy_from_slice(&bytes[place * PAGE..][..PAGE]),
+                Content::Words(_) => {
+                    let (encoded, rest) = split(words).expect("the decoder has split them");
+                    encoded.words().for_each(|(at, word)| page[at..at + word.len()].copy_from_slice(word));
+                    words = rest;
+                }
+            }
+            if !is_zero(&page) {
+                pages.push((number, page));
+            }
         }
     }
     pages

@@ -9,13 +9,14 @@ use crate::{
         id::{RunId, WaitpointId},
         waitpoint::{Idempotency, WaitRequest},
     },
-    runtime::checkpoint::format::{Identity, PAGE, VERSION},
+    runtime::checkpoint::format::{Identity, PAGE, VERSION, pages::BITS},
 };
 
 /// Pages of 4 KiB in one of WebAssembly.
 pub const PAGES_PER_WASM_PAGE: u32 = 16;
 /// Whose snapshots are decoded.
-pub const IDENTITY: Identity = Identity { component: [7; 32], rewriter: 1, run: RunId::from_uuid(Uuid::from_u128(5)) };
+pub const IDENTITY: Identity =
+    Identity { component: [7; 32], rewriter: 1, rewritten: [6; 32], run: RunId::from_uuid(Uuid::from_u128(5)) };
 
 /// A body in which everything is there once and in its place.
 #[derive(Debug, Arbitrary)]
@@ -58,7 +59,16 @@ pub enum Wait<'a> {
 pub struct Pages {
     skipped: u8,
     count: u8,
-    fill: Option<u8>,
+    fill: Fill,
+}
+
+/// What is in them.
+#[derive(Debug, Arbitrary)]
+enum Fill {
+    Zero,
+    Byte(u8),
+    /// The low bits of each byte of the bits: which words are new.
+    Words(u8),
 }
 
 /// The sections one after the other, without those with which it would come to have more than `most` bytes.
@@ -138,9 +148,17 @@ fn runs(memory: &Memory, end: u32, most: usize, place: impl Fn(&Pages) -> (u8, u
             break;
         }
         bytes.extend([first.to_le_bytes(), count.to_le_bytes()].concat());
-        bytes.push(pages.fill.is_some().into());
-        if let Some(fill) = pages.fill {
-            bytes.resize(bytes.len() + count as usize * PAGE, fill);
+        match pages.fill {
+            Fill::Zero => bytes.push(0),
+            Fill::Byte(fill) => {
+                bytes.push(1);
+                bytes.resize(bytes.len() + count as usize * PAGE, fill);
+            }
+            Fill::Words(bits) => {
+                bytes.push(2);
+                let page = [vec![bits; BITS], vec![bits; BITS * bits.count_ones() as usize * 8]].concat();
+                bytes.extend(page.repeat(count as usize));
+            }
         }
     }
     bytes
@@ -156,6 +174,7 @@ pub fn sealed(stored: &[u8], body_length: u64) -> Vec<u8> {
     bytes.extend([0; 16]);
     bytes.extend(body_length.to_le_bytes());
     bytes.extend((stored.len() as u64).to_le_bytes());
+    bytes.extend(IDENTITY.rewritten);
     bytes.extend(stored);
     let checksum = blake3::hash(&bytes);
     bytes.extend(checksum.as_bytes());

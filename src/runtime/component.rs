@@ -20,13 +20,23 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::{OnceCell, Semaphore},
+    task::spawn_blocking,
+};
 use wasmtime::{
     Engine,
     component::{Component, ComponentExportIndex, InstancePre, Linker},
 };
 
-use super::{Rewritten, RuntimeConfig, checkpoint, checkpoint::format::Identity, engine, host_fault};
+use super::{
+    Rewritten, RuntimeConfig,
+    checkpoint::{self, Image, format::Identity},
+    engine,
+    execution::RunFault,
+    host_fault,
+    instance::Live,
+};
 use crate::{
     host::{self, HostState},
     model::{id::RunId, rewriting::Rewriting},
@@ -95,6 +105,8 @@ pub struct LoadedComponent {
     /// The digests of the component as uploaded and as rewritten.
     digests: [[u8; 32]; 2],
     artifact_bytes: usize,
+    /// What its memories hold before it runs; none: it could not be found out.
+    image: OnceCell<Option<Arc<Image>>>,
 }
 
 /// Where the functions are that the rewriter added.
@@ -124,6 +136,22 @@ impl LoadedComponent {
         Identity { component, rewriter: self.rewriting.rewriter, rewritten, run }
     }
 
+    /// What its memories hold before anything is run. Found out when it is asked for first; if it cannot be, snapshots are larger.
+    pub(super) async fn image(&self) -> Option<Arc<Image>> {
+        let find_out = async {
+            let found = match Live::still(self).await {
+                Ok(live) => checkpoint::image(live, self.exports.save).await,
+                Err(error) => Err(RunFault::Host(host_fault(error))),
+            };
+            let component = &self.rewriting.component;
+            found
+                .inspect_err(|error| tracing::warn!(component, %error, "snapshots are larger: there is no image"))
+                .ok()
+                .map(Arc::new)
+        };
+        self.image.get_or_init(|| find_out).await.clone()
+    }
+
     pub(super) fn engine(&self) -> &Engine {
         self.pre.engine()
     }
@@ -139,7 +167,7 @@ impl LoadedComponent {
             .ok_or_else(|| refused(wasmtime::format_err!("a function that every rewritten component exports is missing")))?;
         let pre = linker.instantiate_pre(component).map_err(refused)?;
         let digests = [bytes_of(&rewriting.component)?, bytes_of(&rewriting.digest)?];
-        Ok(LoadedComponent { pre, exports, rewriting, part, digests, artifact_bytes })
+        Ok(LoadedComponent { pre, exports, rewriting, part, digests, artifact_bytes, image: OnceCell::new() })
     }
 }
 

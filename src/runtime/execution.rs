@@ -206,7 +206,7 @@ impl Execution {
         let State::Suspended(live, wait) = &mut self.state else {
             return Err(RunFault::Host(anyhow::anyhow!("a run was captured that is not suspended")));
         };
-        checkpoint::capture(live, self.component.exports.save, self.component.identity(self.run), wait).await
+        checkpoint::capture(live, &self.component, self.run, wait).await
     }
 
     /// The rewritten component that it runs, and that its snapshots fit.

@@ -1,6 +1,6 @@
 //! One instance in its store: limits set, start functions run, its functions called under the meter.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use wasmtime::{
     Store,
@@ -13,10 +13,14 @@ use super::{
     failure::{self, Doing},
 };
 use crate::{
-    host::{self, HostState, limits::HOSTCALL_FUEL},
+    host::{self, Begin, HostState, limits::HOSTCALL_FUEL},
     model::{error::RunError, machine::Machine},
 };
 
+/// CPU time for the start functions of an instance that is not of a run.
+const START_LIMIT: Duration = Duration::from_secs(5);
+/// The largest, so that the start functions get whatever they got for the run.
+const STILL_MACHINE: Machine = Machine::Large2x;
 /// Ticks that no call lives to see.
 const NO_DEADLINE: u64 = 1 << 48;
 
@@ -48,6 +52,16 @@ impl Live {
             Ok(instance) => Ok(Ok(Live { store, instance, machine, rewriter: component.rewriting().rewriter })),
             Err(error) => Ok(Err(ended(&store, machine, &error, Doing::Running))),
         }
+    }
+
+    /// Makes an instance that nothing will be run in, its start functions apart, and that nobody hears of.
+    pub(super) async fn still(component: &LoadedComponent) -> wasmtime::Result<Live> {
+        let meter = Meter::new(Duration::ZERO, Some(START_LIMIT));
+        let read_meter = meter.clone();
+        let cpu: host::CpuMeter = Arc::new(move || read_meter.used());
+        let setup = host::Setup { machine: STILL_MACHINE, cpu, run: None, begin: Begin::Restored };
+        let live = Self::new(component, setup, &meter, &mut Throttle::new(1.0)).await?;
+        live.map_err(|error| wasmtime::format_err!("the start functions failed: {error:?}"))
     }
 
     /// Calls an export. Its time is the guest's.

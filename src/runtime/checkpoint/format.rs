@@ -25,16 +25,17 @@
 //!                      then runs: u32 first, u32 count (of 4 KiB pages), u8 content, bytes
 //!                        content 0: the pages are all zero, no bytes
 //!                        content 1: the bytes of the pages
+//!                        content 2: of each page, what differs from the component's own image (`pages`)
 //!     Pages of a memory that are in no run are as the component's own image has them.
 //! ```
 //!
 //! Numbers are little-endian. Nothing here belongs to the engine: a snapshot can be read by another engine, or another
 //! processor, as long as it runs the same rewritten component.
 //!
-//! Format version 2, which is read too, has no bytes 92 to 123: rewritten components were not kept then. Such a snapshot can be
-//! restored for as long as the rewriter makes the same of the component, that is, until its version goes up; then it is refused
-//! with both versions. Version 1 is refused. A later version that changes the body must go on to read the earlier ones, or say
-//! here why it cannot.
+//! Versions 3 and 2, which are read too, have no content 2; and version 2 has no bytes 92 to 123: rewritten components were not kept
+//! then. Such a snapshot can be restored for as long as the rewriter makes the same of the component, that is, until its version
+//! goes up; then it is refused with both versions. Version 1 is refused. A later version that changes the body must go on to read
+//! the earlier ones, or say here why it cannot.
 //!
 //! A snapshot's bytes, and with them its name in a store that names bytes by their content, are its own: whoever replaces it
 //! may delete it, for no other run, and no other moment of the same run, can be meant.
@@ -49,10 +50,13 @@ use bytes::Bytes;
 use uuid::Uuid;
 use zstd::bulk::{Compressor, Decompressor};
 
+use self::pages::{Difference, is_zero};
 use crate::model::{id::RunId, waitpoint::WaitRequest};
 
+pub mod pages;
+
 /// Version of the layout above. A change of the layout, or of what the host state or the wait are encoded as, is a new one.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The oldest version that is read.
 pub const OLDEST: u32 = 2;
 /// Bytes of the pages that are kept or left out.
@@ -74,6 +78,7 @@ const SECTION_AUX: u8 = 3;
 const SECTION_MEMORY: u8 = 4;
 const CONTENT_ZERO: u8 = 0;
 const CONTENT_BYTES: u8 = 1;
+const CONTENT_WORDS: u8 = 2;
 /// The fastest: a snapshot is written at every wait, and most of it is zeros and pointers.
 const ZSTD_LEVEL: i32 = 1;
 
@@ -184,9 +189,10 @@ impl Writer {
         self.section(SECTION_AUX, stack);
     }
 
-    /// Adds the `dirty` pages of the memory `index` (from 1). The ranges count pages of 4 KiB, ascend, do not overlap
-    /// and lie within the memory, whose length is a multiple of 64 KiB.
-    pub fn memory(&mut self, index: u32, memory: &[u8], dirty: &[Range<u32>]) {
+    /// Adds those of the `dirty` pages of the memory `index` (from 1) that differ from the component's `image`, beyond which there are
+    /// zeros; without an image, all of them. The ranges count pages of 4 KiB, ascend, do not overlap and lie within the memory,
+    /// whose length is a multiple of 64 KiB.
+    pub fn memory(&mut self, index: u32, memory: &[u8], image: Option<&[u8]>, dirty: &[Range<u32>]) {
         let wasm_pages =
             u32::try_from(memory.len() / (PAGE * PAGES_PER_WASM_PAGE as usize)).expect("a memory has at most 65,536 pages");
         self.body.push(SECTION_MEMORY);
@@ -194,8 +200,15 @@ impl Writer {
         self.body.extend_from_slice(&[0; 8]);
         self.body.extend_from_slice(&index.to_le_bytes());
         self.body.extend_from_slice(&wasm_pages.to_le_bytes());
-        for range in dirty {
-            self.runs(memory, range.clone());
+        let mut runs = Runs { body: &mut self.body, last: None };
+        for page in dirty.iter().cloned().flatten() {
+            let place = page as usize * PAGE..(page as usize + 1) * PAGE;
+            let bytes = &memory[place.clone()];
+            match image {
+                Some(image) => runs.page(page, bytes, pages::compare(bytes, image.get(place))),
+                None if is_zero(bytes) => runs.page(page, bytes, Difference::Zero),
+                None => runs.page(page, bytes, Difference::Whole),
+            }
         }
         let length = (self.body.len() - length_at - 8) as u64;
         self.body[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
@@ -233,31 +246,48 @@ impl Writer {
         self.body.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
         self.body.extend_from_slice(bytes);
     }
-
-    /// Splits a range of dirty pages into runs that are all zero and runs that are not: a page that was given back, or
-    /// a huge page of which little is used, then costs nothing.
-    fn runs(&mut self, memory: &[u8], range: Range<u32>) {
-        let page = |number: u32| &memory[number as usize * PAGE..][..PAGE];
-        let mut first = range.start;
-        while first < range.end {
-            let is_zero = is_zero(page(first));
-            let end = (first + 1..range.end).find(|number| self::is_zero(page(*number)) != is_zero).unwrap_or(range.end);
-            self.body.extend_from_slice(&first.to_le_bytes());
-            self.body.extend_from_slice(&(end - first).to_le_bytes());
-            if is_zero {
-                self.body.push(CONTENT_ZERO);
-            } else {
-                self.body.push(CONTENT_BYTES);
-                self.body.extend_from_slice(&memory[first as usize * PAGE..end as usize * PAGE]);
-            }
-            first = end;
-        }
-    }
 }
 
-/// Whether a page holds only zeros.
-pub fn is_zero(page: &[u8]) -> bool {
-    page.chunks(64).all(|chunk| chunk.iter().fold(0, |all, byte| all | byte) == 0)
+/// Writes pages in runs of one content each.
+struct Runs<'a> {
+    body: &'a mut Vec<u8>,
+    /// Where the last run's count is, the page after it, and its content.
+    last: Option<(usize, u32, u8)>,
+}
+
+impl Runs<'_> {
+    /// Adds a page, which is after the last one.
+    fn page(&mut self, number: u32, page: &[u8], difference: Difference) {
+        let content = match difference {
+            Difference::None => return,
+            Difference::Zero => CONTENT_ZERO,
+            Difference::Words(_) => CONTENT_WORDS,
+            Difference::Whole => CONTENT_BYTES,
+        };
+        self.count(number, content);
+        match difference {
+            Difference::None | Difference::Zero => {}
+            Difference::Words(bits) => pages::encode(page, &bits, self.body),
+            Difference::Whole => self.body.extend_from_slice(page),
+        }
+    }
+
+    /// Makes the last run one longer, or begins another.
+    fn count(&mut self, number: u32, content: u8) {
+        let count_at = match self.last {
+            Some((count_at, end, of)) if end == number && of == content => count_at,
+            _ => {
+                self.body.extend_from_slice(&number.to_le_bytes());
+                self.body.extend_from_slice(&[0; 4]);
+                self.body.push(content);
+                self.body.len() - 5
+            }
+        };
+        let count = &mut self.body[count_at..count_at + 4];
+        let longer = u32::from_le_bytes(count.try_into().expect("4 bytes")) + 1;
+        count.copy_from_slice(&longer.to_le_bytes());
+        self.last = Some((count_at, number + 1, content));
+    }
 }
 
 /// What a snapshot holds.
@@ -287,8 +317,20 @@ pub struct Memory {
 pub struct Run {
     /// Which pages.
     pub pages: Range<u32>,
-    /// Their bytes; none: they are all zero.
-    pub bytes: Option<Bytes>,
+    /// What is in them.
+    pub content: Content,
+}
+
+/// What is in a run of pages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// Zeros.
+    Zero,
+    /// These bytes.
+    Bytes(Bytes),
+    /// What the component's image has there, but for some words: a page after the other, each to be [`pages::split`] off. There are
+    /// as many as there are pages.
+    Words(Bytes),
 }
 
 /// Reads a snapshot of `expected`, whose body, and whose memories, may have at most `limit` bytes.
@@ -303,8 +345,8 @@ pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Content
     let truncated = |expected: u64| Refused::Truncated { found: snapshot.len() as u64, expected };
     let version = header.u32().map_err(|_| truncated((HEADER + CHECKSUM) as u64))?;
     let header_length = match version {
-        VERSION => HEADER,
         OLDEST => HEADER_2,
+        OLDEST..=VERSION => HEADER,
         other => return Err(Refused::Version(other)),
     };
     let least = (header_length + CHECKSUM) as u64;
@@ -437,12 +479,13 @@ fn parse_memory(
         let Some(end) = end.filter(|_| first >= end_of_last && count > 0) else {
             return Err(Refused::Malformed("pages of a memory are out of place"));
         };
-        let bytes = match content {
-            CONTENT_ZERO => None,
-            CONTENT_BYTES => Some(body.slice_ref(input.bytes(count as usize * PAGE)?)),
+        let content = match content {
+            CONTENT_ZERO => Content::Zero,
+            CONTENT_BYTES => Content::Bytes(body.slice_ref(input.bytes(count as usize * PAGE)?)),
+            CONTENT_WORDS => Content::Words(body.slice_ref(input.words(count)?)),
             _ => return Err(Refused::Malformed("pages of a memory have an unknown content")),
         };
-        runs.push(Run { pages: first..end, bytes });
+        runs.push(Run { pages: first..end, content });
         end_of_last = end;
     }
     Ok((index - 1, Memory { wasm_pages, runs }))
@@ -456,6 +499,15 @@ impl<'a> Input<'a> {
         let (taken, rest) = self.0.split_at_checked(length).ok_or(Refused::Malformed("a section ends too early"))?;
         self.0 = rest;
         Ok(taken)
+    }
+
+    /// The encoded differences of so many pages.
+    fn words(&mut self, pages: u32) -> Result<&'a [u8], Refused> {
+        let mut rest = self.0;
+        for _ in 0..pages {
+            rest = pages::split(rest).ok_or(Refused::Malformed("a section ends too early"))?.1;
+        }
+        self.bytes(self.0.len() - rest.len())
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Refused> {

@@ -14,12 +14,21 @@
 //! This file holds the `unsafe` code of snapshots, all of it.
 #![allow(unsafe_code, reason = "asks the kernel about pages, and writes linear memory through wasmtime's read-only view")]
 
-use std::{ffi::c_void, fs::File, io, marker::PhantomData, ops::Range, os::fd::AsFd, os::unix::fs::FileExt, sync::OnceLock};
+use std::{
+    ffi::c_void,
+    fs::File,
+    io,
+    marker::PhantomData,
+    ops::Range,
+    os::fd::AsFd,
+    os::unix::fs::FileExt,
+    sync::{Mutex, OnceLock},
+};
 
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, opcode};
 use wasmtime::{StoreContextMut, component::WasmList};
 
-use super::format::PAGE;
+use super::format::{PAGE, pages::is_zero};
 
 /// One linear memory, or its beginning, while the store is borrowed and so no guest code runs.
 pub struct View<'a> {
@@ -57,6 +66,11 @@ impl<'a> View<'a> {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(at), bytes.len()) }
     }
 
+    /// The same bytes for longer than the store is borrowed, as [`Image`] needs them.
+    pub fn still(&self) -> Still {
+        Still { base: self.base, length: self.length }
+    }
+
     /// Makes pages zero. Pages that are so already are only read, and stay clean.
     ///
     /// # Panics
@@ -64,7 +78,7 @@ impl<'a> View<'a> {
     pub fn clear(&mut self, pages: Range<u32>) {
         for page in pages {
             let at = page as usize * PAGE;
-            if !super::format::is_zero(&self.bytes()[at..at + PAGE]) {
+            if !is_zero(&self.bytes()[at..at + PAGE]) {
                 self.write(at, &[0; PAGE]);
             }
         }
@@ -105,6 +119,40 @@ impl<'a> View<'a> {
 
     fn is_aligned(&self) -> bool {
         self.base.addr().is_multiple_of(PAGE) && self.length.is_multiple_of(PAGE)
+    }
+}
+
+/// Linear memories that nobody writes to, grows or frees: those of a store that was put away for good.
+pub struct Image {
+    memories: Vec<Still>,
+    /// Locked, and nobody has the key.
+    _store: Mutex<Box<dyn Send>>,
+}
+
+/// One of them.
+pub struct Still {
+    base: *const u8,
+    length: usize,
+}
+
+// SAFETY: what it points to is only read, and only through `Image`, which says why it stays as it is.
+unsafe impl Send for Still {}
+// SAFETY: as above.
+unsafe impl Sync for Still {}
+
+impl Image {
+    /// The memories that were shown of a store, in their order, and that store.
+    pub fn new(memories: Vec<Still>, store: impl Send + 'static) -> Image {
+        Image { memories, _store: Mutex::new(Box::new(store)) }
+    }
+
+    /// The bytes of a memory; index from 0.
+    pub fn memory(&self, index: usize) -> Option<&[u8]> {
+        let Still { base, length } = self.memories.get(index)?;
+        // SAFETY: `Still`s are made of views alone, in `Showing`, which gives them to `new` along with the store that the
+        // memories are of. That store owns the memories, lives as long as this, and is never again entered, so no memory
+        // moves, changes or goes. Its pages were put back to what the component has there, and any bytes are valid.
+        Some(unsafe { std::slice::from_raw_parts(*base, *length) })
     }
 }
 

@@ -15,11 +15,14 @@
 //!
 //! Start functions run again in the fresh instance, with the host keeping still. The pages they wrote to are
 //! put back to the image first, so that what they did this time leaves no trace.
+//!
+//! What a page has to be compared with, the component's own image of it, is not in the suspended instance any more: it is read
+//! from another one, made once for each component, which never runs and so takes no memory of its own ([`Image`]).
 
 pub mod format;
 mod memory;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use tokio::task::spawn_blocking;
 use wasmtime::{
@@ -27,11 +30,13 @@ use wasmtime::{
     component::{ComponentExportIndex, Linker, WasmList},
 };
 
-use self::memory::{Tracker, View};
-use super::{execution::RunFault, host_fault, instance::Live};
+use self::format::{Content, PAGE};
+pub(super) use self::memory::Image;
+use self::memory::{Still, Tracker, View};
+use super::{LoadedComponent, execution::RunFault, host_fault, instance::Live};
 use crate::{
     host::{HostState, RebuildError, limits::HOSTCALL_FUEL},
-    model::{machine::Machine, waitpoint::WaitRequest},
+    model::{id::RunId, machine::Machine, waitpoint::WaitRequest},
 };
 
 /// Above this many bytes, a snapshot is compressed or decompressed on a thread that may block.
@@ -51,18 +56,20 @@ pub struct Snapshot {
     pub raw_bytes: u64,
 }
 
-/// Captures a suspended instance.
+/// Captures a suspended instance of this component.
 pub(super) async fn capture(
     live: &mut Live,
-    save: ComponentExportIndex,
-    identity: format::Identity,
+    component: &LoadedComponent,
+    run: RunId,
     wait: &WaitRequest,
 ) -> Result<Snapshot, RunFault> {
+    let (save, identity) = (component.exports.save, component.identity(run));
     let mut writer = format::Writer::default();
     writer.host_state(&live.store.data_mut().save().await);
     writer.wait(wait);
-    let saved = transfer(live, Transfer::Saving(writer), save).await;
-    let Transfer::Saving(writer) = saved.map_err(|error| failed(live, "saving", error))? else {
+    let saving = Transfer::Saving { writer, image: component.image().await };
+    let Transfer::Saving { writer, .. } = transfer(live, saving, save).await.map_err(|error| failed(live, "saving", error))?
+    else {
         unreachable!("a transfer does not change its direction")
     };
     let raw_bytes = writer.raw_bytes();
@@ -72,6 +79,15 @@ pub(super) async fn capture(
     };
     let bytes = sealed.map_err(|error| RunFault::Host(anyhow::Error::from(error).context("cannot compress the snapshot")))?;
     Ok(Snapshot { bytes, raw_bytes })
+}
+
+/// The image of a component, from a fresh instance of it.
+pub(super) async fn image(mut live: Live, save: ComponentExportIndex) -> Result<Image, RunFault> {
+    let shown = transfer(&mut live, Transfer::Showing(vec![]), save).await;
+    match shown.map_err(|error| failed(&live, "showing", error))? {
+        Transfer::Showing(memories) => Ok(Image::new(memories, live)),
+        _ => unreachable!("a transfer does not change its direction"),
+    }
 }
 
 /// Reads a snapshot of a run on `machine`.
@@ -126,8 +142,10 @@ fn failed(live: &Live, doing: &str, error: wasmtime::Error) -> RunFault {
 
 /// What is done with the memories that a guest shows.
 enum Transfer {
-    /// They go into a snapshot.
-    Saving(format::Writer),
+    /// They go into a snapshot, told by how they differ from the image.
+    Saving { writer: format::Writer, image: Option<Arc<Image>> },
+    /// They become an image.
+    Showing(Vec<Still>),
     /// They come from one.
     Loading { contents: format::Contents, visited: usize },
 }
@@ -136,7 +154,7 @@ impl Transfer {
     /// Pages of 64 KiB that memory `index` must have; 0: as it is.
     fn pages(&self, index: u32) -> u32 {
         match self {
-            Transfer::Saving(_) => 0,
+            Transfer::Saving { .. } | Transfer::Showing(_) => 0,
             Transfer::Loading { contents, .. } if index == AUX => contents.aux.len().div_ceil(WASM_PAGE) as u32,
             Transfer::Loading { contents, .. } => memory(contents, index).map_or(0, |memory| memory.wasm_pages),
         }
@@ -144,10 +162,18 @@ impl Transfer {
 
     fn visit(&mut self, index: u32, mut view: View<'_>) -> wasmtime::Result<()> {
         match self {
-            Transfer::Saving(writer) if index == AUX => writer.aux(view.bytes()),
-            Transfer::Saving(writer) => {
+            Transfer::Saving { writer, .. } if index == AUX => writer.aux(view.bytes()),
+            Transfer::Saving { writer, image } => {
                 let dirty = view.dirty(Tracker::of_this_machine())?;
-                writer.memory(index, view.bytes(), &dirty);
+                let image = image.as_ref().and_then(|image| image.memory(index as usize - 1));
+                writer.memory(index, view.bytes(), image, &dirty);
+            }
+            Transfer::Showing(_) if index == AUX => {}
+            Transfer::Showing(memories) => {
+                for written in view.dirty(Tracker::of_this_machine())? {
+                    view.reset(written)?;
+                }
+                memories.push(view.still());
             }
             Transfer::Loading { contents, visited } => {
                 *visited += 1;
@@ -172,17 +198,30 @@ fn fill(view: &mut View<'_>, index: u32, contents: &format::Contents, tracker: &
     let Some(memory) = memory(contents, index) else { wasmtime::bail!("the snapshot has no memory {index}") };
     let length = memory.wasm_pages as usize * WASM_PAGE;
     wasmtime::ensure!(length == view.bytes().len(), "memory {index} is not as long as it was");
-    let kept: Vec<Range<u32>> = memory.runs.iter().map(|run| run.pages.clone()).collect();
-    for pages in without(&view.dirty(tracker)?, &kept) {
+    let replaced = memory.runs.iter().filter(|run| !matches!(run.content, Content::Words(_)));
+    let replaced: Vec<Range<u32>> = replaced.map(|run| run.pages.clone()).collect();
+    for pages in without(&view.dirty(tracker)?, &replaced) {
         view.reset(pages)?;
     }
     for run in &memory.runs {
-        match &run.bytes {
-            Some(bytes) => view.write(run.pages.start as usize * format::PAGE, bytes),
-            None => view.clear(run.pages.clone()),
+        match &run.content {
+            Content::Zero => view.clear(run.pages.clone()),
+            Content::Bytes(bytes) => view.write(run.pages.start as usize * PAGE, bytes),
+            Content::Words(differences) => put_words(view, run.pages.clone(), differences),
         }
     }
     Ok(())
+}
+
+/// Changes pages that are as the image has them.
+fn put_words(view: &mut View<'_>, pages: Range<u32>, mut differences: &[u8]) {
+    for page in pages {
+        let Some((encoded, rest)) = format::pages::split(differences) else { unreachable!("the decoder has split them") };
+        for (at, word) in encoded.words() {
+            view.write(page as usize * PAGE + at, word);
+        }
+        differences = rest;
+    }
 }
 
 /// The parts of `ranges` that are in none of `others`; both ascend and do not overlap.
@@ -240,7 +279,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::{memory::tests::Mapping, *};
-    use crate::model::id::RunId;
 
     const IMAGE_PAGES: usize = 20;
     const PAGES: usize = 32;
@@ -249,31 +287,35 @@ mod tests {
     fn written() -> Mapping {
         let mut mapping = Mapping::new(IMAGE_PAGES, PAGES - IMAGE_PAGES);
         let mut view = mapping.view();
-        view.write(3 * format::PAGE + 5, b"in the image");
-        view.write(18 * format::PAGE, &[0; 4 * format::PAGE]);
-        view.write(30 * format::PAGE, b"beyond it");
+        view.write(3 * PAGE + 5, b"in the image");
+        view.write(8 * PAGE, &[0xee; PAGE]);
+        view.write(10 * PAGE, &[11; PAGE]);
+        view.write(18 * PAGE, &[0; 4 * PAGE]);
+        view.write(30 * PAGE, b"beyond it");
         mapping
     }
 
     #[test]
-    fn a_memory_survives_whichever_way_dirty_pages_are_found_on_either_side() {
+    fn a_memory_survives_whichever_way_dirty_pages_are_found_on_either_side_with_and_without_an_image() {
         let identity = format::Identity { component: [0; 32], rewriter: 1, rewritten: [1; 32], run: RunId::new() };
-        for (saver, loader) in
-            Tracker::all().iter().flat_map(|saver| Tracker::all().into_iter().map(move |loader| (saver, loader)))
-        {
-            let mut original = written();
-            let view = original.view();
-            let mut writer = format::Writer::default();
-            writer.host_state(b"");
-            writer.wait(&WaitRequest::Any { waitpoints: Vec::new() });
-            writer.aux(b"");
-            writer.memory(1, view.bytes(), &view.dirty(saver).unwrap());
-            let contents = format::decode(&writer.seal(identity).unwrap(), identity, 1 << 20).unwrap();
-            // What a start function did this time, and not the last.
-            let mut fresh = Mapping::new(IMAGE_PAGES, PAGES - IMAGE_PAGES);
-            fresh.view().write(5 * format::PAGE, &[9; 20 * format::PAGE]);
-            fill(&mut fresh.view(), 1, &contents, &loader).unwrap();
-            assert!(fresh.view().bytes() == view.bytes(), "{} to {}", saver.name(), loader.name());
+        let image = Mapping::new(IMAGE_PAGES, 0).view().bytes().to_vec();
+        let trackers = Tracker::all();
+        for (saver, loader) in trackers.iter().flat_map(|saver| trackers.iter().map(move |loader| (saver, loader))) {
+            for image in [None, Some(&image[..])] {
+                let mut original = written();
+                let view = original.view();
+                let mut writer = format::Writer::default();
+                writer.host_state(b"");
+                writer.wait(&WaitRequest::Any { waitpoints: Vec::new() });
+                writer.aux(b"");
+                writer.memory(1, view.bytes(), image, &view.dirty(saver).unwrap());
+                let contents = format::decode(&writer.seal(identity).unwrap(), identity, 1 << 20).unwrap();
+                // What a start function did this time, and not the last.
+                let mut fresh = Mapping::new(IMAGE_PAGES, PAGES - IMAGE_PAGES);
+                fresh.view().write(2 * PAGE, &[9; 20 * PAGE]);
+                fill(&mut fresh.view(), 1, &contents, loader).unwrap();
+                assert!(fresh.view().bytes() == view.bytes(), "{} to {}, {}", saver.name(), loader.name(), image.is_some());
+            }
         }
     }
 

@@ -21,10 +21,10 @@ fn memory(wasm_pages: usize, fill: &[u8]) -> Vec<u8> {
 
 fn body() -> Writer {
     let mut writer = Writer::default();
-    writer.memory(2, &memory(1, &[1, 2]), std::slice::from_ref(&(0..1)));
+    writer.memory(2, &memory(1, &[1, 2]), None, std::slice::from_ref(&(0..1)));
     writer.host_state(b"host");
     writer.wait(&wait());
-    writer.memory(1, &memory(2, &[0, 5, 5, 0, 9]), &[0..2, 3..5]);
+    writer.memory(1, &memory(2, &[0, 5, 5, 0, 9]), None, &[0..2, 3..5]);
     writer.aux(b"frames");
     writer
 }
@@ -47,20 +47,20 @@ fn what_was_written_is_read() {
     assert_eq!(contents.host_state, "host");
     assert_eq!(contents.wait, wait());
     assert_eq!(contents.aux, "frames");
-    let bytes = |fill: u8| Some(Bytes::from(vec![fill; PAGE]));
+    let bytes = |fill: u8| Content::Bytes(Bytes::from(vec![fill; PAGE]));
     assert_eq!(
         contents.memories,
         [
             Memory {
                 wasm_pages: 2,
                 runs: vec![
-                    Run { pages: 0..1, bytes: None },
-                    Run { pages: 1..2, bytes: bytes(5) },
-                    Run { pages: 3..4, bytes: None },
-                    Run { pages: 4..5, bytes: bytes(9) },
+                    Run { pages: 0..1, content: Content::Zero },
+                    Run { pages: 1..2, content: bytes(5) },
+                    Run { pages: 3..4, content: Content::Zero },
+                    Run { pages: 4..5, content: bytes(9) },
                 ],
             },
-            Memory { wasm_pages: 1, runs: vec![Run { pages: 0..1, bytes: bytes(1) }] },
+            Memory { wasm_pages: 1, runs: vec![Run { pages: 0..1, content: bytes(1) }] },
         ]
     );
 }
@@ -77,8 +77,8 @@ fn each_refusal_says_exactly_what_is_wrong() {
     let length = good.len();
     insta::assert_snapshot!(refusal(vec![]), @"this is not a snapshot: it does not begin with DRMS");
     insta::assert_snapshot!(refusal(altered(0, b"\x7fELF")), @"this is not a snapshot: it does not begin with DRMS");
-    insta::assert_snapshot!(refusal(altered(4, &[9])), @"the snapshot has format version 9, this program reads the versions 2 to 3");
-    insta::assert_snapshot!(refusal(altered(4, &[1])), @"the snapshot has format version 1, this program reads the versions 2 to 3");
+    insta::assert_snapshot!(refusal(altered(4, &[9])), @"the snapshot has format version 9, this program reads the versions 2 to 4");
+    insta::assert_snapshot!(refusal(altered(4, &[1])), @"the snapshot has format version 1, this program reads the versions 2 to 4");
     insta::assert_snapshot!(refusal(good[..70].to_vec()), @"the snapshot has 70 bytes, not the 156 it should have");
     assert_eq!(
         refusal(good[..length - 1].to_vec()),
@@ -141,7 +141,7 @@ fn sections_must_be_there_once_and_make_sense() {
     };
     insta::assert_snapshot!(parse_altered(&|writer| writer.aux(b"again")), @"the snapshot is malformed: a section is there twice");
     insta::assert_snapshot!(parse_altered(&|writer| writer.section(9, b"")), @"the snapshot is malformed: a section has an unknown tag");
-    insta::assert_snapshot!(parse_altered(&|writer| writer.memory(4, &[], &[])), @"the snapshot is malformed: a section is missing");
+    insta::assert_snapshot!(parse_altered(&|writer| writer.memory(4, &[], None, &[])), @"the snapshot is malformed: a section is missing");
     insta::assert_snapshot!(parse_altered(&|writer| writer.body.truncate(9)), @"the snapshot is malformed: a section ends too early");
     insta::assert_snapshot!(parse_altered(&|writer| writer.body.clear()), @"the snapshot is malformed: a section is missing");
     insta::assert_snapshot!(memory_with(0, 1, (0, 1, 0)), @"the snapshot is malformed: a memory has an impossible index");
@@ -150,8 +150,9 @@ fn sections_must_be_there_once_and_make_sense() {
     insta::assert_snapshot!(memory_with(3, 1, (16, 1, 0)), @"the snapshot is malformed: pages of a memory are out of place");
     insta::assert_snapshot!(memory_with(3, 1, (u32::MAX, 2, 0)), @"the snapshot is malformed: pages of a memory are out of place");
     insta::assert_snapshot!(memory_with(3, 1, (0, 0, 0)), @"the snapshot is malformed: pages of a memory are out of place");
-    insta::assert_snapshot!(memory_with(3, 1, (0, 1, 2)), @"the snapshot is malformed: pages of a memory have an unknown content");
+    insta::assert_snapshot!(memory_with(3, 1, (0, 1, 3)), @"the snapshot is malformed: pages of a memory have an unknown content");
     insta::assert_snapshot!(memory_with(3, 1, (0, 1, 1)), @"the snapshot is malformed: a section ends too early");
+    insta::assert_snapshot!(memory_with(3, 1, (0, 1, 2)), @"the snapshot is malformed: a section ends too early");
 }
 
 #[test]
@@ -178,35 +179,55 @@ fn zero_pages_of_memories_beyond_the_limit_are_refused_before_there_is_a_list_of
     );
 }
 
+fn restore(memory: &mut [u8], run: &Run) {
+    let place = run.pages.start as usize * PAGE..run.pages.end as usize * PAGE;
+    match &run.content {
+        Content::Zero => memory[place].fill(0),
+        Content::Bytes(bytes) => memory[place].copy_from_slice(bytes),
+        Content::Words(bytes) => {
+            let mut rest = &bytes[..];
+            for page in memory[place].chunks_mut(PAGE) {
+                let (encoded, others) = pages::split(rest).unwrap();
+                encoded.words().for_each(|(at, word)| page[at..at + word.len()].copy_from_slice(word));
+                rest = others;
+            }
+            assert!(rest.is_empty());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn any_memory_survives_the_round_trip(
         fill in proptest::collection::vec(0u8..3, 0..48),
+        image in proptest::option::of(proptest::collection::vec(0u8..3, 0..32)),
+        words in proptest::collection::vec((0..3 * WASM_PAGE, any::<u8>()), 0..50),
         dirty in proptest::collection::btree_set(0u32..48, 0..48),
         host in any::<Vec<u8>>(),
     ) {
-        let original = memory(3, &fill);
+        let mut original = memory(3, &fill);
+        words.iter().for_each(|(at, byte)| original[*at] = *byte);
+        let image = image.map(|fill| memory(2, &fill));
         let mut writer = Writer::default();
         writer.host_state(&host);
         writer.wait(&wait());
         writer.aux(&host);
-        writer.memory(1, &original, &dirty.iter().map(|page| *page..page + 1).collect::<Vec<_>>());
+        writer.memory(1, &original, image.as_deref(), &dirty.iter().map(|page| *page..page + 1).collect::<Vec<_>>());
         let contents = decode(&writer.seal(IDENTITY).unwrap(), IDENTITY, LIMIT).unwrap();
         prop_assert_eq!(&contents.host_state[..], &host[..]);
-        let mut restored = vec![0xee; 3 * WASM_PAGE];
+        // Where a snapshot without an image says nothing.
+        let mut before = image.unwrap_or_else(|| vec![0xee; 3 * WASM_PAGE]);
+        before.resize(3 * WASM_PAGE, 0);
+        let mut restored = before.clone();
         for run in &contents.memories[0].runs {
-            let place = run.pages.start as usize * PAGE..run.pages.end as usize * PAGE;
-            match &run.bytes {
-                Some(bytes) => restored[place].copy_from_slice(bytes),
-                None => restored[place].fill(0),
-            }
+            restore(&mut restored, run);
         }
         for page in 0..48u32 {
             let place = page as usize * PAGE..(page as usize + 1) * PAGE;
-            let expected = if dirty.contains(&page) { original[place.clone()].to_vec() } else { vec![0xee; PAGE] };
-            prop_assert_eq!(&restored[place], &expected[..]);
+            let expected = if dirty.contains(&page) { &original } else { &before };
+            prop_assert_eq!(&restored[place.clone()], &expected[place]);
         }
     }
 
