@@ -91,6 +91,8 @@ async fn serve(
     let blobs = Blobs::open(&location)?;
     let runtime = Arc::new(Runtime::new(RuntimeConfig {
         cache: data_dir.join("components"),
+        pages: data_dir.join("pages"),
+        packs: Arc::new(blobs.clone()),
         cached_bytes: COMPONENTS_IN_MEMORY,
         limits: rewrite::Limits::default(),
         rewriter: config.rewriter.version.unwrap_or(rewrite::VERSION),

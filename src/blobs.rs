@@ -27,11 +27,13 @@ pub enum Area {
     Checkpoints,
     /// Files of suspended runs.
     Files,
+    /// Pages of large memories of suspended runs.
+    Pages,
 }
 
 impl Area {
     /// Every area.
-    pub const ALL: [Area; 4] = [Self::Components, Self::Rewritten, Self::Checkpoints, Self::Files];
+    pub const ALL: [Area; 5] = [Self::Components, Self::Rewritten, Self::Checkpoints, Self::Files, Self::Pages];
 
     const fn folder(self) -> &'static str {
         match self {
@@ -39,6 +41,7 @@ impl Area {
             Self::Rewritten => "rewritten",
             Self::Checkpoints => "checkpoints",
             Self::Files => "files",
+            Self::Pages => "pages",
         }
     }
 }

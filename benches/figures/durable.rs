@@ -145,7 +145,7 @@ async fn suspend(
         ..=MAX_IN_ROW => Stored::Row(snapshot.bytes.clone().into()),
         _ => Stored::Blob(blobs.put(Area::Checkpoints, snapshot.bytes.clone().into()).await?),
     };
-    let checkpoint = Checkpoint { sequence, snapshot, stored_bytes, raw_bytes, rewritten: None, files: None };
+    let checkpoint = Checkpoint { sequence, snapshot, stored_bytes, raw_bytes, rewritten: None, files: None, pages: vec![] };
     let wait = WaitRequest::Sleep { at: DateTime::<Utc>::UNIX_EPOCH };
     let begun = Instant::now();
     let suspended = engine::suspend::suspend(store, &claimed.lease, checkpoint, &wait, 0).await?;

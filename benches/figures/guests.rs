@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use dormouse::{
+    blobs::Blobs,
     host::{Caller, HostError, WaitDecision},
     model::{
         context::{EnvironmentKind, RunContext},
@@ -45,7 +46,9 @@ pub fn guest(name: &str) -> anyhow::Result<Vec<u8>> {
 /// A runtime with a cache of its own, so that nothing that was compiled by another version is measured.
 pub fn runtime(folder: &Folder) -> anyhow::Result<Runtime> {
     let cache = folder.path().join("cache");
-    Runtime::new(RuntimeConfig { cache, cached_bytes: 64 << 20, limits: Limits::default(), rewriter: rewrite::VERSION })
+    let packs = Arc::new(Blobs::open(&folder.path().join("blobs").display().to_string())?);
+    let (pages, limits, rewriter) = (folder.path().join("pages"), Limits::default(), rewrite::VERSION);
+    Runtime::new(RuntimeConfig { cache, pages, packs, cached_bytes: 64 << 20, limits, rewriter })
 }
 
 /// A guest, compiled.

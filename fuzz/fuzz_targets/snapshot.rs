@@ -8,7 +8,7 @@ use dormouse_fuzz::{
     body::{self, IDENTITY, PAGES_PER_WASM_PAGE, sealed},
     runtime::checkpoint::format::{
         Content, Contents, Memory, PAGE, Writer, decode,
-        pages::{is_zero, split},
+        pages::{Base, is_zero, split},
     },
 };
 use libfuzzer_sys::{
@@ -70,9 +70,8 @@ fn written(contents: &Contents) -> Vec<u8> {
         for (page, content) in pages(memory) {
             bytes[page as usize * PAGE..][..PAGE].copy_from_slice(&content);
         }
-        // Of an image that is all zero.
         let all = 0..memory.wasm_pages * PAGES_PER_WASM_PAGE;
-        writer.memory(index, &bytes, Some(&[]), std::slice::from_ref(&all));
+        writer.memory(index, &bytes, |_| Base::Zero, std::slice::from_ref(&all), usize::MAX);
     }
     writer.seal(IDENTITY).expect("there is memory for it")
 }

@@ -222,6 +222,7 @@ fn suspended(run: &InLine) -> Result<Option<Resume>, Error> {
             .checkpoint_files
             .clone()
             .map(|manifest| KeptFiles { manifest: manifest.into(), packs: run.checkpoint_packs.clone().unwrap_or_default() }),
+        pages: run.checkpoint_pages.clone().unwrap_or_default(),
     };
     Ok(Some(Resume { checkpoint, wait, completions: Vec::new() }))
 }

@@ -23,6 +23,8 @@ pub struct Checkpoint {
     pub rewritten: Option<String>,
     /// The files of its scratch directory; none: it is empty.
     pub files: Option<KeptFiles>,
+    /// The blobs that hold what the snapshot does not: pages of large memories. Each is of one run.
+    pub pages: Vec<String>,
 }
 
 /// The files of a scratch directory.

@@ -19,6 +19,7 @@ use std::{
     },
 };
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use tokio::{
     sync::{OnceCell, Semaphore},
@@ -31,7 +32,7 @@ use wasmtime::{
 
 use super::{
     Rewritten, RuntimeConfig,
-    checkpoint::{self, Image, format::Identity},
+    checkpoint::{self, Image, format::Identity, packs::Packs},
     engine,
     execution::RunFault,
     host_fault,
@@ -105,6 +106,7 @@ pub struct LoadedComponent {
     /// The digests of the component as uploaded and as rewritten.
     digests: [[u8; 32]; 2],
     artifact_bytes: usize,
+    packs: Arc<Packs>,
     /// What its memories hold before it runs; none: it could not be found out.
     image: OnceCell<Option<Arc<Image>>>,
 }
@@ -152,12 +154,22 @@ impl LoadedComponent {
         self.image.get_or_init(|| find_out).await.clone()
     }
 
+    /// Where pages of its runs are.
+    pub(super) fn packs(&self) -> &Packs {
+        &self.packs
+    }
+
     pub(super) fn engine(&self) -> &Engine {
         self.pre.engine()
     }
 
     /// Links a compiled component.
-    fn link(component: &Component, name: &Name, artifact_bytes: usize) -> Result<LoadedComponent, PrepareError> {
+    fn link(
+        component: &Component,
+        name: &Name,
+        artifact_bytes: usize,
+        packs: Arc<Packs>,
+    ) -> Result<LoadedComponent, PrepareError> {
         let Name { rewriting, part } = name.clone();
         let refused = |error: wasmtime::Error| PrepareError::Refused(vec![rewrite::Refusal::of_component(format!("{error:#}"))]);
         let mut linker = Linker::new(component.engine());
@@ -167,7 +179,7 @@ impl LoadedComponent {
             .ok_or_else(|| refused(wasmtime::format_err!("a function that every rewritten component exports is missing")))?;
         let pre = linker.instantiate_pre(component).map_err(refused)?;
         let digests = [bytes_of(&rewriting.component)?, bytes_of(&rewriting.digest)?];
-        Ok(LoadedComponent { pre, exports, rewriting, part, digests, artifact_bytes, image: OnceCell::new() })
+        Ok(LoadedComponent { pre, exports, rewriting, part, digests, artifact_bytes, packs, image: OnceCell::new() })
     }
 }
 
@@ -211,6 +223,7 @@ struct Maker {
     engine: Engine,
     fingerprint: String,
     folder: Arc<Path>,
+    packs: Arc<Packs>,
 }
 
 impl Components {
@@ -226,7 +239,8 @@ impl Components {
             .max_capacity(config.cached_bytes >> 10)
             .weigher(|_, component: &Arc<LoadedComponent>| u32::try_from(component.artifact_bytes >> 10).unwrap_or(u32::MAX))
             .build();
-        let maker = Maker { engine, fingerprint, folder: folder.into() };
+        let packs = Packs::new(config.pages, config.packs).context("cannot make the folder for pages")?;
+        let maker = Maker { engine, fingerprint, folder: folder.into(), packs: Arc::new(packs) };
         let (limits, rewriter) = (config.limits, config.rewriter);
         Ok(Components { loaded, maker, limits, rewriter, compilations: Semaphore::new(COMPILATIONS) })
     }
@@ -327,7 +341,7 @@ impl Maker {
         // by a process of this user, since it comes from a folder that only this user can write to (`own_folder`) and its
         // checksum holds (`unseal`), so it is what `keep` wrote.
         let component = unsafe { Component::deserialize(&self.engine, artifact) }.map_err(host_fault)?;
-        LoadedComponent::link(&component, name, artifact.len())
+        LoadedComponent::link(&component, name, artifact.len(), self.packs.clone())
     }
 
     /// Writes an artifact so that the file is there as a whole or not at all.
@@ -386,7 +400,6 @@ fn unseal(file: &[u8]) -> Option<&[u8]> {
 
 /// Makes a folder that only this user can write to, or sees to it that it is one.
 fn own_folder(folder: PathBuf) -> anyhow::Result<PathBuf> {
-    use anyhow::Context;
     use std::os::unix::fs::PermissionsExt;
     let shown = folder.display().to_string();
     fs::DirBuilder::new()
@@ -419,7 +432,10 @@ mod tests {
     fn the_oldest_files_make_room() {
         let folder = tempfile::TempDir::new().unwrap();
         let engine = engine::new().unwrap();
-        let maker = Maker { engine, fingerprint: "f".into(), folder: folder.path().into() };
+        let elsewhere = tempfile::TempDir::new().unwrap();
+        let blobs = crate::blobs::Blobs::open(elsewhere.path().to_str().unwrap()).unwrap();
+        let packs = Arc::new(Packs::new(elsewhere.path().join("packs"), Arc::new(blobs)).unwrap());
+        let maker = Maker { engine, fingerprint: "f".into(), folder: folder.path().into(), packs };
         let name = |digest: &str| {
             let rewriting = Rewriting { component: String::new(), rewriter: 1, digest: digest.into() };
             Name { rewriting, part: Part::Whole }

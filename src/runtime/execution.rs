@@ -17,7 +17,7 @@
 use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    Snapshot, TaskFailure, checkpoint,
+    PackError, Snapshot, TaskFailure, checkpoint,
     component::{LoadedComponent, Part},
     cpu::{Meter, Throttle},
     host_fault,
@@ -76,12 +76,27 @@ pub enum Step {
 /// Why an attempt cannot be run or captured, which is not its fault.
 #[derive(Debug, thiserror::Error)]
 pub enum RunFault {
-    /// The snapshot is not one of this run, or is damaged.
+    /// The snapshot is not one of this run, or it, or what it needs, is damaged or gone.
     #[error("{0}")]
     Damaged(String),
+    /// What a snapshot needs beside its own bytes cannot be stored now. The execution can still be captured, or resumed in place.
+    #[error("{0:#}")]
+    NotStored(anyhow::Error),
+    /// What a snapshot needs beside its own bytes cannot be had now.
+    #[error("{0:#}")]
+    Unavailable(anyhow::Error),
     /// A fault of the host.
     #[error("{0:#}")]
     Host(anyhow::Error),
+}
+
+impl From<PackError> for RunFault {
+    fn from(error: PackError) -> Self {
+        match error {
+            PackError::Lost(reason) => RunFault::Damaged(reason),
+            PackError::Unavailable(error) => RunFault::Unavailable(error),
+        }
+    }
 }
 
 impl From<wasmtime::Error> for RunFault {
@@ -96,6 +111,8 @@ pub struct Execution {
     run: RunId,
     meter: Arc<Meter>,
     throttle: Throttle,
+    /// The packs that it was restored from.
+    layers: checkpoint::Layers,
     state: State,
 }
 
@@ -128,7 +145,7 @@ impl Execution {
     /// An attempt from where a snapshot was taken; [`Self::resume`] goes on from there. Takes a whole component.
     ///
     /// # Errors
-    /// [`RunFault::Damaged`] if the snapshot is refused, [`RunFault::Host`] otherwise.
+    /// [`RunFault::Damaged`] if the snapshot is refused, [`RunFault::Unavailable`], [`RunFault::Host`] otherwise.
     pub async fn restore(
         component: &Arc<LoadedComponent>,
         snapshot: &[u8],
@@ -138,15 +155,18 @@ impl Execution {
         if component.part() != Part::Whole {
             return Err(RunFault::Host(anyhow::anyhow!("a run was to go on in the beginning of a component")));
         }
-        let contents = checkpoint::decode(snapshot, component.identity(setup.context.run), setup.machine).await?;
+        let identity = component.identity(setup.context.run);
+        let contents = checkpoint::decode(snapshot, identity, setup.machine).await?;
+        let layers = component.packs().load(&contents.packs, identity).await?;
         let (mut execution, live) = Self::instantiate(component, setup, caller, Begin::Restored).await?;
         execution.state = match live {
             Ok(mut live) => {
-                let wait = checkpoint::load(&mut live, component.exports.load, contents).await?;
+                let wait = checkpoint::load(&mut live, component.exports.load, contents, &layers).await?;
                 State::Suspended(live, wait)
             }
             Err(error) => State::Failed(error),
         };
+        execution.layers = layers;
         Ok(execution)
     }
 
@@ -171,7 +191,8 @@ impl Execution {
         let cpu: host::CpuMeter = Arc::new(move || read_meter.used());
         let setup = host::Setup { machine: setup.machine, cpu, run: Some(run), begin };
         let live = Live::new(component, setup, &meter, &mut throttle).await?;
-        Ok((Execution { component: component.clone(), run: id, meter, throttle, state: State::Over }, live))
+        let (component, layers) = (component.clone(), checkpoint::Layers::default());
+        Ok((Execution { component, run: id, meter, throttle, layers, state: State::Over }, live))
     }
 
     /// Enters the task. Only once, and not after [`Self::restore`].
@@ -201,12 +222,12 @@ impl Execution {
     /// The suspended attempt as bytes. It can still be resumed in place afterwards.
     ///
     /// # Errors
-    /// [`RunFault::Host`] if it is not suspended or cannot be saved.
+    /// [`RunFault::NotStored`]; [`RunFault::Host`] if it is not suspended or cannot be saved.
     pub async fn capture(&mut self) -> Result<Snapshot, RunFault> {
         let State::Suspended(live, wait) = &mut self.state else {
             return Err(RunFault::Host(anyhow::anyhow!("a run was captured that is not suspended")));
         };
-        checkpoint::capture(live, &self.component, self.run, wait).await
+        checkpoint::capture(live, &self.component, &self.layers, self.run, wait).await
     }
 
     /// The rewritten component that it runs, and that its snapshots fit.

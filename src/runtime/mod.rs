@@ -23,7 +23,10 @@ use std::{path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
-pub use checkpoint::Snapshot;
+pub use checkpoint::{
+    Snapshot,
+    packs::{PackError, PackStore},
+};
 pub use component::{LoadedComponent, Part, PrepareError};
 pub use execution::{Execution, RunFault, RunSetup, Step};
 
@@ -34,13 +37,17 @@ use crate::{
 
 pub use crate::host::task::convert::TaskFailure;
 
-/// Where compiled components are kept, and how much of them.
-#[derive(Debug, Clone)]
+/// Where compiled components and pages are kept, and how much of them.
+#[derive(Clone)]
 pub struct RuntimeConfig {
     /// Folder of compiled components, of this user alone; made if it is not there.
     pub cache: PathBuf,
     /// Bytes of compiled components to keep in memory.
     pub cached_bytes: u64,
+    /// Folder for pages of large memories that runs are restored from, without names; made if it is not there.
+    pub pages: PathBuf,
+    /// Where those pages are stored for good.
+    pub packs: Arc<dyn PackStore>,
     /// What the rewriter accepts.
     pub limits: rewrite::Limits,
     /// The version that rewritings are filed under: [`rewrite::VERSION`], unless a test is to be an earlier release.
@@ -77,7 +84,7 @@ impl Runtime {
     /// Starts the engine and its ticker.
     ///
     /// # Errors
-    /// If wasmtime does not support this machine, or the cache folder cannot be made or belongs to somebody else.
+    /// If wasmtime does not support this machine, or a folder cannot be made or the cache belongs to somebody else.
     pub fn new(config: RuntimeConfig) -> anyhow::Result<Runtime> {
         let engine = engine::new().map_err(host_fault)?;
         let ticker = engine::Ticker::start(engine.clone())?;

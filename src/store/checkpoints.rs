@@ -52,12 +52,13 @@ pub async fn freeze(
                 and cancel_requested_at is null
             returning id, event_seq, environment_id, queue_id, concurrency_key, due_at
         ), stored as (
-            insert into checkpoints (run_id, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, files, packs, created_at)
-            select id, $6, $7, $8, $9, $10, $11::text::json, $12, $16, $17, clock_now() from frozen
+            insert into checkpoints (run_id, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, files, packs, pages,
+                created_at)
+            select id, $6, $7, $8, $9, $10, $11::text::json, $12, $16, $17, $18, clock_now() from frozen
             on conflict (run_id) do update set sequence = excluded.sequence, digest = excluded.digest,
                 snapshot = excluded.snapshot, stored_bytes = excluded.stored_bytes, raw_bytes = excluded.raw_bytes,
                 wait = excluded.wait, rewritten = excluded.rewritten, files = excluded.files, packs = excluded.packs,
-                created_at = excluded.created_at
+                pages = excluded.pages, created_at = excluded.created_at
         ), forgotten as (
             delete from journal where run_id in (select id from frozen)
         ), entry as (
@@ -95,7 +96,8 @@ pub async fn freeze(
         notify::RUNS,
         notify::TIMERS,
         checkpoint.files.as_ref().map(|files| &files.manifest[..]),
-        checkpoint.files.as_ref().map_or(&[][..], |files| &files.packs)
+        checkpoint.files.as_ref().map_or(&[][..], |files| &files.packs),
+        &checkpoint.pages
     )
     .fetch_optional(connection)
     .await?;
@@ -122,6 +124,7 @@ pub async fn unnamed(connection: &mut PgConnection, digests: &[String]) -> Resul
             and not exists (select from deployments d where d.component = asked.digest)
             and not exists (select from rewritings w where w.digest = asked.digest)
             and not exists (select from checkpoints c where c.packs @> array[asked.digest] and c.packs <> '{}')
+            and not exists (select from checkpoints c where c.pages @> array[asked.digest] and c.pages <> '{}')
         "#,
         digests
     )

@@ -80,6 +80,7 @@ pub struct InLine {
     pub checkpoint_wait: Option<Value>,
     pub checkpoint_files: Option<Vec<u8>>,
     pub checkpoint_packs: Option<Vec<String>>,
+    pub checkpoint_pages: Option<Vec<String>>,
     /// Digest of the rewritten component that the checkpoint fits.
     pub checkpoint_rewritten: Option<String>,
     /// Digest of that one, or else of the component's own of the version asked for.
@@ -108,7 +109,7 @@ pub async fn load(connection: &mut PgConnection, picked: &[Uuid], rewriter: u32)
             c.sequence as "checkpoint_sequence?", c.digest as "checkpoint_digest?", c.snapshot as "checkpoint_snapshot?",
             c.stored_bytes as "checkpoint_stored_bytes?", c.raw_bytes as "checkpoint_raw_bytes?",
             c.wait as "checkpoint_wait?", c.rewritten as "checkpoint_rewritten?",
-            c.files as "checkpoint_files?", c.packs as "checkpoint_packs?",
+            c.files as "checkpoint_files?", c.packs as "checkpoint_packs?", c.pages as "checkpoint_pages?",
             coalesce(fitting.digest, current.digest) as rewritten, coalesce(fitting.rewriter, current.rewriter) as rewriter
         from runs r
         join environments e on e.id = r.environment_id

@@ -7,6 +7,7 @@
 mod caller;
 mod leases;
 mod logs;
+mod pages;
 pub mod rewritings;
 mod run_one;
 pub mod scratch;

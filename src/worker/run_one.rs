@@ -283,7 +283,7 @@ impl Attempt {
             Err(error @ engine::Error::Unavailable(_)) => return Err(NotSuspended::NotStored(error.into())),
             Err(error) => warn!(error = &error as &dyn std::error::Error, "log lines were refused; suspending without them"),
         }
-        let needed = checkpoint.files.as_ref().map_or(vec![], |files| files.packs.clone());
+        let needed = Packs::of(&checkpoint);
         let (size_bytes, used_cpu_ms) = (checkpoint.stored_bytes, execution.used_cpu().as_millis() as u64);
         match suspend::suspend(&self.context.store, &self.claimed.lease, checkpoint, wait, used_cpu_ms).await {
             Ok(suspended) => {
@@ -300,11 +300,14 @@ impl Attempt {
     }
 
     async fn store_snapshot(&self, execution: &mut Execution) -> Result<Checkpoint, NotSuspended> {
-        let snapshot = execution.capture().await.map_err(|error| {
-            let message = format!("the snapshot could not be taken: {error}");
-            NotSuspended::Ends(RunError::internal(ErrorCode::UnspecifiedError, message))
+        let snapshot = execution.capture().await.map_err(|error| match error {
+            RunFault::NotStored(error) => NotSuspended::NotStored(error),
+            error => {
+                let message = format!("the snapshot could not be taken: {error}");
+                NotSuspended::Ends(RunError::internal(ErrorCode::UnspecifiedError, message))
+            }
         })?;
-        let (stored_bytes, raw_bytes) = (snapshot.bytes.len() as u64, snapshot.raw_bytes);
+        let (stored_bytes, raw_bytes, pages) = (snapshot.bytes.len() as u64, snapshot.raw_bytes, snapshot.packs);
         let snapshot = match snapshot.bytes.len() {
             ..=MAX_IN_ROW => Stored::Row(snapshot.bytes.into()),
             _ => {
@@ -318,7 +321,7 @@ impl Attempt {
             self.context.blobs.put(Area::Files, pack).await.map_err(|error| NotSuspended::NotStored(error.into()))?;
         }
         let rewritten = Some(execution.rewriting().digest.clone());
-        Ok(Checkpoint { sequence: self.caller.next_checkpoint(), snapshot, stored_bytes, raw_bytes, rewritten, files })
+        Ok(Checkpoint { sequence: self.caller.next_checkpoint(), snapshot, stored_bytes, raw_bytes, rewritten, files, pages })
     }
 
     /// Whether the lease holds, asked until the database answers: a suspension whose answer was lost may have given it up,
@@ -366,7 +369,7 @@ impl Attempt {
         }
         let blob = self.claimed.resume.as_ref().and_then(|resume| resume.checkpoint.snapshot.blob());
         self.forget_checkpoint(blob.map(ToOwned::to_owned)).await;
-        self.forget_packs(&[]).await;
+        self.forget_packs(&Packs::default()).await;
     }
 
     async fn hand_back(&self, why: &str) {
@@ -408,13 +411,24 @@ impl Attempt {
     }
 
     /// The packs of the checkpoint that the run went on from, but for those still needed. What is left here the sweep deletes.
-    async fn forget_packs(&self, needed: &[String]) {
-        let before = self.claimed.resume.as_ref().and_then(|resume| resume.checkpoint.files.as_ref());
-        for digest in before.iter().flat_map(|files| &files.packs).filter(|digest| !needed.contains(digest)) {
-            if let Err(error) = self.context.blobs.delete(Area::Files, digest).await {
-                debug!(error = &error as &dyn std::error::Error, "old files are left to the sweep");
+    async fn forget_packs(&self, needed: &Packs) {
+        let Some(before) = self.claimed.resume.as_ref().map(|resume| Packs::of(&resume.checkpoint)) else { return };
+        for (area, digest) in before.0.iter().filter(|pack| !needed.0.contains(pack)) {
+            if let Err(error) = self.context.blobs.delete(*area, digest).await {
+                debug!(error = &error as &dyn std::error::Error, "an old pack is left to the sweep");
             }
         }
+    }
+}
+
+/// What a checkpoint needs beside its snapshot.
+#[derive(Default)]
+struct Packs(Vec<(Area, String)>);
+
+impl Packs {
+    fn of(checkpoint: &Checkpoint) -> Packs {
+        let files = checkpoint.files.iter().flat_map(|files| &files.packs).map(|digest| (Area::Files, digest.clone()));
+        Packs(files.chain(checkpoint.pages.iter().map(|digest| (Area::Pages, digest.clone()))).collect())
     }
 }
 
@@ -455,7 +469,8 @@ fn unloadable(error: PrepareError, rewriting: Option<&Rewriting>) -> Fault {
 fn fault(fault: RunFault) -> Fault {
     match fault {
         RunFault::Damaged(reason) => Fault::Ends(RunError::internal(ErrorCode::UnspecifiedError, reason)),
-        RunFault::Host(error) => Fault::Ours(error),
+        RunFault::Unavailable(error) => Fault::Passing(error),
+        RunFault::NotStored(error) | RunFault::Host(error) => Fault::Ours(error),
     }
 }
 

@@ -52,7 +52,7 @@ impl Guest {
     pub async fn try_prepare(name: &'static str) -> Result<Guest, PrepareError> {
         let folder = tempfile::Builder::new().prefix("dormouse-chain-").tempdir().unwrap();
         let kept = tokio::task::spawn_blocking(move || Kept::of(name)).await.unwrap()?;
-        let runtime = step::runtime(&kept.cache);
+        let runtime = step::runtime(&kept.cache, &folder.path().join("blobs"));
         let load = async |part| runtime.load(&kept.rewriting, part, async || Ok(kept.bytes.clone())).await;
         let component = load(Part::Beginning).await?;
         load(Part::Whole).await?;

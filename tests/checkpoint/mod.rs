@@ -9,6 +9,7 @@
 mod caller;
 mod chain;
 mod compiled;
+mod large;
 mod step;
 
 use std::io::Write as _;

@@ -9,6 +9,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use dormouse::{
+    blobs::Blobs,
     model::{
         context::{EnvironmentKind, RunContext},
         id::{DeploymentId, EnvironmentId, ProjectId, QueueId, RunId},
@@ -57,7 +58,7 @@ impl Task {
     }
 
     pub async fn perform(&self) {
-        let runtime = runtime(&self.cache);
+        let runtime = runtime(&self.cache, &self.folder.join("blobs"));
         let platform = Arc::new(Platform::new(Waits::Suspended, &self.folder.join("log")));
         let snapshot = self.folder.join("snapshot");
         let compiled =
@@ -100,10 +101,12 @@ impl Task {
     }
 }
 
-/// A runtime on a cache that processes share.
-pub fn runtime(cache: &Path) -> Runtime {
+/// A runtime on a cache and a store that processes share.
+pub fn runtime(cache: &Path, blobs: &Path) -> Runtime {
     let (limits, rewriter) = (Limits::default(), rewrite::VERSION);
-    Runtime::new(RuntimeConfig { cache: cache.to_owned(), cached_bytes: 64 << 20, limits, rewriter }).unwrap()
+    let packs = Arc::new(Blobs::open(blobs.to_str().unwrap()).unwrap());
+    let (cache, pages) = (cache.to_owned(), cache.with_extension("pages"));
+    Runtime::new(RuntimeConfig { cache, pages, packs, cached_bytes: 64 << 20, limits, rewriter }).unwrap()
 }
 
 /// How a run in this folder is set up. A sleep that is shorter than `grace` is slept.

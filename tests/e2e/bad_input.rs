@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::snapshots::ballast;
+use super::snapshots::{TOO_LARGE_FOR_A_ROW, ballast};
 use crate::support::{eventually, guests::guest, server::Server};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -129,7 +129,7 @@ async fn a_failed_attempt_is_tried_again_as_the_task_or_its_error_says() {
 async fn a_damaged_snapshot_ends_its_run_with_a_clear_error() {
     let server = Server::start(&["--grace", "0ms"]).await;
     server.deploy(guest("rust-chain")).await;
-    let run = server.trigger("chain", json!({"n": 1, "mode": "wait", "ms": 4000, "ballast": ballast()})).await;
+    let run = server.trigger("chain", json!({"n": 1, "mode": "wait", "ms": 4000, "ballast": ballast(TOO_LARGE_FOR_A_ROW)})).await;
     server.run_with_status(&run, "WAITING", SOON).await;
     let blobs = super::files(&server.data().join("blobs/checkpoints"));
     assert_eq!(blobs.len(), 1, "{blobs:?}");
@@ -150,7 +150,7 @@ async fn a_blob_folder_that_takes_no_checkpoint_keeps_the_run_alive_and_says_so(
     let checkpoints = server.data().join("blobs/checkpoints");
     let _ = std::fs::remove_dir_all(&checkpoints);
     std::fs::write(&checkpoints, b"in the way of every snapshot").unwrap();
-    let run = server.trigger("chain", json!({"n": 2, "mode": "wait", "ms": 1500, "ballast": ballast()})).await;
+    let run = server.trigger("chain", json!({"n": 2, "mode": "wait", "ms": 1500, "ballast": ballast(TOO_LARGE_FOR_A_ROW)})).await;
     eventually("the log says why the run is kept in memory", SOON, async || {
         let lines = server.logs(&run).await;
         lines.iter().any(|(source, line)| source == "host" && line.contains("could not be stored")).then_some(())

@@ -4,7 +4,7 @@ use std::{io::Write as _, time::Duration};
 
 use serde_json::json;
 
-use super::snapshots::ballast;
+use super::snapshots::{TOO_LARGE_FOR_A_ROW, TOO_LARGE_FOR_A_SNAPSHOT, ballast};
 use crate::support::{
     eventually,
     guests::guest,
@@ -29,8 +29,9 @@ async fn a_full_disk_keeps_runs_alive_says_so_and_lets_them_sleep_once_there_is_
     let blobs = seen_by(server.pid(), &server.data().join("blobs"));
     let filler = fill(&blobs);
 
-    let patient = server.trigger("chain", json!({"n": 1, "mode": "wait", "ms": 30_000, "ballast": ballast()})).await;
-    let brief = server.trigger("chain", json!({"n": 2, "mode": "wait", "ms": 700, "ballast": ballast()})).await;
+    let chain = |n: u32, ms: u32, letters: usize| json!({"n": n, "mode": "wait", "ms": ms, "ballast": ballast(letters)});
+    let patient = server.trigger("chain", chain(1, 30_000, TOO_LARGE_FOR_A_SNAPSHOT)).await;
+    let brief = server.trigger("chain", chain(2, 700, TOO_LARGE_FOR_A_ROW)).await;
     for run in [&patient, &brief] {
         let line = eventually("the log says why the run is kept in memory", SOON, async || {
             let lines = server.logs(run).await;
@@ -47,13 +48,13 @@ async fn a_full_disk_keeps_runs_alive_says_so_and_lets_them_sleep_once_there_is_
     assert_eq!(ended["output"]["waits"], json!(2), "{ended:#}");
     // What was begun and could not be finished does not stay, to take what room there will be.
     eventually("no part of a checkpoint is left", SOON, async || {
-        super::files(&blobs.join("checkpoints")).is_empty().then_some(())
+        ["checkpoints", "pages"].iter().all(|area| super::files(&blobs.join(area)).is_empty()).then_some(())
     })
     .await;
 
     std::fs::remove_file(filler).unwrap();
     server.run_with_status(&patient, "WAITING", SOON).await;
-    assert_eq!(super::files(&blobs.join("checkpoints")).len(), 1);
+    assert_eq!(super::files(&blobs.join("pages")).len(), 1);
     let ended = server.run_with_status(&patient, "COMPLETED", SOON).await;
     assert_eq!((&ended["output"]["waits"], &ended["attemptCount"]), (&json!(1), &json!(1)), "{ended:#}");
 }

@@ -80,3 +80,34 @@ pub fn many(payload: Many) -> Result<Marks, WaitError> {
     }
     Ok(Marks { k: payload.k, marks })
 }
+
+#[derive(Deserialize)]
+pub struct Large {
+    /// MiB of memory, all of it written to before the first wait.
+    mib: usize,
+    /// KiB of it that are written to between two waits, each time others.
+    changed_kib: usize,
+    /// How many waits.
+    n: u32,
+}
+
+/// Waits n times with a large memory.
+#[dormouse::task(id = "bench-large")]
+pub fn large(payload: Large) -> Result<u64, WaitError> {
+    const WORDS_IN_KIB: usize = 128;
+    let mut random = 88_172_645_463_325_252_u64;
+    let mut next = move || {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        random
+    };
+    let mut memory: Vec<u64> = (0..payload.mib.max(1) * 1024 * WORDS_IN_KIB).map(|_| next()).collect();
+    let changed = (payload.changed_kib * WORDS_IN_KIB).min(memory.len());
+    for _ in 0..payload.n {
+        wait::duration(Duration::from_millis(1))?;
+        let start = next() as usize % (memory.len() - changed + 1);
+        memory[start..start + changed].iter_mut().for_each(|word| *word = word.rotate_left(9) ^ next());
+    }
+    Ok(memory.iter().fold(0, |sum, word| sum.rotate_left(5) ^ word))
+}

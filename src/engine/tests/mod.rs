@@ -184,6 +184,7 @@ fn checkpoint(sequence: u64) -> Checkpoint {
         raw_bytes: 100,
         rewritten: None,
         files: None,
+        pages: vec![],
     }
 }
 

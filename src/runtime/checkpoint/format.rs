@@ -25,14 +25,16 @@
 //!                      then runs: u32 first, u32 count (of 4 KiB pages), u8 content, bytes
 //!                        content 0: the pages are all zero, no bytes
 //!                        content 1: the bytes of the pages
-//!                        content 2: of each page, what differs from the component's own image (`pages`)
-//!     Pages of a memory that are in no run are as the component's own image has them.
+//!                        content 2: of each page, what differs from its base (`pages`)
+//!     5  packs         32 B blake3 of each, the lowest first              at most one
+//!     The base of a page is what the topmost pack that has it says, or else what the component's own image has there. Pages
+//!     of a memory that are in no run are as their base.
 //! ```
 //!
 //! Numbers are little-endian. Nothing here belongs to the engine: a snapshot can be read by another engine, or another
 //! processor, as long as it runs the same rewritten component.
 //!
-//! Versions 3 and 2, which are read too, have no content 2; and version 2 has no bytes 92 to 123: rewritten components were not kept
+//! Versions 3 and 2, which are read too, have no content 2 and no packs; and version 2 has no bytes 92 to 123: rewritten components were not kept
 //! then. Such a snapshot can be restored for as long as the rewriter makes the same of the component, that is, until its version
 //! goes up; then it is refused with both versions. Version 1 is refused. A later version that changes the body must go on to read
 //! the earlier ones, or say here why it cannot.
@@ -50,7 +52,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 use zstd::bulk::{Compressor, Decompressor};
 
-use self::pages::{Difference, is_zero};
+use self::pages::{Base, Difference};
 use crate::model::{id::RunId, waitpoint::WaitRequest};
 
 pub mod pages;
@@ -63,6 +65,8 @@ pub const OLDEST: u32 = 2;
 pub const PAGE: usize = 4096;
 /// Most memories a snapshot can have, as many as a component may define.
 pub const MAX_MEMORIES: usize = 1000;
+/// Most packs that a snapshot can name.
+pub const MAX_PACKS: usize = 4096;
 
 const MAGIC: &[u8; 4] = b"DRMS";
 const HEADER: usize = 124;
@@ -76,6 +80,7 @@ const SECTION_HOST: u8 = 1;
 const SECTION_WAIT: u8 = 2;
 const SECTION_AUX: u8 = 3;
 const SECTION_MEMORY: u8 = 4;
+const SECTION_PACKS: u8 = 5;
 const CONTENT_ZERO: u8 = 0;
 const CONTENT_BYTES: u8 = 1;
 const CONTENT_WORDS: u8 = 2;
@@ -189,10 +194,17 @@ impl Writer {
         self.section(SECTION_AUX, stack);
     }
 
-    /// Adds those of the `dirty` pages of the memory `index` (from 1) that differ from the component's `image`, beyond which there are
-    /// zeros; without an image, all of them. The ranges count pages of 4 KiB, ascend, do not overlap and lie within the memory,
-    /// whose length is a multiple of 64 KiB.
-    pub fn memory(&mut self, index: u32, memory: &[u8], image: Option<&[u8]>, dirty: &[Range<u32>]) {
+    /// Adds those of the `dirty` pages of the memory `index` (from 1) that differ from their base, and returns true; or, if that were
+    /// more than `most` bytes, none of them, and returns false. The ranges count pages of 4 KiB, ascend, do not overlap and lie
+    /// within the memory, whose length is a multiple of 64 KiB.
+    pub fn memory<'a>(
+        &mut self,
+        index: u32,
+        memory: &[u8],
+        base: impl Fn(u32) -> Base<'a>,
+        dirty: &[Range<u32>],
+        most: usize,
+    ) -> bool {
         let wasm_pages =
             u32::try_from(memory.len() / (PAGE * PAGES_PER_WASM_PAGE as usize)).expect("a memory has at most 65,536 pages");
         self.body.push(SECTION_MEMORY);
@@ -200,18 +212,24 @@ impl Writer {
         self.body.extend_from_slice(&[0; 8]);
         self.body.extend_from_slice(&index.to_le_bytes());
         self.body.extend_from_slice(&wasm_pages.to_le_bytes());
+        let runs_at = self.body.len();
         let mut runs = Runs { body: &mut self.body, last: None };
-        for page in dirty.iter().cloned().flatten() {
-            let place = page as usize * PAGE..(page as usize + 1) * PAGE;
-            let bytes = &memory[place.clone()];
-            match image {
-                Some(image) => runs.page(page, bytes, pages::compare(bytes, image.get(place))),
-                None if is_zero(bytes) => runs.page(page, bytes, Difference::Zero),
-                None => runs.page(page, bytes, Difference::Whole),
-            }
+        let is_all = dirty.iter().cloned().flatten().all(|page| {
+            let bytes = &memory[page as usize * PAGE..][..PAGE];
+            runs.page(page, bytes, pages::compare(bytes, base(page)));
+            runs.body.len() - runs_at <= most
+        });
+        if !is_all {
+            self.body.truncate(runs_at);
         }
         let length = (self.body.len() - length_at - 8) as u64;
         self.body[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
+        is_all
+    }
+
+    /// Adds the names of the packs that pages lie in, the lowest first.
+    pub fn packs(&mut self, digests: impl Iterator<Item = [u8; 32]>) {
+        self.section(SECTION_PACKS, &digests.collect::<Vec<_>>().concat());
     }
 
     /// Bytes collected so far.
@@ -301,6 +319,8 @@ pub struct Contents {
     pub aux: Bytes,
     /// The memories, from index 1 on.
     pub memories: Vec<Memory>,
+    /// The packs that pages lie in, the lowest first.
+    pub packs: Vec<[u8; 32]>,
 }
 
 /// One memory of a snapshot.
@@ -308,7 +328,7 @@ pub struct Contents {
 pub struct Memory {
     /// Its length in pages of 64 KiB.
     pub wasm_pages: u32,
-    /// Pages that differ from the component's image; ascending, none twice.
+    /// Pages that differ from their base; ascending, none twice.
     pub runs: Vec<Run>,
 }
 
@@ -328,7 +348,7 @@ pub enum Content {
     Zero,
     /// These bytes.
     Bytes(Bytes),
-    /// What the component's image has there, but for some words: a page after the other, each to be [`pages::split`] off. There are
+    /// What their base has there, but for some words: a page after the other, each to be [`pages::split`] off. There are
     /// as many as there are pages.
     Words(Bytes),
 }
@@ -346,7 +366,7 @@ pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Content
     let version = header.u32().map_err(|_| truncated((HEADER + CHECKSUM) as u64))?;
     let header_length = match version {
         OLDEST => HEADER_2,
-        OLDEST..=VERSION => HEADER,
+        3..=VERSION => HEADER,
         other => return Err(Refused::Version(other)),
     };
     let least = (header_length + CHECKSUM) as u64;
@@ -412,7 +432,7 @@ fn with<T, R>(
 }
 
 fn parse(body: Bytes, limit: u64) -> Result<Contents, Refused> {
-    let (mut host_state, mut wait, mut aux) = (None, None, None);
+    let (mut host_state, mut wait, mut aux, mut packs) = (None, None, None, None);
     let mut memories: Vec<Option<Memory>> = Vec::new();
     let mut memory_bytes = 0;
     let mut input = Input(&body);
@@ -422,6 +442,7 @@ fn parse(body: Bytes, limit: u64) -> Result<Contents, Refused> {
         let is_new = match tag {
             SECTION_HOST => host_state.replace(body.slice_ref(section)).is_none(),
             SECTION_AUX => aux.replace(body.slice_ref(section)).is_none(),
+            SECTION_PACKS => packs.replace(parse_packs(section)?).is_none(),
             SECTION_WAIT => wait.replace(parse_wait(section)?).is_none(),
             SECTION_MEMORY => {
                 let (index, memory) = parse_memory(&body, section, |bytes| {
@@ -445,7 +466,15 @@ fn parse(body: Bytes, limit: u64) -> Result<Contents, Refused> {
         wait: wait.ok_or(MISSING)?,
         aux: aux.ok_or(MISSING)?,
         memories: memories.into_iter().collect::<Option<_>>().ok_or(MISSING)?,
+        packs: packs.unwrap_or_default(),
     })
+}
+
+fn parse_packs(section: &[u8]) -> Result<Vec<[u8; 32]>, Refused> {
+    match section.as_chunks() {
+        (packs, []) if packs.len() <= MAX_PACKS => Ok(packs.to_vec()),
+        _ => Err(Refused::Malformed("the names of packs cannot be read")),
+    }
 }
 
 fn parse_wait(section: &[u8]) -> Result<WaitRequest, Refused> {

@@ -11,6 +11,8 @@
 //! A page that is reported dirty and is not costs a few bytes. One that is dirty and not reported would be lost, so
 //! pages that were swapped out or are about to be moved count as dirty too.
 //!
+//! Large memories are restored by mapping a file over them, which leaves their pages as clean as the image's.
+//!
 //! This file holds the `unsafe` code of snapshots, all of it.
 #![allow(unsafe_code, reason = "asks the kernel about pages, and writes linear memory through wasmtime's read-only view")]
 
@@ -25,7 +27,10 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, opcode};
+use rustix::{
+    ioctl::{Ioctl, IoctlOutput, Opcode, opcode},
+    mm::{MapFlags, ProtFlags},
+};
 use wasmtime::{StoreContextMut, component::WasmList};
 
 use super::format::{PAGE, pages::is_zero};
@@ -101,6 +106,29 @@ impl<'a> View<'a> {
         Ok(())
     }
 
+    /// Puts pages of a file, which nobody writes to any more, in the place of as many of the memory's: they are read when they are
+    /// touched, and stay clean until they are written to.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    ///
+    /// # Panics
+    /// If they are not all in the memory, or the memory does not begin at a page.
+    pub fn map(&mut self, pages: Range<u32>, file: &File, first: u32) -> io::Result<()> {
+        let range = pages.start as usize * PAGE..pages.end as usize * PAGE;
+        assert!(range.start < range.end && range.end <= self.length && self.is_aligned(), "the pages are pages of the memory");
+        let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::FIXED);
+        // SAFETY: the range consists of whole pages of a mapping that is this memory's alone (the engine's instances are not
+        // pooled: the whole mapping goes with the instance, so nobody gets these pages after it), and that is readable and
+        // writable there, as these are. Any bytes are valid contents of a linear memory, and `&mut self` says that nobody
+        // holds a slice of the old ones.
+        unsafe {
+            let at = self.base.add(range.start).cast();
+            rustix::mm::mmap(at, range.len(), protection, flags, file, u64::from(first) * PAGE as u64)?;
+        }
+        Ok(())
+    }
+
     /// The pages that may differ from the memory's image: ascending ranges that do not touch.
     ///
     /// # Errors
@@ -119,6 +147,43 @@ impl<'a> View<'a> {
 
     fn is_aligned(&self) -> bool {
         self.base.addr().is_multiple_of(PAGE) && self.length.is_multiple_of(PAGE)
+    }
+}
+
+/// A file in memory, to be read.
+#[derive(Debug)]
+pub struct Mapped {
+    base: *mut c_void,
+    length: usize,
+}
+
+// SAFETY: it is only read, and unmapped when nobody can read it any more.
+unsafe impl Send for Mapped {}
+// SAFETY: as above.
+unsafe impl Sync for Mapped {}
+
+impl Mapped {
+    /// So many bytes of a file that has them, that nobody else can open, and that its owner does not write to or cut any more.
+    ///
+    /// # Errors
+    /// If the kernel refuses, as it does when the file is empty.
+    pub fn new(file: &File, length: usize) -> io::Result<Mapped> {
+        // SAFETY: a new mapping, at an address that the kernel chooses.
+        let base = unsafe { rustix::mm::mmap(std::ptr::null_mut(), length, ProtFlags::READ, MapFlags::SHARED, file, 0)? };
+        Ok(Mapped { base, length })
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the mapping is readable and there until `self` is dropped, and the file beneath it does not change (`new`).
+        unsafe { std::slice::from_raw_parts(self.base.cast(), self.length) }
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and no slice of it outlives `self`. It cannot fail for a whole mapping.
+        let _ = unsafe { rustix::mm::munmap(self.base, self.length) };
     }
 }
 

@@ -17,12 +17,20 @@
 //! put back to the image first, so that what they did this time leaves no trace.
 //!
 //! What a page has to be compared with, the component's own image of it, is not in the suspended instance any more: it is read
-//! from another one, made once for each component, which never runs and so takes no memory of its own ([`Image`]).
+//! from another one, made once for each component, which never runs and so takes no memory of its own (`Image`).
+//!
+//! Of a memory in which much has changed since the image, what has changed goes into packs, which later snapshots only name: a
+//! memory of a gigabyte of which a megabyte is written to between two waits costs what a megabyte costs. Going on, the packs are
+//! mapped, not read, and by that the kernel again knows which pages have changed since ([`packs`]).
 
 pub mod format;
+mod layers;
 mod memory;
+mod pack;
+pub mod packs;
+mod saving;
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use tokio::task::spawn_blocking;
 use wasmtime::{
@@ -30,9 +38,12 @@ use wasmtime::{
     component::{ComponentExportIndex, Linker, WasmList},
 };
 
-use self::format::{Content, PAGE};
-pub(super) use self::memory::Image;
-use self::memory::{Still, Tracker, View};
+use self::{
+    format::{Content, PAGE},
+    memory::{Still, Tracker, View},
+    saving::Saving,
+};
+pub(super) use self::{layers::Layers, memory::Image};
 use super::{LoadedComponent, execution::RunFault, host_fault, instance::Live};
 use crate::{
     host::{HostState, RebuildError, limits::HOSTCALL_FUEL},
@@ -47,6 +58,9 @@ const OVERHEAD_BYTES: u64 = 128 << 20;
 const AUX: u32 = 0;
 const WASM_PAGE: usize = 1 << 16;
 
+/// Stretches of fewer pages are copied: to map one costs as much as to copy a few pages.
+const LEAST_MAPPED: u32 = 8;
+
 /// A captured run.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -54,12 +68,15 @@ pub struct Snapshot {
     pub bytes: Vec<u8>,
     /// Bytes before compression.
     pub raw_bytes: u64,
+    /// The packs that it names: lower-case hex of their blake3 digests.
+    pub packs: Vec<String>,
 }
 
-/// Captures a suspended instance of this component.
+/// Captures a suspended instance of this component, which lies in these layers.
 pub(super) async fn capture(
     live: &mut Live,
     component: &LoadedComponent,
+    layers: &Layers,
     run: RunId,
     wait: &WaitRequest,
 ) -> Result<Snapshot, RunFault> {
@@ -67,18 +84,28 @@ pub(super) async fn capture(
     let mut writer = format::Writer::default();
     writer.host_state(&live.store.data_mut().save().await);
     writer.wait(wait);
-    let saving = Transfer::Saving { writer, image: component.image().await };
-    let Transfer::Saving { writer, .. } = transfer(live, saving, save).await.map_err(|error| failed(live, "saving", error))?
+    let folder = component.packs().folder().to_owned();
+    let saving = Saving { writer, image: component.image().await, layers: layers.clone(), folder, new: vec![], failed: None };
+    let Transfer::Saving(Saving { mut writer, mut layers, new, failed, .. }) =
+        transfer(live, Transfer::Saving(saving), save).await.map_err(|error| self::failed(live, "saving", error))?
     else {
         unreachable!("a transfer does not change its direction")
     };
+    if let Some(error) = failed {
+        return Err(RunFault::NotStored(anyhow::Error::from(error).context("cannot write a pack of pages")));
+    }
+    component.packs().store(new, &mut layers, identity).await.map_err(RunFault::NotStored)?;
+    let digests: Vec<[u8; 32]> = layers.packs().iter().map(|pack| pack.digest).collect();
+    if !digests.is_empty() {
+        writer.packs(digests.iter().copied());
+    }
     let raw_bytes = writer.raw_bytes();
     let sealed = match raw_bytes {
         ..=INLINE_BYTES => writer.seal(identity),
         _ => spawn_blocking(move || writer.seal(identity)).await.map_err(|error| RunFault::Host(error.into()))?,
     };
     let bytes = sealed.map_err(|error| RunFault::Host(anyhow::Error::from(error).context("cannot compress the snapshot")))?;
-    Ok(Snapshot { bytes, raw_bytes })
+    Ok(Snapshot { bytes, raw_bytes, packs: digests.iter().map(hex::encode).collect() })
 }
 
 /// The image of a component, from a fresh instance of it.
@@ -102,16 +129,17 @@ pub(super) async fn decode(snapshot: &[u8], identity: format::Identity, machine:
     decoded.map_err(|refused| RunFault::Damaged(refused.to_string()))
 }
 
-/// Fills a fresh instance with what a snapshot holds, and gives the wait that it was taken in.
+/// Fills a fresh instance with what a snapshot and the packs that it names hold, and gives the wait that it was taken in.
 pub(super) async fn load(
     live: &mut Live,
     load: ComponentExportIndex,
     contents: format::Contents,
+    layers: &Layers,
 ) -> Result<WaitRequest, RunFault> {
     let expected = contents.memories.len() + 1;
-    let loading = Transfer::Loading { contents, visited: 0 };
+    let loading = Transfer::Loading { contents, layers: layers.clone(), visited: 0 };
     let loaded = transfer(live, loading, load).await;
-    let Transfer::Loading { contents, visited } = loaded.map_err(|error| failed(live, "loading", error))? else {
+    let Transfer::Loading { contents, visited, .. } = loaded.map_err(|error| failed(live, "loading", error))? else {
         unreachable!("a transfer does not change its direction")
     };
     if visited != expected {
@@ -142,19 +170,19 @@ fn failed(live: &Live, doing: &str, error: wasmtime::Error) -> RunFault {
 
 /// What is done with the memories that a guest shows.
 enum Transfer {
-    /// They go into a snapshot, told by how they differ from the image.
-    Saving { writer: format::Writer, image: Option<Arc<Image>> },
+    /// They go into a snapshot, and into packs.
+    Saving(Saving),
     /// They become an image.
     Showing(Vec<Still>),
-    /// They come from one.
-    Loading { contents: format::Contents, visited: usize },
+    /// They come from there.
+    Loading { contents: format::Contents, layers: Layers, visited: usize },
 }
 
 impl Transfer {
     /// Pages of 64 KiB that memory `index` must have; 0: as it is.
     fn pages(&self, index: u32) -> u32 {
         match self {
-            Transfer::Saving { .. } | Transfer::Showing(_) => 0,
+            Transfer::Saving(_) | Transfer::Showing(_) => 0,
             Transfer::Loading { contents, .. } if index == AUX => contents.aux.len().div_ceil(WASM_PAGE) as u32,
             Transfer::Loading { contents, .. } => memory(contents, index).map_or(0, |memory| memory.wasm_pages),
         }
@@ -162,12 +190,8 @@ impl Transfer {
 
     fn visit(&mut self, index: u32, mut view: View<'_>) -> wasmtime::Result<()> {
         match self {
-            Transfer::Saving { writer, .. } if index == AUX => writer.aux(view.bytes()),
-            Transfer::Saving { writer, image } => {
-                let dirty = view.dirty(Tracker::of_this_machine())?;
-                let image = image.as_ref().and_then(|image| image.memory(index as usize - 1));
-                writer.memory(index, view.bytes(), image, &dirty);
-            }
+            Transfer::Saving(saving) if index == AUX => saving.writer.aux(view.bytes()),
+            Transfer::Saving(saving) => saving.memory(index, &view)?,
             Transfer::Showing(_) if index == AUX => {}
             Transfer::Showing(memories) => {
                 for written in view.dirty(Tracker::of_this_machine())? {
@@ -175,9 +199,9 @@ impl Transfer {
                 }
                 memories.push(view.still());
             }
-            Transfer::Loading { contents, visited } => {
+            Transfer::Loading { contents, layers, visited } => {
                 *visited += 1;
-                fill(&mut view, index, contents, Tracker::of_this_machine())?;
+                fill(&mut view, index, contents, layers, Tracker::of_this_machine())?;
             }
         }
         Ok(())
@@ -189,7 +213,13 @@ fn memory(contents: &format::Contents, index: u32) -> Option<&format::Memory> {
 }
 
 /// Makes a memory what it was.
-fn fill(view: &mut View<'_>, index: u32, contents: &format::Contents, tracker: &Tracker) -> wasmtime::Result<()> {
+fn fill(
+    view: &mut View<'_>,
+    index: u32,
+    contents: &format::Contents,
+    layers: &Layers,
+    tracker: &Tracker,
+) -> wasmtime::Result<()> {
     if index == AUX {
         wasmtime::ensure!(contents.aux.len() <= view.bytes().len(), "the call stack does not fit into its memory");
         view.write(0, &contents.aux);
@@ -203,6 +233,14 @@ fn fill(view: &mut View<'_>, index: u32, contents: &format::Contents, tracker: &
     for pages in without(&view.dirty(tracker)?, &replaced) {
         view.reset(pages)?;
     }
+    for (pages, pack, at) in layers.stretches(index) {
+        wasmtime::ensure!(pages.end as usize * PAGE <= length, "a pack has pages beyond the end of memory {index}");
+        if pages.len() >= LEAST_MAPPED as usize {
+            view.map(pages, &pack.file, at)?;
+        } else {
+            view.write(pages.start as usize * PAGE, pack.bytes(at..at + pages.len() as u32));
+        }
+    }
     for run in &memory.runs {
         match &run.content {
             Content::Zero => view.clear(run.pages.clone()),
@@ -213,7 +251,7 @@ fn fill(view: &mut View<'_>, index: u32, contents: &format::Contents, tracker: &
     Ok(())
 }
 
-/// Changes pages that are as the image has them.
+/// Changes pages that are as their base.
 fn put_words(view: &mut View<'_>, pages: Range<u32>, mut differences: &[u8]) {
     for page in pages {
         let Some((encoded, rest)) = format::pages::split(differences) else { unreachable!("the decoder has split them") };
@@ -278,7 +316,7 @@ fn expect_transfer(state: &mut HostState) -> wasmtime::Result<Box<Transfer>> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::{memory::tests::Mapping, *};
+    use super::{format::pages::Base, memory::tests::Mapping, *};
 
     const IMAGE_PAGES: usize = 20;
     const PAGES: usize = 32;
@@ -308,12 +346,16 @@ mod tests {
                 writer.host_state(b"");
                 writer.wait(&WaitRequest::Any { waitpoints: Vec::new() });
                 writer.aux(b"");
-                writer.memory(1, view.bytes(), image, &view.dirty(saver).unwrap());
+                let base = |page: u32| match image {
+                    None => Base::Unknown,
+                    Some(image) => image.get(page as usize * PAGE..(page as usize + 1) * PAGE).map_or(Base::Zero, Base::Page),
+                };
+                assert!(writer.memory(1, view.bytes(), base, &view.dirty(saver).unwrap(), 1 << 20));
                 let contents = format::decode(&writer.seal(identity).unwrap(), identity, 1 << 20).unwrap();
                 // What a start function did this time, and not the last.
                 let mut fresh = Mapping::new(IMAGE_PAGES, PAGES - IMAGE_PAGES);
                 fresh.view().write(2 * PAGE, &[9; 20 * PAGE]);
-                fill(&mut fresh.view(), 1, &contents, loader).unwrap();
+                fill(&mut fresh.view(), 1, &contents, &Layers::default(), loader).unwrap();
                 assert!(fresh.view().bytes() == view.bytes(), "{} to {}, {}", saver.name(), loader.name(), image.is_some());
             }
         }

@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 use super::{Execution, LoadedComponent, Part, PrepareError, RunSetup, Runtime, RuntimeConfig, Step};
 use crate::{
+    blobs::Blobs,
     host::testing::Recorder,
     model::{
         context::{EnvironmentKind, RunContext},
@@ -72,7 +73,10 @@ fn runtime(cache: PathBuf) -> Runtime {
 
 /// A runtime whose rewritings are of this version.
 fn of_version(cache: PathBuf, rewriter: u32) -> Runtime {
-    Runtime::new(RuntimeConfig { cache, cached_bytes: 64 << 20, limits: Limits::default(), rewriter }).unwrap()
+    // All runtimes of a test share what is stored, as all processes do.
+    let packs = Arc::new(Blobs::open(cache.with_file_name("blobs").to_str().unwrap()).unwrap());
+    let (pages, limits) = (cache.with_extension("pages"), Limits::default());
+    Runtime::new(RuntimeConfig { cache, pages, packs, cached_bytes: 64 << 20, limits, rewriter }).unwrap()
 }
 
 fn context(run: RunId, machine: Machine) -> RunContext {

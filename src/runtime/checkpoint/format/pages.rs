@@ -1,4 +1,4 @@
-//! What a page of a memory is, told by how it differs from the page that the component's own image has there.
+//! What a page of a memory is, told by how it differs from the page that the component's own image, or a pack, has there.
 //!
 //! An interpreter that runs a few functions writes to hundreds of pages: it counts references, marks objects, turns a cursor. Of each page
 //! a few words change, of many none that was not changed back. So a page is kept as the words that are new, with a bit for each word of
@@ -31,27 +31,49 @@ pub enum Difference {
     Whole,
 }
 
-/// Compares a page with the image's; none: the image's is all zero.
+/// What a page would be if nothing were kept of it.
+#[derive(Debug, Clone, Copy)]
+pub enum Base<'a> {
+    /// Nobody knows.
+    Unknown,
+    /// Zeros.
+    Zero,
+    /// These bytes.
+    Page(&'a [u8]),
+}
+
+/// Compares a page with what it would be if nothing were kept of it.
 ///
 /// # Panics
 /// If one of them is not a page.
-pub fn compare(page: &[u8], image: Option<&[u8]>) -> Difference {
-    let bits = match image {
-        Some(image) if page == image => return Difference::None,
-        Some(image) => bits(page, |at| word(image, at)),
-        None => bits(page, |_| 0),
+pub fn compare(page: &[u8], base: Base<'_>) -> Difference {
+    let bits = match base {
+        Base::Unknown if is_zero(page) => return Difference::Zero,
+        Base::Unknown => return Difference::Whole,
+        Base::Page(base) if page == base => return Difference::None,
+        Base::Page(_) if is_zero(page) => return Difference::Zero,
+        Base::Page(base) => bits(page, |at| word(base, at)),
+        Base::Zero => bits(page, |_| 0),
     };
     match bits.iter().map(|bits| bits.count_ones()).sum::<u32>() {
         0 => Difference::None,
-        _ if image.is_some() && is_zero(page) => Difference::Zero,
-        ..=MOST_WORDS => Difference::Words(bits),
+        1..=MOST_WORDS => Difference::Words(bits),
         _ => Difference::Whole,
     }
 }
 
-fn bits(page: &[u8], image: impl Fn(usize) -> u64) -> [u64; BITS / 8] {
+/// Whether anything would have to be kept.
+pub fn differs(page: &[u8], base: Base<'_>) -> bool {
+    match base {
+        Base::Unknown => true,
+        Base::Zero => !is_zero(page),
+        Base::Page(base) => page != base,
+    }
+}
+
+fn bits(page: &[u8], base: impl Fn(usize) -> u64) -> [u64; BITS / 8] {
     std::array::from_fn(|row| {
-        let is_new = |bit: usize| u64::from(word(page, row * 64 + bit) != image(row * 64 + bit));
+        let is_new = |bit: usize| u64::from(word(page, row * 64 + bit) != base(row * 64 + bit));
         (0..64).fold(0, |bits, bit| bits | is_new(bit) << bit)
     })
 }
@@ -125,16 +147,18 @@ mod tests {
     #[test]
     fn a_page_is_told_by_what_is_new() {
         let (zero, image) = ([0; PAGE], [7; PAGE]);
-        assert_eq!(compare(&image, Some(&image)), Difference::None);
-        assert_eq!(compare(&zero, None), Difference::None);
-        assert_eq!(compare(&zero, Some(&zero)), Difference::None);
-        assert_eq!(compare(&zero, Some(&image)), Difference::Zero);
-        assert_eq!(compare(&image, None), Difference::Whole);
+        assert_eq!(compare(&image, Base::Page(&image)), Difference::None);
+        assert_eq!(compare(&zero, Base::Zero), Difference::None);
+        assert_eq!(compare(&zero, Base::Page(&zero)), Difference::None);
+        assert_eq!(compare(&zero, Base::Page(&image)), Difference::Zero);
+        assert_eq!(compare(&image, Base::Zero), Difference::Whole);
+        assert_eq!(compare(&zero, Base::Unknown), Difference::Zero);
+        assert_eq!(compare(&image, Base::Unknown), Difference::Whole);
         let mut page = image;
         page[4095] = 0;
         let mut bits = [0; 8];
         bits[7] = 1 << 63;
-        assert_eq!(compare(&page, Some(&image)), Difference::Words(bits));
+        assert_eq!(compare(&page, Base::Page(&image)), Difference::Words(bits));
     }
 
     #[test]
@@ -142,7 +166,7 @@ mod tests {
         let mut encoded = vec![];
         let mut page = [0; PAGE];
         page[8] = 1;
-        let Difference::Words(bits) = compare(&page, None) else { panic!("one word is new") };
+        let Difference::Words(bits) = compare(&page, Base::Zero) else { panic!("one word is new") };
         encode(&page, &bits, &mut encoded);
         assert_eq!(encoded.len(), BITS + WORD);
         for length in 0..encoded.len() {
@@ -157,7 +181,10 @@ mod tests {
             let from = image.clone().unwrap_or(vec![0; PAGE]);
             let mut page = from.clone();
             changes.iter().for_each(|(at, byte)| page[*at] = *byte);
-            match compare(&page, image.as_deref()) {
+            let base = image.as_deref().map_or(Base::Zero, Base::Page);
+            let difference = compare(&page, base);
+            prop_assert_eq!(differs(&page, base), difference != Difference::None);
+            match difference {
                 Difference::None => prop_assert!(page == from),
                 Difference::Zero => prop_assert!(is_zero(&page)),
                 Difference::Whole => prop_assert!(changes.len() > MOST_WORDS as usize),

@@ -21,10 +21,11 @@ fn memory(wasm_pages: usize, fill: &[u8]) -> Vec<u8> {
 
 fn body() -> Writer {
     let mut writer = Writer::default();
-    writer.memory(2, &memory(1, &[1, 2]), None, std::slice::from_ref(&(0..1)));
+    writer.memory(2, &memory(1, &[1, 2]), |_| Base::Unknown, std::slice::from_ref(&(0..1)), PAGE * 9);
     writer.host_state(b"host");
     writer.wait(&wait());
-    writer.memory(1, &memory(2, &[0, 5, 5, 0, 9]), None, &[0..2, 3..5]);
+    writer.memory(1, &memory(2, &[0, 5, 5, 0, 9]), |_| Base::Unknown, &[0..2, 3..5], PAGE * 9);
+    writer.packs([[1; 32], [2; 32]].into_iter());
     writer.aux(b"frames");
     writer
 }
@@ -47,6 +48,7 @@ fn what_was_written_is_read() {
     assert_eq!(contents.host_state, "host");
     assert_eq!(contents.wait, wait());
     assert_eq!(contents.aux, "frames");
+    assert_eq!(contents.packs, [[1; 32], [2; 32]]);
     let bytes = |fill: u8| Content::Bytes(Bytes::from(vec![fill; PAGE]));
     assert_eq!(
         contents.memories,
@@ -140,8 +142,10 @@ fn sections_must_be_there_once_and_make_sense() {
         })
     };
     insta::assert_snapshot!(parse_altered(&|writer| writer.aux(b"again")), @"the snapshot is malformed: a section is there twice");
+    insta::assert_snapshot!(parse_altered(&|writer| writer.packs([].into_iter())), @"the snapshot is malformed: a section is there twice");
+    insta::assert_snapshot!(parse_altered(&|writer| writer.section(SECTION_PACKS, &[0; 31])), @"the snapshot is malformed: the names of packs cannot be read");
     insta::assert_snapshot!(parse_altered(&|writer| writer.section(9, b"")), @"the snapshot is malformed: a section has an unknown tag");
-    insta::assert_snapshot!(parse_altered(&|writer| writer.memory(4, &[], None, &[])), @"the snapshot is malformed: a section is missing");
+    insta::assert_snapshot!(parse_altered(&|writer| _ = writer.memory(4, &[], |_| Base::Unknown, &[], 0)), @"the snapshot is malformed: a section is missing");
     insta::assert_snapshot!(parse_altered(&|writer| writer.body.truncate(9)), @"the snapshot is malformed: a section ends too early");
     insta::assert_snapshot!(parse_altered(&|writer| writer.body.clear()), @"the snapshot is malformed: a section is missing");
     insta::assert_snapshot!(memory_with(0, 1, (0, 1, 0)), @"the snapshot is malformed: a memory has an impossible index");
@@ -153,6 +157,18 @@ fn sections_must_be_there_once_and_make_sense() {
     insta::assert_snapshot!(memory_with(3, 1, (0, 1, 3)), @"the snapshot is malformed: pages of a memory have an unknown content");
     insta::assert_snapshot!(memory_with(3, 1, (0, 1, 1)), @"the snapshot is malformed: a section ends too early");
     insta::assert_snapshot!(memory_with(3, 1, (0, 1, 2)), @"the snapshot is malformed: a section ends too early");
+}
+
+#[test]
+fn a_memory_of_which_too_much_is_new_is_told_by_its_length_alone() {
+    let mut writer = Writer::default();
+    let new = memory(1, &[1; 16]);
+    assert!(!writer.memory(1, &new, |_| Base::Zero, std::slice::from_ref(&(0..16)), 15 * PAGE));
+    let (little, whole) = (writer.raw_bytes(), 16 * PAGE as u64);
+    assert!(writer.memory(2, &new, |_| Base::Zero, std::slice::from_ref(&(0..16)), 17 * PAGE));
+    assert!(little < 32 && writer.raw_bytes() > whole);
+    let (_, memory) = parse_memory(&Bytes::new(), &writer.body[9..little as usize], |_| Ok(())).unwrap();
+    assert_eq!(memory, Memory { wasm_pages: 1, runs: vec![] });
 }
 
 #[test]
@@ -214,7 +230,12 @@ proptest! {
         writer.host_state(&host);
         writer.wait(&wait());
         writer.aux(&host);
-        writer.memory(1, &original, image.as_deref(), &dirty.iter().map(|page| *page..page + 1).collect::<Vec<_>>());
+        let base = |page: u32| match &image {
+            None => Base::Unknown,
+            Some(image) => image.get(page as usize * PAGE..(page as usize + 1) * PAGE).map_or(Base::Zero, Base::Page),
+        };
+        let dirty_pages: Vec<Range<u32>> = dirty.iter().map(|page| *page..page + 1).collect();
+        prop_assert!(writer.memory(1, &original, base, &dirty_pages, 1 << 20));
         let contents = decode(&writer.seal(IDENTITY).unwrap(), IDENTITY, LIMIT).unwrap();
         prop_assert_eq!(&contents.host_state[..], &host[..]);
         // Where a snapshot without an image says nothing.

@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use rustix::mm::{MapFlags, ProtFlags};
 use wasmtime::{
     Config, Engine, Store,
     component::{Component, Linker},
