@@ -5,4 +5,14 @@ mod sha256;
 mod waits;
 mod work;
 
-dormouse::bundle!(waits::noop, waits::sleep, waits::many, work::fib, work::sort, work::json, work::sha256, work::interpreter,);
+dormouse::bundle!(
+    waits::noop,
+    waits::sleep,
+    waits::many,
+    work::fib,
+    work::sort,
+    work::json,
+    work::sha256,
+    work::trees,
+    work::interpreter,
+);
