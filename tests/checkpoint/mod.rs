@@ -8,7 +8,6 @@
 
 mod caller;
 mod chain;
-mod compiled;
 mod step;
 
 use std::io::Write as _;
