@@ -29,7 +29,7 @@ use dormouse::{
     runtime::{LoadedComponent, Part, RunSetup, Runtime, RuntimeConfig},
 };
 
-use crate::report;
+use crate::{compiled::Kept, report};
 
 /// Every guest that `make guests` builds.
 pub const ALL: [&str; 8] = ["hello", "approval", "bench", "rust-chain", "c-chain", "js-chain", "python-chain", "go-chain"];
@@ -42,20 +42,14 @@ pub fn guest(name: &str) -> anyhow::Result<Vec<u8>> {
     fs::read(&path).with_context(|| format!("{}: run `make guests` first", path.display()))
 }
 
-/// A runtime with a cache of its own, so that nothing that was compiled by another version is measured.
-pub fn runtime(folder: &Folder) -> anyhow::Result<Runtime> {
-    let cache = folder.path().join("cache");
-    Runtime::new(RuntimeConfig { cache, cached_bytes: 64 << 20, limits: Limits::default(), rewriter: rewrite::VERSION })
-}
-
-/// A guest, compiled.
-pub async fn load(runtime: &Runtime, name: &str) -> anyhow::Result<Arc<LoadedComponent>> {
-    let bytes = guest(name)?;
-    let rewritten = runtime.rewrite(bytes.into()).await.with_context(|| format!("rewriting {name}"))?;
-    runtime
-        .load(&rewritten.rewriting, Part::Whole, async || Ok(rewritten.bytes))
-        .await
-        .with_context(|| format!("compiling {name}"))
+/// Part of a guest, compiled, and the runtime whose clock ticks for it. Unless the guest or the rewriter has changed, it is what an
+/// earlier run compiled.
+pub async fn load(name: &str, part: Part) -> anyhow::Result<(Runtime, Arc<LoadedComponent>)> {
+    let kept = Kept::of(name, &guest(name)?).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
+    let limits = Limits::default();
+    let runtime = Runtime::new(RuntimeConfig { cache: kept.cache, cached_bytes: 64 << 20, limits, rewriter: rewrite::VERSION })?;
+    let loaded = runtime.load(&kept.rewriting, part, async || Ok(kept.bytes)).await;
+    Ok((runtime, loaded.with_context(|| format!("compiling {name}"))?))
 }
 
 /// What a run is set up with; its scratch folder is in `folder`.
