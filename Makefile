@@ -3,7 +3,7 @@
 #   make demo    builds the product, kills a server in the middle of a wait, shows the run go on
 #   make test    everything, with real Postgres, real wasmtime and real components; the last line counts passed and failed
 #   make build   target/release/dormouse
-#   make bench   the figures of docs/benchmarks.md (NAME=… for one of them)
+#   make bench   the figures of docs/benchmarks.md (NAME=… for some of them, or of one guest)
 #   make soak    runs of every language through a process for each of 300 waits, in every way to wait (WAITS=…)
 #   make fuzz    more cases of the differential test of the rewriter (CASES=… SEED=…)
 #   make fuzz-coverage   the coverage-guided targets of fuzz/ (TARGET=rewriter|snapshot SECONDS_AT_MOST=60)

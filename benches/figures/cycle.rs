@@ -8,7 +8,7 @@ use std::{
 use dormouse::{
     blobs::{Area, Blobs},
     model::payload::Packet,
-    runtime::{Execution, LoadedComponent, RunSetup, Runtime, Snapshot, Step},
+    runtime::{Execution, LoadedComponent, Part, RunSetup, Runtime, Snapshot, Step},
 };
 use serde_json::{Value, json};
 
@@ -21,10 +21,6 @@ const WARM_UP: usize = 100;
 const CYCLES: usize = 2_000;
 /// Cycles that sync files.
 const STORED_CYCLES: usize = 300;
-
-/// Milliseconds that a run may take from nothing to its first wait, half of the time.
-const START_MS: f64 = 5.0;
-const STARTS: usize = 50;
 
 /// A task that waits more often than is measured.
 pub struct Waiting {
@@ -51,7 +47,7 @@ pub const WAITING: [Waiting; 6] = [
 impl Waiting {
     /// What the task is called with.
     pub fn payload(&self) -> Value {
-        json!({ "k": null, "n": WARM_UP + CYCLES + 10, "ms": 1, "mode": "wait" })
+        json!({ "k": null, "n": WARM_UP + CYCLES + 10, "ms": 60_000, "mode": "wait" })
     }
 }
 
@@ -62,7 +58,7 @@ pub struct Chain {
     /// What the next cycle begins with.
     pub snapshot: Snapshot,
     _runtime: Runtime,
-    /// Holds the cache and the scratch folder.
+    /// Holds the scratch folder.
     _folder: Folder,
 }
 
@@ -78,18 +74,12 @@ impl Chain {
     /// Runs the task up to its first wait.
     pub async fn begin(waiting: &Waiting) -> anyhow::Result<Chain> {
         let folder = Folder::new()?;
-        let runtime = guests::runtime(&folder)?;
-        let component = guests::load(&runtime, waiting.guest).await?;
+        let (runtime, component) = guests::load(waiting.guest, Part::Whole, &folder).await?;
         let setup = guests::setup(&folder)?;
-        let snapshot = first_wait(&component, &setup, waiting).await?.capture().await?;
+        let mut execution = Execution::start(&component, setup.clone(), Arc::new(Suspending)).await?;
+        first_wait(&mut execution, waiting).await?;
+        let snapshot = execution.capture().await?;
         Ok(Chain { component, setup, snapshot, _runtime: runtime, _folder: folder })
-    }
-
-    /// Time of another run, from nothing to its first wait.
-    async fn start(&self, waiting: &Waiting) -> anyhow::Result<Duration> {
-        let begun = Instant::now();
-        first_wait(&self.component, &self.setup, waiting).await?;
-        Ok(begun.elapsed())
     }
 
     /// From the snapshot to the next one, in a fresh instance.
@@ -108,11 +98,9 @@ impl Chain {
     }
 }
 
-async fn first_wait(component: &Arc<LoadedComponent>, setup: &RunSetup, waiting: &Waiting) -> anyhow::Result<Execution> {
-    let mut execution = Execution::start(component, setup.clone(), Arc::new(Suspending)).await?;
-    let step = execution.call(waiting.task, &Packet::json(&waiting.payload())).await;
-    expect_wait(step)?;
-    Ok(execution)
+/// Enters the task and lets it come to its first wait.
+pub async fn first_wait(execution: &mut Execution, waiting: &Waiting) -> anyhow::Result<()> {
+    expect_wait(execution.call(waiting.task, &Packet::json(&waiting.payload())).await)
 }
 
 fn expect_wait(step: Step) -> anyhow::Result<()> {
@@ -124,7 +112,7 @@ fn expect_wait(step: Step) -> anyhow::Result<()> {
 
 /// Sizes of snapshots.
 pub async fn snapshot(report: &mut Report) -> anyhow::Result<()> {
-    for waiting in &WAITING {
+    for waiting in report.asked(&WAITING, |waiting| waiting.guest) {
         let mut chain = Chain::begin(waiting).await?;
         let (mut raw, mut stored) = (vec![], vec![]);
         for _ in 0..WARM_UP {
@@ -148,16 +136,11 @@ pub async fn snapshot(report: &mut Report) -> anyhow::Result<()> {
 
 /// Times of cycles, without storage and with snapshots that are synced to disk and read back.
 pub async fn cycle(report: &mut Report) -> anyhow::Result<()> {
-    for waiting in &WAITING {
+    for waiting in report.asked(&WAITING, |waiting| waiting.guest) {
         let mut chain = Chain::begin(waiting).await?;
         for _ in 0..WARM_UP {
             chain.cycle().await?;
         }
-        let mut starts = vec![];
-        for _ in 0..STARTS {
-            starts.push(chain.start(waiting).await?);
-        }
-        report.percentiles(&format!("{}: start to first wait", waiting.guest), &mut starts, Some(START_MS));
         let mut all = vec![];
         for _ in 0..CYCLES - STORED_CYCLES {
             all.push(chain.cycle().await?);

@@ -28,7 +28,7 @@ use dormouse::{
 use crate::{
     cycle::{Chain, WAITING, Waiting},
     guests::Folder,
-    report::{self, Report},
+    report::{self, Report, Whose, cpu_of, milliseconds},
 };
 
 const CYCLES: usize = 300;
@@ -88,17 +88,10 @@ struct Cpu {
 /// That of this process, and that of all processes of the cluster.
 async fn cpu_ms(store: &Store) -> anyhow::Result<Cpu> {
     let pids: Vec<i32> = sqlx::query_scalar("select pid from pg_stat_activity").fetch_all(store.pool()).await?;
-    let own = ticks(std::process::id())?;
-    let postgres = pids.into_iter().filter_map(|pid| ticks(pid.unsigned_abs()).ok()).sum();
+    let used = |pid| cpu_of(pid, Whose::Own).map(milliseconds);
+    let own = used(std::process::id())?;
+    let postgres = pids.into_iter().filter_map(|pid| used(pid.unsigned_abs()).ok()).sum();
     Ok(Cpu { own, postgres })
-}
-
-/// User and system time of a process, in milliseconds: the 14th and 15th field, in hundredths of a second, of which the second
-/// is a name in parentheses.
-fn ticks(pid: u32) -> anyhow::Result<f64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields = stat.rsplit_once(')').context("a process has a name")?.1.split_whitespace().skip(11).take(2);
-    Ok(fields.map(|field| field.parse::<f64>().unwrap_or(0.0) * 10.0).sum())
 }
 
 /// A run that is in line.

@@ -30,7 +30,7 @@ use dormouse::{
     runtime::{LoadedComponent, Part, RunSetup, Runtime, RuntimeConfig},
 };
 
-use crate::report;
+use crate::{compiled::Kept, report};
 
 /// Every guest that `make guests` builds.
 pub const ALL: [&str; 8] = ["hello", "approval", "bench", "rust-chain", "c-chain", "js-chain", "python-chain", "go-chain"];
@@ -43,22 +43,15 @@ pub fn guest(name: &str) -> anyhow::Result<Vec<u8>> {
     fs::read(&path).with_context(|| format!("{}: run `make guests` first", path.display()))
 }
 
-/// A runtime with a cache of its own, so that nothing that was compiled by another version is measured.
-pub fn runtime(folder: &Folder) -> anyhow::Result<Runtime> {
-    let cache = folder.path().join("cache");
+/// Part of a guest, compiled, and the runtime whose clock ticks for it. Unless the guest or the rewriter has changed, it is what an
+/// earlier run compiled. Pages of its runs are in `folder`.
+pub async fn load(name: &str, part: Part, folder: &Folder) -> anyhow::Result<(Runtime, Arc<LoadedComponent>)> {
+    let kept = Kept::of(name, &guest(name)?).map_err(|error| anyhow::anyhow!("{name}: {error}"))?;
     let packs = Arc::new(Blobs::open(&folder.path().join("blobs").display().to_string())?);
     let (pages, limits, rewriter) = (folder.path().join("pages"), Limits::default(), rewrite::VERSION);
-    Runtime::new(RuntimeConfig { cache, pages, packs, cached_bytes: 64 << 20, limits, rewriter })
-}
-
-/// A guest, compiled.
-pub async fn load(runtime: &Runtime, name: &str) -> anyhow::Result<Arc<LoadedComponent>> {
-    let bytes = guest(name)?;
-    let rewritten = runtime.rewrite(bytes.into()).await.with_context(|| format!("rewriting {name}"))?;
-    runtime
-        .load(&rewritten.rewriting, Part::Whole, async || Ok(rewritten.bytes))
-        .await
-        .with_context(|| format!("compiling {name}"))
+    let runtime = Runtime::new(RuntimeConfig { cache: kept.cache, pages, packs, cached_bytes: 64 << 20, limits, rewriter })?;
+    let loaded = runtime.load(&kept.rewriting, part, async || Ok(kept.bytes)).await;
+    Ok((runtime, loaded.with_context(|| format!("compiling {name}"))?))
 }
 
 /// What a run is set up with; its scratch folder is in `folder`.

@@ -1,16 +1,21 @@
-//! Where figures go: a line for people, and a line of JSON for `target/bench/figures.jsonl`.
+//! Where figures go: a line for people, a line of JSON for `target/bench/figures.jsonl`, and at the end tables for
+//! `target/bench/tables.md`.
 
 use std::{fs, io::Write, path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::json;
 
+use crate::tables::{Figure, markdown};
+
 /// Writes figures as they come. Each names the machine's load, without which a time means little.
 pub struct Report {
+    guests: Vec<String>,
     bench: &'static str,
     file: fs::File,
     path: PathBuf,
-    missed: usize,
+    all: Vec<Figure>,
 }
 
 /// Where the files of a run of the benchmarks go.
@@ -19,17 +24,27 @@ pub fn folder() -> PathBuf {
 }
 
 impl Report {
-    /// Begins with an empty file.
-    pub fn begin() -> anyhow::Result<Report> {
+    /// Begins with an empty file. Of these guests alone, or of all.
+    pub fn begin(guests: Vec<String>) -> anyhow::Result<Report> {
         fs::create_dir_all(folder())?;
         let path = folder().join("figures.jsonl");
-        Ok(Report { bench: "", file: fs::File::create(&path)?, path, missed: 0 })
+        Ok(Report { guests, bench: "", file: fs::File::create(&path)?, path, all: vec![] })
     }
 
     /// The benchmark that the next figures belong to.
     pub fn section(&mut self, bench: &'static str) {
         self.bench = bench;
         println!("\n{bench} (load {:.1})", load());
+    }
+
+    /// Those of `all` whose guest was asked for.
+    pub fn asked<T>(&self, all: &'static [T], guest: impl Fn(&T) -> &'static str) -> Vec<&'static T> {
+        all.iter().filter(|one| self.guests.is_empty() || self.is_asked(guest(one))).collect()
+    }
+
+    /// Whether this guest was asked for by its name.
+    pub fn is_asked(&self, guest: &str) -> bool {
+        self.guests.iter().any(|asked| asked == guest)
     }
 
     /// A figure that has no target.
@@ -51,8 +66,7 @@ impl Report {
     }
 
     fn write(&mut self, metric: &str, value: f64, unit: &str, target: Option<f64>) {
-        let met = target.map(|target| value <= target);
-        self.missed += usize::from(met == Some(false));
+        let (met, load) = (target.map(|target| value <= target), load());
         let verdict = match (target, met) {
             (Some(target), Some(true)) => format!("  met, at most {target}"),
             (Some(target), _) => format!("  MISSED, at most {target}"),
@@ -60,15 +74,19 @@ impl Report {
         };
         println!("  {metric:<48} {:>12} {unit:<6}{verdict}", shown(value));
         let line = json!({
-            "bench": self.bench, "metric": metric, "value": value, "unit": unit, "target": target, "met": met, "load": load(),
+            "bench": self.bench, "metric": metric, "value": value, "unit": unit, "target": target, "met": met, "load": load,
         });
         writeln!(self.file, "{line}").expect("the figures can be written");
+        self.all.push(Figure { bench: self.bench, metric: metric.into(), value, unit: unit.into(), target, load });
     }
 
-    /// Says where the figures are.
+    /// Writes the tables, and says where all is.
     pub fn end(mut self) -> anyhow::Result<()> {
         self.file.flush()?;
-        println!("\n{} targets missed; all figures in {}", self.missed, self.path.display());
+        let tables = folder().join("tables.md");
+        fs::write(&tables, markdown(&self.all))?;
+        let missed = self.all.iter().filter(|figure| figure.target.is_some_and(|target| figure.value > target)).count();
+        println!("\n{missed} targets missed; all figures in {}, as tables in {}", self.path.display(), tables.display());
         Ok(())
     }
 }
@@ -100,6 +118,27 @@ pub fn thread_cpu() -> Duration {
 /// CPU time of all threads of this process.
 pub fn process_cpu() -> Duration {
     cpu(ClockId::ProcessCPUTime)
+}
+
+/// Whose CPU time.
+#[derive(Clone, Copy)]
+pub enum Whose {
+    /// The process's own.
+    Own,
+    /// That of its children that have ended.
+    Children,
+}
+
+/// CPU time that a process or its children used so far, in hundredths of a second.
+pub fn cpu_of(pid: u32, whose: Whose) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // User and system time: the 14th and 15th field, or the two after them. The second is a name in parentheses.
+    let skipped = match whose {
+        Whose::Own => 11,
+        Whose::Children => 13,
+    };
+    let fields = stat.rsplit_once(')').context("a process has a name")?.1.split_whitespace().skip(skipped).take(2);
+    Ok(Duration::from_millis(fields.map(|field| field.parse::<u64>().unwrap_or(0) * 10).sum()))
 }
 
 fn cpu(clock: ClockId) -> Duration {

@@ -9,9 +9,10 @@ use dormouse::{
 };
 use serde_json::json;
 
+use crate::support::{compiled::Kept, guests};
+
 use super::{
     caller::{Platform, Waits, elapsed},
-    compiled::Kept,
     step,
 };
 
@@ -22,7 +23,7 @@ const WAITS: u32 = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_large_memory_a_suspension_stores_what_has_changed() {
-    let kept = tokio::task::spawn_blocking(|| Kept::of("bench")).await.unwrap().unwrap();
+    let kept = tokio::task::spawn_blocking(|| Kept::of("bench", &guests::guest("bench"))).await.unwrap().unwrap();
     let folder = tempfile::Builder::new().prefix("dormouse-large-").tempdir().unwrap();
     let (scratch, blobs) = (folder.path().join("run"), folder.path().join("blobs"));
     let machine = || step::runtime(&kept.cache, &blobs);

@@ -8,7 +8,7 @@
 
 mod caller;
 mod chain;
-mod compiled;
+mod forks;
 mod large;
 mod step;
 

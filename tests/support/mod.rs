@@ -1,5 +1,6 @@
 //! What the tests of this binary share: guests that were built before, servers as child processes, deadlines.
 
+pub mod compiled;
 pub mod guests;
 pub mod server;
 pub mod small_disk;

@@ -14,5 +14,6 @@ dormouse::bundle!(
     work::sort,
     work::json,
     work::sha256,
+    work::trees,
     work::interpreter,
 );

@@ -95,6 +95,24 @@ pub fn sha256(payload: Amount) -> String {
     digest.finish()
 }
 
+/// Builds and drops n trees of 2,047 nodes: nothing but the allocator.
+#[dormouse::task(id = "trees")]
+pub fn trees(payload: Amount) -> u64 {
+    (0..payload.n).fold(0, |sum, _| fold(sum, Tree::plant(10).count()))
+}
+
+struct Tree(Option<Box<(Tree, Tree)>>);
+
+impl Tree {
+    fn plant(depth: u32) -> Tree {
+        Tree((depth > 0).then(|| Box::new((Tree::plant(depth - 1), Tree::plant(depth - 1)))))
+    }
+
+    fn count(&self) -> u64 {
+        self.0.as_ref().map_or(1, |below| 1 + below.0.count() + below.1.count())
+    }
+}
+
 /// Interprets a program of n rounds: a call through a table for every instruction.
 #[dormouse::task(id = "interpreter")]
 pub fn interpreter(payload: Amount) -> u64 {

@@ -9,4 +9,4 @@ here=$(dirname "$(readlink -f "$0")")
 out=$(realpath -m "$1")
 cd "$here"
 exec ../../../guest-sdk/toolchain/toolchain.sh cc -O2 -mexec-model=reactor -Wl,--strip-debug -I. -o "$out" \
-  main.c bindings/c_chain.c bindings/c_chain_component_type.o -lc-printscan-long-double
+  main.c work.c bindings/c_chain.c bindings/c_chain_component_type.o -lc-printscan-long-double

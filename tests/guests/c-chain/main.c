@@ -1,6 +1,6 @@
 // The C guest that the tests suspend and restore at every wait: the same idea as rust-chain, in the language without a
 // runtime. Its task `chain` takes {"n":…,"mode":"wait"|"sleep"|"mixed","ms":…}, where ms is how long each wait takes (1), and
-// returns a digest over all that it saw, which depends on n alone.
+// returns a digest over all that it saw, which depends on n alone. The programs of work.c are tasks too.
 
 #include <errno.h>
 #include <stdarg.h>
@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "bindings/c_chain.h"
+#include "work.h"
 
 enum mode { WAIT, SLEEP, MIXED };
 
@@ -272,19 +273,29 @@ static const char *value_of(const char *json, const char *key) {
   return at ? at + strlen(key) + strspn(at + strlen(key), "\": ") : NULL;
 }
 
-bool exports_dormouse_task_tasks_run(c_chain_string_t *task, exports_dormouse_task_tasks_packet_t *payload,
-                                     exports_dormouse_task_tasks_packet_t *output, exports_dormouse_task_tasks_task_error_t *error) {
-  if (!is_text(task, "chain")) return refuse(error, EXPORTS_DORMOUSE_TASK_TASKS_FAILURE_REASON_UNKNOWN_TASK, "there is only `chain`");
-  char *json = strndup((const char *)payload->data.ptr, payload->data.len);
-  const char *n = value_of(json, "\"n\""), *word = value_of(json, "\"mode\""), *ms = value_of(json, "\"ms\"");
-  if (!n) return refuse(error, EXPORTS_DORMOUSE_TASK_TASKS_FAILURE_REASON_INPUT, "the payload has no n");
-  enum mode mode = word && *word == 's' ? SLEEP : word && *word == 'm' ? MIXED : WAIT;
-  uint32_t rounds = play(strtoul(n, NULL, 10), mode, ms ? strtoul(ms, NULL, 10) : 1);
-  free(json);
-  char text[96];
-  snprintf(text, sizeof text, "{\"digest\":\"%016llx\",\"waits\":%u,\"rounds\":%u}", (unsigned long long)run.digest, run.done, rounds);
+static void answer(exports_dormouse_task_tasks_packet_t *output, const char *text) {
   c_chain_string_dup(&output->content_type, "application/json");
   output->data.len = strlen(text);
   output->data.ptr = (uint8_t *)strdup(text);
+}
+
+bool exports_dormouse_task_tasks_run(c_chain_string_t *task, exports_dormouse_task_tasks_packet_t *payload,
+                                     exports_dormouse_task_tasks_packet_t *output, exports_dormouse_task_tasks_task_error_t *error) {
+  char *json = strndup((const char *)payload->data.ptr, payload->data.len), text[96];
+  const char *n = value_of(json, "\"n\""), *word = value_of(json, "\"mode\""), *ms = value_of(json, "\"ms\"");
+  if (!n) return refuse(error, EXPORTS_DORMOUSE_TASK_TASKS_FAILURE_REASON_INPUT, "the payload has no n");
+  uint32_t amount = strtoul(n, NULL, 10);
+  uint64_t checksum;
+  if (is_text(task, "chain")) {
+    enum mode mode = word && *word == 's' ? SLEEP : word && *word == 'm' ? MIXED : WAIT;
+    uint32_t rounds = play(amount, mode, ms ? strtoul(ms, NULL, 10) : 1);
+    snprintf(text, sizeof text, "{\"digest\":\"%016llx\",\"waits\":%u,\"rounds\":%u}", (unsigned long long)run.digest, run.done, rounds);
+  } else if (work((const char *)task->ptr, task->len, amount, &checksum)) {
+    snprintf(text, sizeof text, "%llu", (unsigned long long)checksum);
+  } else {
+    return refuse(error, EXPORTS_DORMOUSE_TASK_TASKS_FAILURE_REASON_UNKNOWN_TASK, "there is no such task");
+  }
+  free(json);
+  answer(output, text);
   return true;
 }

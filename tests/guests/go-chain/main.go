@@ -20,6 +20,11 @@ type task struct {
 
 var tasks = []task{
 	{"chain", "Waits n times from every kind of stack", runChain},
+	{"fib", "", work(fib)},
+	{"sort", "", work(sortNumbers)},
+	{"json", "", work(orders)},
+	{"sha256", "", work(sha256)},
+	{"trees", "", work(trees)},
 	{"echo", "", func(payload []byte) (any, error) { return json.RawMessage(payload), nil }},
 }
 

@@ -11,6 +11,7 @@ from componentize_py_types import Err
 from wit_world.exports import tasks
 from wit_world.imports import types
 
+import work
 from chain import chain
 
 
@@ -19,6 +20,7 @@ def echo(payload):
 
 
 DEFINITIONS = {"chain": (chain, "Waits n times from every kind of stack"), "echo": (echo, None)}
+DEFINITIONS |= {name: (task, None) for name, task in work.TASKS.items()}
 
 
 class Tasks(wit_world.exports.Tasks):

@@ -3,10 +3,12 @@
 
 import { chain } from "./chain";
 import { fetching } from "./fetching";
+import * as work from "./work";
 
 type Task = (payload: any) => unknown;
 
 const definitions: Record<string, { task: Task; description?: string }> = {
+  ...Object.fromEntries(Object.entries(work).map(([id, task]) => [id, { task }])),
   chain: { task: chain, description: "Waits n times from every kind of stack" },
   echo: { task: (payload) => payload },
   fetch: { task: fetching, description: "Sends a request and reads the answer" },

@@ -3,11 +3,13 @@
 //! - [`chain`](chain::chain) waits `n` times, from every kind of call stack that Rust makes, and returns a digest over all
 //!   that it saw: a straight run and one that was suspended at every wait must return the same.
 //! - [`files`](files::files) keeps things in files over its waits.
+//! - The tasks of [`forks`] see what a restored run must not share with another, and wait at the end of a deep stack.
 //! - The tasks of [`misbehave`] trap, panic, spin, exit, fail, eat memory and flood the host.
 
 mod chain;
 mod digest;
 mod files;
+mod forks;
 mod misbehave;
 mod pauses;
 mod scenes;
@@ -24,6 +26,8 @@ dormouse::bundle!(
     chain::chain,
     echo,
     files::files,
+    forks::deep,
+    forks::fork,
     misbehave::alloc,
     misbehave::big_output,
     misbehave::exit,

@@ -1,4 +1,4 @@
-//! Rewritten guests that stay compiled from one run of the tests to the next: a language's engine takes minutes.
+//! Rewritten guests that stay compiled from one run of the tests, or of the benchmarks, to the next: a language's engine takes minutes.
 //!
 //! What is kept is found by the bytes that the rewriter makes of the guest today, so a change of either compiles anew; a change of
 //! the engine or of the processor is the component cache's own business.
@@ -11,8 +11,6 @@ use dormouse::{
     rewrite::{self, Limits},
 };
 
-use crate::support::guests;
-
 /// A rewritten guest, and where what is compiled of it is kept.
 pub struct Kept {
     pub rewriting: Rewriting,
@@ -21,12 +19,13 @@ pub struct Kept {
 }
 
 impl Kept {
+    /// The guest of that name, whose bytes are `original`.
+    ///
     /// # Errors
     /// If the rewriter refuses the guest.
-    pub fn of(name: &str) -> Result<Kept, rewrite::Error> {
-        let original = guests::guest(name);
-        let component = blake3::hash(&original);
-        let made = rewrite::rewrite(&original, &Limits::default())?.bytes;
+    pub fn of(name: &str, original: &[u8]) -> Result<Kept, rewrite::Error> {
+        let component = blake3::hash(original);
+        let made = rewrite::rewrite(original, &Limits::default())?.bytes;
         let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/compiled-guests");
         let folder = all.join(format!("{name}-{}", &blake3::hash(&made).to_hex()[..16]));
         let bytes = std::fs::read(folder.join(REWRITTEN)).unwrap_or_else(|_| {
