@@ -41,21 +41,22 @@ quietly() {
   fail "this failed: $*"
 }
 
-# install_once LANGUAGE LIST: calls install_LANGUAGE NEW LIST unless exactly this list is installed, and prints where it is.
+# install_once LANGUAGE LIST: calls install_LANGUAGE NEW LIST unless exactly this list is installed, and prints where it is. What was
+# installed in a folder that has since moved is installed again: Python's programs name the folder.
 install_once() {
   local language=$1 list=$2 installed
   [ -f "$list" ] || fail "there is no $list"
   # The name holds the list's digest: guests of different lists do not push each other out.
   installed=$cache/$language-$(sha256sum <"$list" | cut -c1-16)
-  if [ ! -e "$installed/.complete" ]; then
+  if [ "$(cat "$installed/.complete" 2>/dev/null)" != "$installed" ]; then
     mkdir -p "$cache"
     exec 9>"$cache/.lock"
     flock 9
-    if [ ! -e "$installed/.complete" ]; then
+    if [ "$(cat "$installed/.complete" 2>/dev/null)" != "$installed" ]; then
       say "installing $list; this is done once"
       rm -rf "$installed"
       "install_$language" "$installed" "$list"
-      touch "$installed/.complete"
+      echo "$installed" >"$installed/.complete"
     fi
     exec 9>&-
   fi
