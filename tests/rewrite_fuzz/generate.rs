@@ -91,7 +91,7 @@ fn config(random: &mut Random) -> wasm_smith::Config {
         max_table_elements: 50,
         max_instructions: 40 + random.below(300) as usize,
         simd_enabled: random.below(2) == 0,
-        bulk_memory_enabled: with_references || random.below(3) == 0,
+        bulk_memory_enabled: with_references || random.below(2) == 0,
         reference_types_enabled: with_references,
         tail_call_enabled: random.below(2) == 0,
         disallow_traps: random.below(2) == 0,
@@ -314,7 +314,6 @@ fn replacements(body: &FunctionBody<'_>) -> Option<Changes> {
     while !operators.eof() {
         let start = operators.original_position();
         let instead: &[Instruction<'_>] = match operators.read().ok()? {
-            Operator::DataDrop { .. } | Operator::ElemDrop { .. } => &[],
             Operator::TableSet { .. } => &[Drop, Drop],
             Operator::TableGrow { .. } => &[Drop, Drop, I32Const(-1)],
             Operator::TableFill { .. } | Operator::TableCopy { .. } | Operator::TableInit { .. } => &[Drop, Drop, Drop],

@@ -25,8 +25,6 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "second f",
         "table.init",
     ),
-    ("(module (elem $e func) (func $f (elem.drop $e)))", "second f", "elem.drop"),
-    ("(module (memory 1) (data $d \"a\") (func $f (data.drop $d)))", "second f", "data.drop"),
     ("(module (memory i64 1))", "second -", "memory64"),
     ("(module (memory 1 1 shared))", "second -", "threads"),
     ("(module (memory 1) (func $f (drop (i32.atomic.load (i32.const 0)))))", "second f", "threads"),
@@ -67,7 +65,8 @@ fn all_reasons_are_given_at_once() {
     let sources = cases::sources(&[(
         "main",
         "(module (table 1 funcref) (elem $e func) (global (mut funcref) (ref.null func)) (func (export \"ckpt:x\"))
-           (func $a (elem.drop $e)) (func $b (table.set 0 (i32.const 0) (ref.null func)) (elem.drop $e)))",
+           (func $a (drop (table.grow 0 (ref.null func) (i32.const 1))))
+           (func $b (table.set 0 (i32.const 0) (ref.null func)) (table.init $e (i32.const 0) (i32.const 0) (i32.const 0))))",
     )]);
     let refusals = sources.instrument().expect_err("it holds five reasons");
     assert_eq!(refusals.len(), 5, "{refusals:?}");

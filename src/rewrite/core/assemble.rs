@@ -1,16 +1,18 @@
 //! Puts a rewritten module together.
 //!
-//! Index spaces of an instrumented module: the helpers follow the imported functions, the resume versions follow the defined ones; the
-//! imported `state` follows the imported globals; the resume table and the added types come last.
+//! Index spaces of an instrumented module: the helpers follow the imported functions, `ckpt:replay` and the resume versions follow the
+//! defined ones; the imported `state` follows the imported globals, the flags of dropped segments follow the defined ones; the resume table
+//! and the added types come last.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
-    BranchHint, BranchHints, CodeSection, ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection, Elements,
-    EntityType, ExportKind, ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, Module,
-    NameMap, NameSection, RawSection, RefType, StartSection, TableSection, TableType, TagSection, TypeSection, ValType,
+    BlockType, BranchHint, BranchHints, CodeSection, ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection,
+    Elements, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType, ImportSection,
+    MemorySection, Module, NameMap, NameSection, RawSection, RefType, StartSection, TableSection, TableType, TagSection,
+    TypeSection, ValType,
 };
 use wasmparser::{CustomSectionReader, KnownCustom, Name, Parser, Payload};
 
@@ -20,6 +22,7 @@ use super::context::Context;
 use super::frame::{CKPT, Helper, RESUME_TABLE};
 use super::functions::Written;
 use super::module::CoreModule;
+use super::scan::Dropped;
 
 /// The helpers that the functions call, in the order in which they are first called.
 pub fn helpers(functions: &[Written]) -> Vec<Helper> {
@@ -100,7 +103,10 @@ pub fn global_export(index: u32) -> String {
     format!("{CKPT}:g{index}")
 }
 
-/// A module with functions that may suspend.
+/// Name of the function `() -> ()` that drops again what is marked as dropped, in a fresh instance.
+pub const REPLAY: &str = "ckpt:replay";
+
+/// A module with functions that may suspend, or that drop segments.
 ///
 /// # Errors
 /// If the module cannot be read, which parsing it has excluded.
@@ -114,6 +120,7 @@ pub fn instrumented(context: &Context<'_, '_>, functions: &[Written]) -> Result<
     }
     sections.add_helpers(&layout, &helpers);
     sections.add_functions(&layout, functions);
+    sections.add_flags(&layout);
     sections.add_resume_table(&layout);
     add_exports(context.module, 1, &mut sections.exports);
     sections.add_names(&layout);
@@ -134,8 +141,8 @@ impl<'c, 'a> Layout<'c, 'a> {
     fn new(context: &'c Context<'c, 'a>, functions: &[Written], helpers: &[Helper]) -> Layout<'c, 'a> {
         let module = context.module;
         let helpers: HashMap<_, _> = helpers.iter().copied().zip(module.imported_functions..).collect();
-        let first_resume = (module.function_types.len() + helpers.len()) as u32;
         let mut layout = Layout { context, helpers, pages: vec![], resumed: vec![] };
+        let first_resume = layout.first_resume();
         let mut never = None;
         for (position, function) in functions.iter().enumerate() {
             let Written::Instrumented { resume, .. } = function else { continue };
@@ -147,6 +154,15 @@ impl<'c, 'a> Layout<'c, 'a> {
             layout.pages.extend(std::iter::repeat_n(index, context.page_count(position)));
         }
         layout
+    }
+
+    /// Index of the function that drops segments again, if there is one.
+    fn replay(&self) -> u32 {
+        (self.context.module.function_types.len() + self.helpers.len()) as u32
+    }
+
+    fn first_resume(&self) -> u32 {
+        self.replay() + u32::from(!self.context.module.dropped.is_empty())
     }
 
     fn function(&self, original: u32) -> u32 {
@@ -265,7 +281,11 @@ impl<'a> Sections<'a> {
         }
         let resume_type = self.types.len();
         self.types.ty().function([], []);
-        let first = (module.function_types.len() + layout.helpers.len()) as u32;
+        if !module.dropped.is_empty() {
+            self.functions.function(resume_type);
+            self.exports.export(REPLAY, ExportKind::Func, layout.replay());
+            self.code.function(&replay(layout.context));
+        }
         let mut never = Code::default();
         never.declare_locals([]);
         never.sink().unreachable().end();
@@ -273,7 +293,7 @@ impl<'a> Sections<'a> {
             Written::Instrumented { resume, .. } => resume.as_ref(),
             _ => None,
         });
-        for (index, resumed) in (first..).zip(&layout.resumed) {
+        for (index, resumed) in (layout.first_resume()..).zip(&layout.resumed) {
             self.functions.function(resume_type);
             let code = if resumed.is_some() { resumes.next() } else { None };
             self.add_code(layout, index, code.unwrap_or(&never));
@@ -286,6 +306,13 @@ impl<'a> Sections<'a> {
         if !hints.is_empty() {
             let hint = |offset| BranchHint { branch_func_offset: offset, branch_hint_value: 0 };
             self.hints.function_hints(index, hints.into_iter().map(hint));
+        }
+    }
+
+    fn add_flags(&mut self, layout: &Layout<'_, '_>) {
+        for _ in &layout.context.module.dropped {
+            let ty = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
+            self.globals.global(ty, &ConstExpr::i32_const(0));
         }
     }
 
@@ -317,8 +344,7 @@ impl<'a> Sections<'a> {
         for (index, name) in sorted {
             functions.append(index, name);
         }
-        let first = (layout.context.module.function_types.len() + layout.helpers.len()) as u32;
-        for (index, resumed) in (first..).zip(&layout.resumed) {
+        for (index, resumed) in (layout.first_resume()..).zip(&layout.resumed) {
             if let Some(name) = resumed.and_then(|resumed| known.get(&resumed)) {
                 functions.append(index, &format!("{name} (resumed)"));
             }
@@ -361,4 +387,20 @@ impl<'a> Sections<'a> {
         }
         module.finish()
     }
+}
+
+/// Drops the segments whose flags are set.
+fn replay(context: &Context<'_, '_>) -> Function {
+    let mut function = Function::new([]);
+    let mut sink = function.instructions();
+    for segment in &context.module.dropped {
+        sink.global_get(context.flag(*segment)).if_(BlockType::Empty);
+        match *segment {
+            Dropped::Data(index) => sink.data_drop(index),
+            Dropped::Elements(index) => sink.elem_drop(index),
+        };
+        sink.end();
+    }
+    sink.end();
+    function
 }

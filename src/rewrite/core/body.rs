@@ -12,7 +12,7 @@ use super::frame::{Kind, Signature};
 use super::graph::MaySuspend;
 use super::liveness;
 use super::module::{CoreModule, features};
-use super::scan::{CallReader, Callee};
+use super::scan::{CallReader, Callee, Dropped};
 
 /// Index of a [`Block`].
 pub type BlockId = usize;
@@ -28,6 +28,8 @@ pub enum Op {
     GlobalGet(u32),
     GlobalSet(u32),
     RefFunc(u32),
+    /// `data.drop` or `elem.drop`.
+    Drop(Dropped),
     /// Opens a block.
     Open(BlockId),
     Else(BlockId),
@@ -308,6 +310,8 @@ impl<'m, 'a> Reader<'m, 'a> {
             Operator::GlobalGet { global_index } => Op::GlobalGet(*global_index),
             Operator::GlobalSet { global_index } => Op::GlobalSet(*global_index),
             Operator::RefFunc { function_index } => Op::RefFunc(*function_index),
+            Operator::DataDrop { data_index } => Op::Drop(Dropped::Data(*data_index)),
+            Operator::ElemDrop { elem_index } => Op::Drop(Dropped::Elements(*elem_index)),
             Operator::Block { blockty } => self.open(BlockKind::Block, *blockty)?,
             Operator::Loop { blockty } => self.open(BlockKind::Loop, *blockty)?,
             Operator::If { blockty } => self.open(BlockKind::If, *blockty)?,

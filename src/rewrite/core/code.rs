@@ -83,6 +83,11 @@ impl Code {
         self.gaps.push((self.len(), symbol));
     }
 
+    /// Sets a flag.
+    pub fn set_flag(&mut self, global: u32) {
+        self.sink().i32_const(1).global_set(global);
+    }
+
     /// Marks the next instruction, an `if`, as hardly ever taken.
     pub fn mark_unlikely(&mut self) {
         self.unlikely.push(self.len());

@@ -9,6 +9,7 @@ use super::budget::Budget;
 use super::frame::SITE_BITS;
 use super::graph::MaySuspend;
 use super::module::CoreModule;
+use super::scan::Dropped;
 
 pub struct Context<'m, 'a> {
     pub module: &'m CoreModule<'a>,
@@ -51,9 +52,9 @@ impl<'m, 'a> Context<'m, 'a> {
         Context { module, may, limits, budget, pages, page_range: first_page..next_page, result_types }
     }
 
-    /// Whether any function of the module may suspend, or keeps others from it.
+    /// Whether any function of the module may suspend, keeps others from it, or drops what has to be dropped again in a fresh instance.
     pub fn needs_ckpt(&self) -> bool {
-        !self.page_range.is_empty() || self.may.keeps_warm()
+        !self.page_range.is_empty() || self.may.keeps_warm() || !self.module.dropped.is_empty()
     }
 
     /// First page of the `position`th defined function, if it may suspend.
@@ -69,6 +70,11 @@ impl<'m, 'a> Context<'m, 'a> {
     /// Index of the global that says whether the stack is being left: imported after all other imports.
     pub fn state(&self) -> u32 {
         self.module.imported_globals
+    }
+
+    /// The global that is set when a segment is dropped.
+    pub fn flag(&self, segment: Dropped) -> u32 {
+        self.global(self.module.flag(segment).expect("every segment that is dropped has a flag"))
     }
 
     /// Where a global of the original module has gone.

@@ -3,7 +3,8 @@
 //! ```text
 //! run(params) -> 1 suspended | 0 returned        resume() -> 1 | 0        take() -> results, after a 0
 //! save()   after a 1: globals and sp into the head of aux, then every memory to `visit`
-//! load()   in a fresh instance: every memory grown to `pages` and shown to `visit`, then globals and sp out of the head of aux
+//! load()   in a fresh instance: every memory grown to `pages` and shown to `visit`, then globals and sp out of the head of aux, and what
+//!          was dropped is dropped again
 //! ```
 
 use wasm_encoder::{
@@ -12,7 +13,7 @@ use wasm_encoder::{
 };
 use wasmparser::FuncType;
 
-use super::assemble::global_export;
+use super::assemble::{REPLAY, global_export};
 use super::ckpt::{AUX, BEGIN, SETTLE, STACK_POINTER, STATE, TOP};
 use super::code::encoded;
 use super::frame::{CKPT, Helper, Kind, RESULT_STRIDE, RESUME_TABLE};
@@ -29,6 +30,8 @@ pub struct Glue<'p> {
     pub globals: &'p [(usize, u32, Kind)],
     /// Who has a resume table: module name of the import and the page after its last, in ascending order.
     pub owners: &'p [(String, u32)],
+    /// The modules that export [`REPLAY`].
+    pub dropping: &'p [usize],
     /// Most results that any function returns into the aux memory.
     pub max_results: usize,
 }
@@ -156,6 +159,9 @@ impl Glue<'_> {
             kind.load(&mut sink, 0, 0);
             sink.global_set(global);
         }
+        for replay in (indices.replay..).take(self.dropping.len()) {
+            sink.call(replay);
+        }
         sink.i32_const(self.stack_pointer_at() as i32);
         Kind::I32.load(&mut sink, 0, 0);
         sink.global_set(indices.stack_pointer).i32_const(0).global_set(indices.state).end();
@@ -193,6 +199,8 @@ struct Indices {
     entry: u32,
     /// `put` and `take` for each result of the entry.
     results: Vec<(u32, u32)>,
+    /// The first of the functions that drop segments again.
+    replay: u32,
     state: u32,
     stack_pointer: u32,
     /// The first of the guest's.
@@ -220,6 +228,11 @@ impl Indices {
         let results =
             glue.entry_results().into_iter().map(|kind| (helper(Helper::Put(kind)), helper(Helper::Take(kind)))).collect();
 
+        let replay = builder.imported;
+        for module in glue.dropping {
+            builder.import(&module_name(*module), REPLAY, &[], &[]);
+        }
+
         let memory = MemoryType { minimum: 0, maximum: None, memory64: false, shared: false, page_size_log2: None };
         builder.imports.import(CKPT, AUX, memory);
         for memory_ref in glue.memories {
@@ -235,7 +248,7 @@ impl Indices {
         for (module, index, kind) in glue.globals {
             builder.imports.import(&module_name(*module), &global_export(*index), mutable(*kind));
         }
-        Indices { begin, top, settle, pages, first_visit, entry, results, state: 0, stack_pointer: 1, globals: 2 }
+        Indices { begin, top, settle, pages, first_visit, entry, results, replay, state: 0, stack_pointer: 1, globals: 2 }
     }
 
     fn visit(&self, memory: u32) -> u32 {

@@ -83,7 +83,9 @@ pub fn instrument(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits)
     let globals = globals(program);
     let entry_type = entry.and_then(|entry| program.modules[entry.module].module.func_type_of_export(&entry.export));
     let max_results = max_results(&contexts, program, entry_type);
-    let glue = Glue { entry: entry_type, memories: &memories, globals: &globals, owners: &owners, max_results };
+    let dropping = dropping(program);
+    let glue =
+        Glue { entry: entry_type, memories: &memories, globals: &globals, owners: &owners, dropping: &dropping, max_results };
     let ckpt = ckpt::module(&all_helpers(&written, program, &glue), glue.head());
     let glue = glue.module();
     let stats = Stats {
@@ -217,6 +219,11 @@ fn globals(program: &Program<'_>) -> Vec<(usize, u32, Kind)> {
         }
     }
     globals
+}
+
+fn dropping(program: &Program<'_>) -> Vec<usize> {
+    let modules = program.modules.iter().enumerate();
+    modules.filter(|(_, linked)| !linked.module.dropped.is_empty()).map(|(position, _)| position).collect()
 }
 
 fn max_results(contexts: &[Context<'_, '_>], program: &Program<'_>, entry: Option<&wasmparser::FuncType>) -> usize {

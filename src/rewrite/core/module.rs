@@ -1,6 +1,6 @@
 //! The facts of one core module, read once, before anything is rewritten.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use wasmparser::{
     ConstExpr, Element, ElementItems, ElementKind, ExternalKind, FuncType, FunctionBody, GlobalType, KnownCustom, MemoryType,
@@ -11,7 +11,7 @@ use wasmparser::{
 use super::super::{Limits, Refusal};
 use super::MAX_REFUSALS;
 use super::frame::CKPT;
-use super::scan::{self, BodyFacts};
+use super::scan::{self, BodyFacts, Dropped};
 
 /// What wasmtime 48 accepts with our build features, less what a snapshot cannot hold: shared and 64-bit memories, garbage-collected
 /// and typed references, stack switching.
@@ -98,6 +98,8 @@ pub struct CoreModule<'a> {
     imports: Vec<Import<'a>>,
     exports: Vec<Export<'a>>,
     mutable_globals: Vec<GlobalFact>,
+    /// The segments that functions drop, in ascending order. Each has a flag: a mutable global that the rewritten module has in addition.
+    pub(super) dropped: Vec<Dropped>,
     pub(super) types: Vec<FuncType>,
     /// Type index of each function, imported ones first.
     pub(super) function_types: Vec<u32>,
@@ -132,6 +134,7 @@ impl<'a> CoreModule<'a> {
         if let Err(error) = module.read(limits) {
             return Err(vec![Refusal::of_module(&module.name, format!("cannot be read: {error}"))]);
         }
+        module.add_flags();
         let refusals = module.refusals(limits);
         if refusals.is_empty() { Ok(module) } else { Err(refusals) }
     }
@@ -143,6 +146,7 @@ impl<'a> CoreModule<'a> {
             imports: vec![],
             exports: vec![],
             mutable_globals: vec![],
+            dropped: vec![],
             types: vec![],
             function_types: vec![],
             imported_functions: 0,
@@ -185,7 +189,7 @@ impl<'a> CoreModule<'a> {
         self.defined_memories
     }
 
-    /// The mutable globals the module defines.
+    /// The mutable globals the module defines, and the flags that say what it has dropped.
     pub fn defined_mutable_globals(&self) -> &[GlobalFact] {
         &self.mutable_globals
     }
@@ -198,6 +202,12 @@ impl<'a> CoreModule<'a> {
 
     pub(super) fn function_type(&self, index: u32) -> Option<&FuncType> {
         self.types.get(*self.function_types.get(index as usize)? as usize)
+    }
+
+    /// Index of the global that is 1 once a segment is dropped; after all globals of the original.
+    pub(super) fn flag(&self, segment: Dropped) -> Option<u32> {
+        let position = self.dropped.binary_search(&segment).ok()?;
+        Some(self.imported_globals + self.defined_globals + position as u32)
     }
 
     /// What to call a function in a refusal.
@@ -220,6 +230,15 @@ impl<'a> CoreModule<'a> {
             }
         }
         Ok(())
+    }
+
+    fn add_flags(&mut self) {
+        let dropped: BTreeSet<Dropped> = self.functions.iter().flat_map(|function| &function.facts.dropped).copied().collect();
+        self.dropped = dropped.into_iter().collect();
+        for segment in &self.dropped {
+            let index = self.flag(*segment).expect("it was just added");
+            self.mutable_globals.push(GlobalFact { index, ty: ValType::I32 });
+        }
     }
 
     fn read_section(&mut self, payload: Payload<'a>, limits: &Limits) -> wasmparser::Result<()> {

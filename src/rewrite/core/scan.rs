@@ -15,6 +15,23 @@ pub enum Callee {
     Slot { table: u32, ty: u32, slot: u32 },
 }
 
+/// A segment that an instruction drops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dropped {
+    Data(u32),
+    Elements(u32),
+}
+
+impl Dropped {
+    pub fn by(operator: &Operator<'_>) -> Option<Dropped> {
+        match *operator {
+            Operator::DataDrop { data_index } => Some(Dropped::Data(data_index)),
+            Operator::ElemDrop { elem_index } => Some(Dropped::Elements(elem_index)),
+            _ => None,
+        }
+    }
+}
+
 /// A call instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
@@ -64,6 +81,8 @@ pub struct BodyFacts {
     pub has_tail_calls: bool,
     /// Declared locals, parameters not counted.
     pub locals: usize,
+    /// Segments that the function drops.
+    pub dropped: BTreeSet<Dropped>,
     /// Reasons to refuse the module, each once.
     pub refused: BTreeSet<&'static str>,
 }
@@ -86,13 +105,14 @@ pub fn scan(body: &FunctionBody<'_>) -> wasmparser::Result<BodyFacts> {
         } else if let Some(reason) = refused(&operator) {
             facts.refused.insert(reason);
         }
+        facts.dropped.extend(Dropped::by(&operator));
     }
     facts.callees.sort_unstable();
     facts.callees.dedup();
     Ok(facts)
 }
 
-/// A restored instance gets its memories and globals back, but not the contents of tables nor what was dropped.
+/// A restored instance gets its memories and globals back, but not the contents of tables.
 fn refused(operator: &Operator<'_>) -> Option<&'static str> {
     match operator {
         Operator::TableSet { .. } => Some("table.set changes a table, which a snapshot does not hold"),
@@ -100,8 +120,6 @@ fn refused(operator: &Operator<'_>) -> Option<&'static str> {
         Operator::TableFill { .. } => Some("table.fill changes a table, which a snapshot does not hold"),
         Operator::TableCopy { .. } => Some("table.copy changes a table, which a snapshot does not hold"),
         Operator::TableInit { .. } => Some("table.init changes a table, which a snapshot does not hold"),
-        Operator::ElemDrop { .. } => Some("elem.drop cannot be repeated in a restored instance"),
-        Operator::DataDrop { .. } => Some("data.drop cannot be repeated in a restored instance"),
         _ => None,
     }
 }

@@ -155,7 +155,7 @@ impl<'w, 'a> Writer<'w, 'a> {
         self.written = at;
     }
 
-    /// Rewrites an operator that names a function or a global; any other is left to be copied.
+    /// Rewrites an operator that names a function or a global, or drops a segment; any other is left to be copied.
     pub fn relocate(&mut self, at: usize) {
         match self.body.ops[at] {
             Op::Call(function) => {
@@ -173,6 +173,10 @@ impl<'w, 'a> Writer<'w, 'a> {
             Op::GlobalSet(global) => {
                 self.replace(at);
                 self.code.sink().global_set(self.context.global(global));
+            }
+            Op::Drop(segment) => {
+                self.copy_until(at + 1);
+                self.code.set_flag(self.context.flag(segment));
             }
             _ => {}
         }
