@@ -1,10 +1,11 @@
 //! Hand-written programs: each shape of control flow and of wiring once.
 
-use super::program::Sources;
+use super::{exceptions, program::Sources};
 
 pub fn all() -> Vec<(&'static str, Sources)> {
-    let mut all: Vec<(&str, Sources)> = SINGLE.iter().map(|(name, text)| (*name, sources(&[("main", text)]))).collect();
-    all.extend(SEVERAL.iter().map(|(name, modules)| (*name, sources(modules))));
+    let mut all: Vec<(&str, Sources)> =
+        SINGLE.iter().chain(exceptions::SINGLE).map(|(name, text)| (*name, sources(&[("main", text)]))).collect();
+    all.extend(SEVERAL.iter().chain(exceptions::SEVERAL).map(|(name, modules)| (*name, sources(modules))));
     all.push(("a function with more sites than fit on a page", sources(&[("main", &many_sites())])));
     all
 }

@@ -15,6 +15,8 @@ fn unsupported_constructs_are_refused_by_module_and_function() {
     }
 }
 
+const LEGACY: &str = "(module (tag $t) (func $f try throw $t catch $t rethrow 0 catch_all end))";
+
 const REFUSED: &[(&str, &str, &str)] = &[
     ("(module (table 1 funcref) (func $f (table.set 0 (i32.const 0) (ref.null func))))", "second f", "table.set"),
     ("(module (table 1 funcref) (func $f (drop (table.grow 0 (ref.null func) (i32.const 1)))))", "second f", "table.grow"),
@@ -38,10 +40,19 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("(module (import \"h\" \"t\" (table 1 funcref)))", "second -", "provides the import"),
     ("(module (import \"first\" \"missing\" (func)))", "second -", "provides the import"),
     (
-        "(module (import \"h\" \"s0\" (func $s)) (tag $t) (func $f (block $b (try_table (catch $t $b) (call $s)))))",
+        "(module (import \"h\" \"s0\" (func $s)) (func $f (local $e exnref)
+           (block $b (result exnref) (try_table (catch_all_ref $b) (call $s)) (return))
+           (local.set $e) (call $s) (throw_ref (local.get $e))))",
         "second f",
-        "try_table",
+        "a caught exception (exnref) in local 0",
     ),
+    (
+        "(module (import \"h\" \"s0\" (func $s)) (func $f
+           (block $b (result exnref) (try_table (catch_all_ref $b) (call $s)) (return)) (call $s) (throw_ref)))",
+        "second f",
+        "a caught exception (exnref) as an operand",
+    ),
+    (LEGACY, "second f", "legacy exception instructions"),
     (
         "(module (import \"h\" \"s0\" (func $s)) (func $f (result externref) (ref.null extern) (call $s)))",
         "second f",

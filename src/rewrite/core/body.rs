@@ -1,15 +1,16 @@
 //! One function that may suspend, taken apart: its operators, its nested blocks, the calls at which it may be left, and what is live there.
 
 use wasmparser::{
-    BlockType, FuncToValidate, FuncType, FuncValidator, FuncValidatorAllocations, Operator, OperatorsReader, ValType,
-    ValidatorResources,
+    BlockType, Catch, FuncToValidate, FuncType, FuncValidator, FuncValidatorAllocations, Operator, OperatorsReader, TryTable,
+    ValType, ValidatorResources,
 };
 
 use super::super::Limits;
 use super::budget::Budget;
 use super::context::Context;
-use super::frame::{Kind, Signature};
+use super::frame::{self, Kind, Signature};
 use super::graph::MaySuspend;
+use super::handlers::{Handlers, Tail, Try};
 use super::liveness;
 use super::module::{CoreModule, features};
 use super::scan::{CallReader, Callee, Dropped};
@@ -40,7 +41,7 @@ pub enum Op {
     /// A range of `Body::targets`, the default target last.
     BrTable(u32, u32),
     Return,
-    /// `unreachable` and `throw`.
+    /// `unreachable`, `throw` and `throw_ref`.
     Stop,
     /// A direct call that never suspends.
     Call(u32),
@@ -57,6 +58,8 @@ pub enum BlockKind {
     Block,
     Loop,
     If,
+    /// A `try_table`: index into `Handlers::tries`.
+    Try(usize),
 }
 
 /// A structured block; the function itself is block 0.
@@ -83,6 +86,11 @@ impl Block {
     /// What a branch to this block carries.
     pub fn label_types(&self) -> &[ValType] {
         if self.kind == BlockKind::Loop { &self.params } else { &self.results }
+    }
+
+    /// Whether sites in it cannot be reached by a branch from the outside: control has to enter it first.
+    pub fn is_entered(&self) -> bool {
+        matches!(self.kind, BlockKind::Loop | BlockKind::Try(_))
     }
 }
 
@@ -125,6 +133,7 @@ pub struct Body<'a> {
     pub targets: Vec<BlockId>,
     pub blocks: Vec<Block>,
     pub sites: Vec<Site>,
+    pub handlers: Handlers,
 }
 
 impl<'a> Body<'a> {
@@ -211,6 +220,8 @@ struct Reader<'m, 'a> {
     /// Open blocks, each with whether the code is dead just now. An own flag, since wasmparser takes a block that begins in dead code for
     /// reachable.
     open: Vec<(BlockId, bool)>,
+    /// The open `try_table`s.
+    tries: Vec<usize>,
     body: Body<'a>,
 }
 
@@ -247,8 +258,10 @@ impl<'m, 'a> Reader<'m, 'a> {
             targets: vec![],
             blocks: vec![function],
             sites: vec![],
+            handlers: Handlers::default(),
         };
-        Ok(Reader { module, may, limits, budget, validator, calls: CallReader::default(), open: vec![(0, false)], body })
+        let (calls, open) = (CallReader::default(), vec![(0, false)]);
+        Ok(Reader { module, may, limits, budget, validator, calls, open, tries: vec![], body })
     }
 
     fn read(&mut self, position: usize) -> Result<(), Fault> {
@@ -327,6 +340,9 @@ impl<'m, 'a> Reader<'m, 'a> {
                 let block = self.current();
                 self.body.blocks[block].end = at;
                 self.open.pop();
+                if matches!(self.body.blocks[block].kind, BlockKind::Try(_)) {
+                    self.tries.pop();
+                }
                 Op::End(block)
             }
             Operator::Br { relative_depth } => {
@@ -350,14 +366,16 @@ impl<'m, 'a> Reader<'m, 'a> {
                 self.stop();
                 Op::Return
             }
-            Operator::Unreachable | Operator::Throw { .. } | Operator::ThrowRef => {
+            Operator::Throw { .. } | Operator::ThrowRef => {
+                self.may_throw(at);
                 self.stop();
                 Op::Stop
             }
-            Operator::TryTable { .. } => {
-                let reason = "catches exceptions (try_table) and may suspend: a handler cannot be put back on the stack";
-                return Err(Fault::Refused(reason.to_owned()));
+            Operator::Unreachable => {
+                self.stop();
+                Op::Stop
             }
+            Operator::TryTable { try_table } => self.open_try(try_table)?,
             _ => Op::Plain,
         })
     }
@@ -398,16 +416,52 @@ impl<'m, 'a> Reader<'m, 'a> {
         Ok(Op::Open(id))
     }
 
+    fn open_try(&mut self, try_table: &TryTable) -> Result<Op, Fault> {
+        let mut catches = vec![];
+        for clause in &try_table.catches {
+            let (Catch::One { label, .. } | Catch::OneRef { label, .. } | Catch::All { label } | Catch::AllRef { label }) =
+                *clause;
+            catches.push((*clause, self.target(label)?));
+        }
+        let around = self.tries.last().map_or(&[][..], |number| &self.body.handlers.tries[*number].targets);
+        let opened = Try::new(try_table.ty, catches, around);
+        self.budget.values(opened.catches.len() + opened.targets.len()).map_err(Fault::Refused)?;
+        let number = self.body.handlers.tries.len();
+        self.tries.push(number);
+        self.body.handlers.tries.push(opened);
+        self.open(BlockKind::Try(number), try_table.ty)
+    }
+
+    /// Notes that the operator `at` can end in one of the handlers around it.
+    fn may_throw(&mut self, at: usize) {
+        if let Some(innermost) = self.tries.last()
+            && !self.is_dead()
+        {
+            self.body.handlers.throwing.push((at, *innermost));
+        }
+    }
+
+    fn tail_in_try(&mut self, function: Option<u32>, ty: &FuncType) -> Result<(), Fault> {
+        let arguments = arguments(function, ty);
+        self.budget.values(arguments.len()).map_err(Fault::Refused)?;
+        self.body.handlers.tails.push(Tail { at: self.body.ops.len(), function, arguments });
+        Ok(())
+    }
+
     fn call(&mut self, callee: Callee, is_tail: bool) -> Result<Op, Fault> {
         let (function, ty) = match callee {
             Callee::Function(index) => (Some(index), self.module.function_type(index)),
             Callee::Indirect { ty, .. } | Callee::Slot { ty, .. } => (None, self.module.types.get(ty as usize)),
         };
         if is_tail {
+            if let Some(ty) = ty.filter(|_| !self.tries.is_empty()) {
+                self.tail_in_try(function, ty)?;
+            }
             // The caller is gone when the callee suspends: there is nothing to save.
             self.stop();
             return Ok(Op::TailCall(function));
         }
+        self.may_throw(self.body.ops.len());
         match ty {
             Some(ty) if !self.is_dead() && self.may.callee(callee) => self.site(function, ty),
             _ => Ok(function.map_or(Op::Plain, Op::Call)),
@@ -421,10 +475,7 @@ impl<'m, 'a> Reader<'m, 'a> {
             return Err(Fault::Refused(format!("has more calls that may suspend than the limit of {limit}")));
         }
         self.budget.values(ty.params().len() + ty.results().len()).map_err(Fault::Refused)?;
-        let mut arguments = ty.params().to_vec();
-        if function.is_none() {
-            arguments.push(ValType::I32);
-        }
+        let arguments = arguments(function, ty);
         let results = ty.results().iter().map(|ty| Kind::of(*ty)).collect::<Option<Vec<_>>>();
         let Some(results) = results else {
             return Err(Fault::Refused("calls a function that may suspend and returns a reference".to_owned()));
@@ -455,7 +506,8 @@ impl<'m, 'a> Reader<'m, 'a> {
         for position in 0..height {
             let ty = self.validator.get_operand_type(whole - 1 - position).flatten();
             let ty = ty.ok_or_else(|| Fault::Refused("is not valid: an operand is missing".to_owned()))?;
-            let reference = || Fault::Refused("keeps a reference as an operand over a call that may suspend".to_owned());
+            let reference =
+                || Fault::Refused(format!("keeps {} as an operand over a call that may suspend", frame::name_of_reference(ty)));
             operands.push(Kind::of(ty).ok_or_else(reference)?);
         }
         Ok(operands)
@@ -473,4 +525,10 @@ impl<'m, 'a> Reader<'m, 'a> {
             block = parent;
         }
     }
+}
+
+/// Types of the operands that a call takes.
+fn arguments(function: Option<u32>, ty: &FuncType) -> Vec<ValType> {
+    let table_index = function.is_none().then_some(ValType::I32);
+    ty.params().iter().copied().chain(table_index).collect()
 }

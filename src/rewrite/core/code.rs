@@ -3,7 +3,7 @@
 //! How many helpers a module imports is known only when its last function has been written, and every import shifts the indices of all
 //! defined functions. So bodies are written with gaps where function indices belong, and linked at the end, with indices as short as they get.
 
-use wasm_encoder::{Encode, InstructionSink};
+use wasm_encoder::{BlockType, Catch, Encode, InstructionSink};
 use wasmparser::ValType;
 
 use super::frame::Helper;
@@ -131,6 +131,25 @@ impl Code {
 /// The same type in the encoder's words. Only types that the pinned features allow occur.
 pub fn encoded(ty: ValType) -> wasm_encoder::ValType {
     wasm_encoder::ValType::try_from(ty).expect("typed references are refused when the module is parsed")
+}
+
+/// The same block type in the encoder's words.
+pub fn block_type(ty: wasmparser::BlockType) -> BlockType {
+    match ty {
+        wasmparser::BlockType::Empty => BlockType::Empty,
+        wasmparser::BlockType::Type(ty) => BlockType::Result(encoded(ty)),
+        wasmparser::BlockType::FuncType(ty) => BlockType::FunctionType(ty),
+    }
+}
+
+/// The same clause, leading `depth` blocks out.
+pub fn catch(clause: wasmparser::Catch, depth: u32) -> Catch {
+    match clause {
+        wasmparser::Catch::One { tag, .. } => Catch::One { tag, label: depth },
+        wasmparser::Catch::OneRef { tag, .. } => Catch::OneRef { tag, label: depth },
+        wasmparser::Catch::All { .. } => Catch::All { label: depth },
+        wasmparser::Catch::AllRef { .. } => Catch::AllRef { label: depth },
+    }
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 
 use std::collections::HashMap;
 
+use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
 use super::super::Limits;
 use super::budget::Budget;
+use super::code::encoded;
 use super::frame::SITE_BITS;
 use super::graph::MaySuspend;
 use super::module::CoreModule;
@@ -16,11 +18,13 @@ pub struct Context<'m, 'a> {
     pub may: &'m MaySuspend,
     pub limits: &'m Limits,
     pub budget: &'m Budget,
+    /// Whether anything in the program throws exceptions.
+    pub throws: bool,
     /// First page of each defined function that may suspend.
     pages: Vec<Option<u32>>,
     /// All pages of the module.
     pub page_range: std::ops::Range<u32>,
-    /// Type indices of blocks that return several values, added to the module's types.
+    /// Type indices of added blocks that return several values, added to the module's types.
     pub result_types: HashMap<Vec<ValType>, u32>,
 }
 
@@ -31,10 +35,18 @@ impl<'m, 'a> Context<'m, 'a> {
         may: &'m MaySuspend,
         limits: &'m Limits,
         budget: &'m Budget,
+        throws: bool,
         first_page: u32,
     ) -> Context<'m, 'a> {
         let mut next_page = first_page;
         let mut result_types = HashMap::new();
+        let mut add_type = |results: &[ValType]| {
+            if results.len() > 1 && !result_types.contains_key(results) {
+                let next = (module.types.len() + result_types.len()) as u32;
+                result_types.insert(results.to_vec(), next);
+            }
+        };
+        let mut catches = false;
         let mut pages = vec![];
         for (index, function) in (module.imported_functions..).zip(&module.functions) {
             if !may.function(index) {
@@ -43,13 +55,16 @@ impl<'m, 'a> Context<'m, 'a> {
             }
             pages.push(Some(next_page));
             next_page = next_page.saturating_add(page_count(function.facts.calls));
-            let results = module.function_type(index).map_or(&[][..], |ty| ty.results());
-            if results.len() > 1 {
-                let next = (module.types.len() + result_types.len()) as u32;
-                result_types.entry(results.to_vec()).or_insert(next);
+            add_type(module.function_type(index).map_or(&[][..], |ty| ty.results()));
+            catches |= function.facts.catches;
+        }
+        if catches {
+            for tag in 0..module.tags() {
+                add_type(module.tag_values(tag));
+                add_type(&[module.tag_values(tag), &[ValType::EXNREF]].concat());
             }
         }
-        Context { module, may, limits, budget, pages, page_range: first_page..next_page, result_types }
+        Context { module, may, limits, budget, throws, pages, page_range: first_page..next_page, result_types }
     }
 
     /// Whether any function of the module may suspend, keeps others from it, or drops what has to be dropped again in a fresh instance.
@@ -65,6 +80,15 @@ impl<'m, 'a> Context<'m, 'a> {
     /// How many pages the `position`th defined function has.
     pub fn page_count(&self, position: usize) -> usize {
         page_count(self.module.functions[position].facts.calls) as usize
+    }
+
+    /// The type of an added block: that of the function, or of what a handler takes.
+    pub fn block_type(&self, results: &[ValType]) -> BlockType {
+        match results {
+            [] => BlockType::Empty,
+            [result] => BlockType::Result(encoded(*result)),
+            several => BlockType::FunctionType(self.result_types[several]),
+        }
     }
 
     /// Index of the global that says whether the stack is being left: imported after all other imports.

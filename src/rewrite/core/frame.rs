@@ -122,6 +122,11 @@ impl Kind {
     }
 }
 
+/// What a refusal calls a value that cannot be saved.
+pub fn name_of_reference(ty: ValType) -> &'static str {
+    if ty == ValType::EXNREF { "a caught exception (exnref)" } else { "a reference" }
+}
+
 /// Frames are packed to multiples of four bytes.
 pub fn unaligned(offset: u32, memory: u32) -> MemArg {
     MemArg { offset: offset.into(), align: 2, memory_index: memory }
@@ -168,6 +173,10 @@ pub enum Helper {
     BeginWarm,
     /// `()`
     EndWarm,
+    /// `(exception)`: keeps what a resumed function has thrown for the frame below it.
+    Catch,
+    /// `()`: throws such an exception, if there is one.
+    Rethrow,
 }
 
 impl Helper {
@@ -181,13 +190,16 @@ impl Helper {
             Helper::Restore(signature) => format!("restore-{}", signature.name()),
             Helper::BeginWarm => "begin-warm".to_owned(),
             Helper::EndWarm => "end-warm".to_owned(),
+            Helper::Catch => "catch".to_owned(),
+            Helper::Rethrow => "rethrow".to_owned(),
         }
     }
 
     pub fn params(self) -> Vec<wasm_encoder::ValType> {
         let i32 = wasm_encoder::ValType::I32;
         match self {
-            Helper::Pop | Helper::Restore(_) | Helper::BeginWarm | Helper::EndWarm => vec![],
+            Helper::Pop | Helper::Restore(_) | Helper::BeginWarm | Helper::EndWarm | Helper::Rethrow => vec![],
+            Helper::Catch => vec![wasm_encoder::ValType::EXNREF],
             Helper::Put(kind) => vec![i32, kind.encoded()],
             Helper::Take(_) => vec![i32],
             Helper::Save(signature) => std::iter::once(i32).chain(signature.kinds().map(Kind::encoded)).collect(),
@@ -198,6 +210,7 @@ impl Helper {
         match self {
             Helper::Pop => vec![wasm_encoder::ValType::I32],
             Helper::Put(_) | Helper::Save(_) | Helper::BeginWarm | Helper::EndWarm => vec![],
+            Helper::Catch | Helper::Rethrow => vec![],
             Helper::Take(kind) => vec![kind.encoded()],
             Helper::Restore(signature) => signature.kinds().map(Kind::encoded).collect(),
         }

@@ -8,7 +8,7 @@
 //! ```
 
 use wasm_encoder::{
-    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalType, ImportSection,
+    BlockType, Catch, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalType, ImportSection,
     InstructionSink, MemoryType, Module, RefType, TableType, TypeSection, ValType,
 };
 use wasmparser::FuncType;
@@ -32,6 +32,8 @@ pub struct Glue<'p> {
     pub owners: &'p [(String, u32)],
     /// The modules that export [`REPLAY`].
     pub dropping: &'p [usize],
+    /// Whether any function throws exceptions.
+    pub throws: bool,
     /// Most results that any function returns into the aux memory.
     pub max_results: usize,
 }
@@ -54,7 +56,8 @@ impl Glue<'_> {
 
     /// The helpers the glue imports from ckpt.
     pub fn helpers(&self) -> Vec<Helper> {
-        self.entry_results().into_iter().flat_map(|kind| [Helper::Put(kind), Helper::Take(kind)]).collect()
+        let results = self.entry_results().into_iter().flat_map(|kind| [Helper::Put(kind), Helper::Take(kind)]);
+        results.chain(self.throws.then_some([Helper::Catch, Helper::Rethrow]).into_iter().flatten()).collect()
     }
 
     fn entry_results(&self) -> Vec<Kind> {
@@ -110,13 +113,21 @@ impl Glue<'_> {
     }
 
     /// Resumes one frame after the other, innermost first, until the last has returned or one was suspended again. Frames further out are
-    /// not touched.
+    /// not touched. An exception that leaves a frame is thrown again in the next one, at the call at which that was left; what no frame
+    /// catches leaves `resume`.
     fn resume(&self, indices: &Indices, resume_type: u32) -> Function {
         let mut function = Function::new([(1, ValType::I32)]);
         let mut sink = function.instructions();
         sink.loop_(BlockType::Empty);
-        sink.call(indices.top).local_tee(0).i32_const(-1).i32_eq();
-        sink.if_(BlockType::Empty).i32_const(0).return_().end();
+        sink.call(indices.top).local_tee(0).i32_const(-1).i32_eq().if_(BlockType::Empty);
+        if let Some((_, rethrow)) = indices.exceptions {
+            sink.call(rethrow);
+        }
+        sink.i32_const(0).return_().end();
+        if self.throws {
+            sink.block(BlockType::Empty).block(BlockType::Result(ValType::EXNREF));
+            sink.try_table(BlockType::Empty, [Catch::AllRef { label: 0 }]);
+        }
         sink.block(BlockType::Empty);
         let mut first = 0;
         for (table, (_, end)) in (0..).zip(self.owners) {
@@ -125,6 +136,9 @@ impl Glue<'_> {
             first = end.cast_signed();
         }
         sink.unreachable().end();
+        if let Some((catch, _)) = indices.exceptions {
+            sink.end().br(1).end().call(catch).end();
+        }
         sink.global_get(indices.state).if_(BlockType::Empty).call(indices.settle).i32_const(1).return_().end();
         sink.br(0).end().unreachable().end();
         function
@@ -199,6 +213,8 @@ struct Indices {
     entry: u32,
     /// `put` and `take` for each result of the entry.
     results: Vec<(u32, u32)>,
+    /// `catch` and `rethrow`, if the program throws.
+    exceptions: Option<(u32, u32)>,
     /// The first of the functions that drop segments again.
     replay: u32,
     state: u32,
@@ -228,6 +244,7 @@ impl Indices {
         let results =
             glue.entry_results().into_iter().map(|kind| (helper(Helper::Put(kind)), helper(Helper::Take(kind)))).collect();
 
+        let exceptions = glue.throws.then(|| (helper(Helper::Catch), helper(Helper::Rethrow)));
         let replay = builder.imported;
         for module in glue.dropping {
             builder.import(&module_name(*module), REPLAY, &[], &[]);
@@ -248,7 +265,20 @@ impl Indices {
         for (module, index, kind) in glue.globals {
             builder.imports.import(&module_name(*module), &global_export(*index), mutable(*kind));
         }
-        Indices { begin, top, settle, pages, first_visit, entry, results, replay, state: 0, stack_pointer: 1, globals: 2 }
+        Indices {
+            begin,
+            top,
+            settle,
+            pages,
+            first_visit,
+            entry,
+            results,
+            exceptions,
+            replay,
+            state: 0,
+            stack_pointer: 1,
+            globals: 2,
+        }
     }
 
     fn visit(&self, memory: u32) -> u32 {

@@ -3,7 +3,7 @@
 use super::super::Limits;
 use super::body::{BlockKind, Body, Op, Variable};
 use super::budget::Budget;
-use super::frame::Kind;
+use super::frame::{Kind, name_of_reference};
 
 /// Adds the locals that are live just after each site to its variables.
 ///
@@ -13,6 +13,11 @@ pub fn add_live_locals(body: &mut Body<'_>, limits: &Limits, budget: &Budget) ->
     if body.sites.is_empty() || body.locals.is_empty() {
         return Ok(());
     }
+    let to_handlers: usize = body.handlers.throwing.iter().map(|(_, number)| body.handlers.tries[*number].targets.len()).sum();
+    if to_handlers > limits.max_liveness_words {
+        return Err(format!("{to_handlers} ways from calls to handlers of exceptions are more than can be analysed"));
+    }
+    budget.work(to_handlers)?;
     let mut flow = Flow::new(body, limits)?;
     flow.solve(budget)?;
     budget.work(body.sites.len() * 2 * flow.words)?;
@@ -21,8 +26,9 @@ pub fn add_live_locals(body: &mut Body<'_>, limits: &Limits, budget: &Budget) ->
         let locals = flow.live_after(body, site.at);
         budget.values(locals.len())?;
         for local in locals {
-            let Some(kind) = Kind::of(body.locals[local as usize]) else {
-                return Err(format!("keeps a reference in local {local} over a call that may suspend"));
+            let ty = body.locals[local as usize];
+            let Some(kind) = Kind::of(ty) else {
+                return Err(format!("keeps {} in local {local} over a call that may suspend", name_of_reference(ty)));
             };
             live.push((number, (Variable::Local(local), kind)));
         }
@@ -161,7 +167,8 @@ fn place(local: u32) -> (usize, u64) {
     (local as usize / 64, 1 << (local % 64))
 }
 
-/// A basic block also ends at every site, so that the locals live after a site are found without walking far.
+/// A basic block also ends at every site, so that the locals live after a site are found without walking far; and wherever an exception
+/// may lead to a handler.
 fn basic_blocks(body: &Body<'_>) -> (Vec<usize>, Vec<u32>) {
     let count = body.ops.len();
     let mut starts_block = vec![false; count + 1];
@@ -177,6 +184,7 @@ fn basic_blocks(body: &Body<'_>) -> (Vec<usize>, Vec<u32>) {
             _ => {}
         }
     }
+    body.handlers.throwing.iter().for_each(|(at, _)| starts_block[at + 1] = true);
     let mut starts: Vec<usize> = (0..count).filter(|at| starts_block[*at]).collect();
     starts.push(count);
     let mut block = 0;
@@ -210,4 +218,5 @@ fn for_each_successor(body: &Body<'_>, at: usize, mut visit: impl FnMut(usize)) 
         Op::Else(block) => visit(body.blocks[block].end),
         _ => visit(at + 1),
     }
+    body.caught_by(at).iter().for_each(|target| visit(label(*target)));
 }

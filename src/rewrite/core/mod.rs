@@ -1,6 +1,7 @@
 //! The core-module half of the rewriter: the functions that can be on the stack at a wait learn to leave it and to come back.
 //!
-//! `module` reads each module, `wiring` and `graph` find out which functions may suspend, `body` and `liveness` what they have to save,
+//! `module` reads each module, `wiring` and `graph` find out which functions may suspend, `body`, `handlers` and `liveness` what they have
+//! to save,
 //! `fast` and `resume` write the two versions of each, `assemble` the modules; `ckpt`, `trampoline` and `glue` are the modules added.
 //! What they agree on is in `frame`.
 
@@ -16,6 +17,7 @@ mod frame;
 mod functions;
 mod glue;
 mod graph;
+mod handlers;
 mod liveness;
 mod module;
 mod program;
@@ -59,7 +61,8 @@ pub fn instrument(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits)
     let wiring = Wiring::resolve(program)?;
     let may = graph::may_suspend(program, &wiring);
     let budget = Budget::new(limits, program.modules.iter().map(|linked| linked.module.bytes().len()).sum());
-    let contexts = contexts(program, &may, limits, &budget)?;
+    let throws = throws(program);
+    let contexts = contexts(program, &may, limits, &budget, throws)?;
     let written = write_functions(&contexts)?;
     let modules = assemble_modules(&contexts, &written, limits)?;
 
@@ -84,8 +87,15 @@ pub fn instrument(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits)
     let entry_type = entry.and_then(|entry| program.modules[entry.module].module.func_type_of_export(&entry.export));
     let max_results = max_results(&contexts, program, entry_type);
     let dropping = dropping(program);
-    let glue =
-        Glue { entry: entry_type, memories: &memories, globals: &globals, owners: &owners, dropping: &dropping, max_results };
+    let glue = Glue {
+        entry: entry_type,
+        memories: &memories,
+        globals: &globals,
+        owners: &owners,
+        dropping: &dropping,
+        throws,
+        max_results,
+    };
     let ckpt = ckpt::module(&all_helpers(&written, program, &glue), glue.head());
     let glue = glue.module();
     let stats = Stats {
@@ -142,6 +152,7 @@ fn contexts<'p, 'a>(
     may: &'p [MaySuspend],
     limits: &'p Limits,
     budget: &'p Budget,
+    throws: bool,
 ) -> Result<Vec<Context<'p, 'a>>, Vec<Refusal>> {
     let mut next_page = 0;
     let mut contexts = vec![];
@@ -152,7 +163,7 @@ fn contexts<'p, 'a>(
                 format!("may suspend, and its {tables} tables are more than the limit of {}", MAX_MEMORIES_AND_TABLES - 1);
             return Err(vec![Refusal::of_module(linked.module.name(), reason)]);
         }
-        let context = Context::new(&linked.module, may, limits, budget, next_page);
+        let context = Context::new(&linked.module, may, limits, budget, throws, next_page);
         next_page = context.page_range.end;
         contexts.push(context);
     }
@@ -219,6 +230,11 @@ fn globals(program: &Program<'_>) -> Vec<(usize, u32, Kind)> {
         }
     }
     globals
+}
+
+/// Without a `throw` there are no exceptions, whatever handlers there are.
+fn throws(program: &Program<'_>) -> bool {
+    program.modules.iter().any(|linked| linked.module.functions.iter().any(|function| function.facts.throws))
 }
 
 fn dropping(program: &Program<'_>) -> Vec<usize> {

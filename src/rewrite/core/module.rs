@@ -114,6 +114,8 @@ pub struct CoreModule<'a> {
     pub(super) segments: Vec<Segment>,
     /// In all segments that fill tables.
     pub(super) elements: usize,
+    /// Type index of each exception tag, imported ones first.
+    tag_types: Vec<u32>,
     pub(super) function_names: HashMap<u32, &'a str>,
     /// For validating the bodies; `None` if there are none.
     pub(super) resources: Option<ValidatorResources>,
@@ -159,6 +161,7 @@ impl<'a> CoreModule<'a> {
             functions: vec![],
             segments: vec![],
             elements: 0,
+            tag_types: vec![],
             function_names: HashMap::new(),
             resources: None,
         }
@@ -204,6 +207,17 @@ impl<'a> CoreModule<'a> {
         self.types.get(*self.function_types.get(index as usize)? as usize)
     }
 
+    /// How many exception tags there are, imported ones included.
+    pub(super) fn tags(&self) -> u32 {
+        self.tag_types.len() as u32
+    }
+
+    /// What exceptions of a tag carry.
+    pub(super) fn tag_values(&self, index: u32) -> &[ValType] {
+        let ty = self.tag_types.get(index as usize).and_then(|ty| self.types.get(*ty as usize));
+        ty.map_or(&[], FuncType::params)
+    }
+
     /// Index of the global that is 1 once a segment is dropped; after all globals of the original.
     pub(super) fn flag(&self, segment: Dropped) -> Option<u32> {
         let position = self.dropped.binary_search(&segment).ok()?;
@@ -218,7 +232,8 @@ impl<'a> CoreModule<'a> {
     fn read(&mut self, limits: &Limits) -> wasmparser::Result<()> {
         let mut validator = Validator::new_with_features(features());
         let mut parser = Parser::new(0);
-        parser.set_features(features());
+        // What is legacy is read, to be refused by its name.
+        parser.set_features(features() | WasmFeatures::LEGACY_EXCEPTIONS);
         for payload in parser.parse_all(self.bytes) {
             let payload = payload?;
             if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
@@ -270,6 +285,11 @@ impl<'a> CoreModule<'a> {
                     self.defined_globals += 1;
                 }
             }
+            Payload::TagSection(section) => {
+                for tag in section {
+                    self.tag_types.push(tag?.func_type_idx);
+                }
+            }
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export?;
@@ -312,7 +332,10 @@ impl<'a> CoreModule<'a> {
                 self.imported_globals += 1;
                 Entity::Global(ty)
             }
-            TypeRef::Tag(ty) => Entity::Tag(type_at(ty.func_type_idx)),
+            TypeRef::Tag(ty) => {
+                self.tag_types.push(ty.func_type_idx);
+                Entity::Tag(type_at(ty.func_type_idx))
+            }
         };
         self.imports.push(Import { module: import.module, field: import.name, entity });
         Ok(())

@@ -83,6 +83,9 @@ pub struct BodyFacts {
     pub locals: usize,
     /// Segments that the function drops.
     pub dropped: BTreeSet<Dropped>,
+    /// Whether there are `throw`s, and `try_table`s.
+    pub throws: bool,
+    pub catches: bool,
     /// Reasons to refuse the module, each once.
     pub refused: BTreeSet<&'static str>,
 }
@@ -106,11 +109,16 @@ pub fn scan(body: &FunctionBody<'_>) -> wasmparser::Result<BodyFacts> {
             facts.refused.insert(reason);
         }
         facts.dropped.extend(Dropped::by(&operator));
+        facts.throws |= matches!(operator, Operator::Throw { .. } | Operator::ThrowRef);
+        facts.catches |= matches!(operator, Operator::TryTable { .. });
     }
     facts.callees.sort_unstable();
     facts.callees.dedup();
     Ok(facts)
 }
+
+const LEGACY_EXCEPTIONS: &str = "uses the legacy exception instructions (try, catch, rethrow), which are not available: compile it with the \
+     standard ones (try_table, throw_ref); for clang that is `-mllvm -wasm-use-legacy-eh=false`";
 
 /// A restored instance gets its memories and globals back, but not the contents of tables.
 fn refused(operator: &Operator<'_>) -> Option<&'static str> {
@@ -120,6 +128,11 @@ fn refused(operator: &Operator<'_>) -> Option<&'static str> {
         Operator::TableFill { .. } => Some("table.fill changes a table, which a snapshot does not hold"),
         Operator::TableCopy { .. } => Some("table.copy changes a table, which a snapshot does not hold"),
         Operator::TableInit { .. } => Some("table.init changes a table, which a snapshot does not hold"),
+        Operator::Try { .. }
+        | Operator::Catch { .. }
+        | Operator::CatchAll
+        | Operator::Delegate { .. }
+        | Operator::Rethrow { .. } => Some(LEGACY_EXCEPTIONS),
         _ => None,
     }
 }
