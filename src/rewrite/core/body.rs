@@ -10,7 +10,7 @@ use super::budget::Budget;
 use super::context::Context;
 use super::frame::{self, Kind, Signature};
 use super::graph::MaySuspend;
-use super::handlers::{Handlers, Tail, Try};
+use super::handlers::{Handlers, Tail, Try, taken};
 use super::liveness;
 use super::module::{CoreModule, features};
 use super::scan::{CallReader, Callee, Dropped};
@@ -421,6 +421,7 @@ impl<'m, 'a> Reader<'m, 'a> {
         for clause in &try_table.catches {
             let (Catch::One { label, .. } | Catch::OneRef { label, .. } | Catch::All { label } | Catch::AllRef { label }) =
                 *clause;
+            self.budget.values(taken(self.module, *clause).count()).map_err(Fault::Refused)?;
             catches.push((*clause, self.target(label)?));
         }
         let around = self.tries.last().map_or(&[][..], |number| &self.body.handlers.tries[*number].targets);

@@ -1,6 +1,6 @@
 //! What writing the functions of one module needs to know of the module and of the program.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use wasm_encoder::BlockType;
 use wasmparser::ValType;
@@ -46,7 +46,7 @@ impl<'m, 'a> Context<'m, 'a> {
                 result_types.insert(results.to_vec(), next);
             }
         };
-        let mut catches = false;
+        let mut caught = BTreeSet::new();
         let mut pages = vec![];
         for (index, function) in (module.imported_functions..).zip(&module.functions) {
             if !may.function(index) {
@@ -56,13 +56,13 @@ impl<'m, 'a> Context<'m, 'a> {
             pages.push(Some(next_page));
             next_page = next_page.saturating_add(page_count(function.facts.calls));
             add_type(module.function_type(index).map_or(&[][..], |ty| ty.results()));
-            catches |= function.facts.catches;
+            let tags = function.facts.caught.iter();
+            caught
+                .extend(tags.filter_map(|(tag, with_exception)| Some((*module.tag_types.get(*tag as usize)?, *with_exception))));
         }
-        if catches {
-            for tag in 0..module.tags() {
-                add_type(module.tag_values(tag));
-                add_type(&[module.tag_values(tag), &[ValType::EXNREF]].concat());
-            }
+        for (ty, with_exception) in caught {
+            let exception = if with_exception { &[ValType::EXNREF][..] } else { &[] };
+            add_type(&[module.types[ty as usize].params(), exception].concat());
         }
         Context { module, may, limits, budget, throws, pages, page_range: first_page..next_page, result_types }
     }

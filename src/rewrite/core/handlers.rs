@@ -29,14 +29,14 @@ impl Try {
 }
 
 /// What a clause takes to where it leads.
-pub fn caught(module: &CoreModule<'_>, clause: Catch) -> Vec<ValType> {
+pub fn taken<'m>(module: &'m CoreModule<'_>, clause: Catch) -> impl Iterator<Item = ValType> + 'm {
     let (values, exception) = match clause {
-        Catch::One { tag, .. } => (module.tag_values(tag), None),
-        Catch::OneRef { tag, .. } => (module.tag_values(tag), Some(ValType::EXNREF)),
+        Catch::One { tag, .. } => (module.carried(tag), None),
+        Catch::OneRef { tag, .. } => (module.carried(tag), Some(ValType::EXNREF)),
         Catch::All { .. } => (&[][..], None),
         Catch::AllRef { .. } => (&[][..], Some(ValType::EXNREF)),
     };
-    values.iter().copied().chain(exception).collect()
+    values.iter().copied().chain(exception)
 }
 
 /// A tail call in a `try_table`, none of whose clauses catches what the callee throws.

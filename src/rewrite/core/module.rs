@@ -115,7 +115,7 @@ pub struct CoreModule<'a> {
     /// In all segments that fill tables.
     pub(super) elements: usize,
     /// Type index of each exception tag, imported ones first.
-    tag_types: Vec<u32>,
+    pub(super) tag_types: Vec<u32>,
     pub(super) function_names: HashMap<u32, &'a str>,
     /// For validating the bodies; `None` if there are none.
     pub(super) resources: Option<ValidatorResources>,
@@ -207,14 +207,9 @@ impl<'a> CoreModule<'a> {
         self.types.get(*self.function_types.get(index as usize)? as usize)
     }
 
-    /// How many exception tags there are, imported ones included.
-    pub(super) fn tags(&self) -> u32 {
-        self.tag_types.len() as u32
-    }
-
     /// What exceptions of a tag carry.
-    pub(super) fn tag_values(&self, index: u32) -> &[ValType] {
-        let ty = self.tag_types.get(index as usize).and_then(|ty| self.types.get(*ty as usize));
+    pub(super) fn carried(&self, tag: u32) -> &[ValType] {
+        let ty = self.tag_types.get(tag as usize).and_then(|ty| self.types.get(*ty as usize));
         ty.map_or(&[], FuncType::params)
     }
 

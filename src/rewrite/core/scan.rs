@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wasmparser::{FunctionBody, Operator};
+use wasmparser::{Catch, FunctionBody, Operator};
 
 /// Whom a call instruction may reach, as far as the module alone tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,9 +83,10 @@ pub struct BodyFacts {
     pub locals: usize,
     /// Segments that the function drops.
     pub dropped: BTreeSet<Dropped>,
-    /// Whether there are `throw`s, and `try_table`s.
+    /// Whether it throws exceptions itself.
     pub throws: bool,
-    pub catches: bool,
+    /// The tags that it catches exceptions of, each with whether the exception itself is taken too.
+    pub caught: BTreeSet<(u32, bool)>,
     /// Reasons to refuse the module, each once.
     pub refused: BTreeSet<&'static str>,
 }
@@ -110,7 +111,13 @@ pub fn scan(body: &FunctionBody<'_>) -> wasmparser::Result<BodyFacts> {
         }
         facts.dropped.extend(Dropped::by(&operator));
         facts.throws |= matches!(operator, Operator::Throw { .. } | Operator::ThrowRef);
-        facts.catches |= matches!(operator, Operator::TryTable { .. });
+        if let Operator::TryTable { try_table } = &operator {
+            facts.caught.extend(try_table.catches.iter().filter_map(|clause| match *clause {
+                Catch::One { tag, .. } => Some((tag, false)),
+                Catch::OneRef { tag, .. } => Some((tag, true)),
+                Catch::All { .. } | Catch::AllRef { .. } => None,
+            }));
+        }
     }
     facts.callees.sort_unstable();
     facts.callees.dedup();

@@ -20,7 +20,7 @@ use wasm_encoder::BlockType;
 use super::super::body::{BlockId, BlockKind};
 use super::super::code::{self, Symbol};
 use super::super::frame::Helper;
-use super::super::handlers::caught;
+use super::super::handlers::taken;
 use super::{Label, Resume};
 
 impl Resume<'_, '_> {
@@ -60,7 +60,7 @@ impl Resume<'_, '_> {
         self.code().block(BlockType::Empty);
         self.open(Label::AfterPads(number));
         for (clause, (catch, _)) in body.handlers.tries[number].catches.iter().enumerate().rev() {
-            let ty = self.writer.context.block_type(&caught(self.writer.context.module, *catch));
+            let ty = self.writer.context.block_type(&taken(self.writer.context.module, *catch).collect::<Vec<_>>());
             self.code().block(ty);
             self.open(Label::Pad(number, clause));
         }
