@@ -152,6 +152,59 @@ pub const SINGLE: &[(&str, &str)] = &[
           (func (export "returns") (result i32) (call $both (i64.const 0))))"#,
     ),
     (
+        "caught exceptions that are kept over waits, as operands and in locals, and thrown on",
+        r#"(module (import "h" "s1" (func $s (param i32) (result i32))) (import "h" "s0" (func $w))
+          (tag $mixed (param f64 i32 i64 i32 v128)) (tag $none) (tag $one (param i64)) (tag $never (param funcref))
+          (func $throw (param i32)
+            (call $w)
+            (if (i32.eqz (local.get 0))
+              (then (throw $mixed (f64.const 1.5) (call $s (i32.const 2)) (i64.const 3) (i32.const 4) (v128.const i64x2 5 6))))
+            (if (i32.eq (local.get 0) (i32.const 1)) (then (throw $none)))
+            (if (i32.eq (local.get 0) (i32.const 2)) (then (throw $one (i64.const 7)))))
+          (func $cleans_up (param i32) (result i32) (local $first exnref) (local $second exnref) (local $null exnref)
+            (block $a (result exnref)
+              (try_table (catch_all_ref $a) (call $throw (local.get 0)))
+              (return (call $s (i32.const 1))))
+            (local.set $first)
+            (call $w)
+            (block $b (result exnref)
+              (try_table (catch_all_ref $b) (call $throw (i32.sub (i32.const 2) (local.get 0))))
+              (unreachable))
+            (i32.const 9)
+            (drop (call $s (ref.is_null (local.get $null))))
+            (drop)
+            (local.set $second)
+            (if (call $s (local.get 0)) (then (throw_ref (local.get $first))))
+            (call $w)
+            (throw_ref (local.get $second)))
+          (func $outer (param i32) (result i32)
+            (block $mixed (result f64 i32 i64 i32 v128)
+              (block $one (result i64)
+                (block $none
+                  (return (try_table (result i32) (catch $mixed $mixed) (catch $none $none) (catch $one $one)
+                    (i32.add (call $cleans_up (local.get 0)) (i32.const 1)))))
+                (return (call $s (i32.const 50))))
+              (return (call $s (i32.wrap_i64))))
+            (i64x2.extract_lane 1) (i32.wrap_i64) (i32.mul) (call $s) (drop) (drop) (drop) (i32.trunc_f64_s))
+          (func (export "f") (result i32) (local $i i32) (local $sum i32)
+            (loop $next
+              (local.set $sum (i32.add (local.get $sum) (call $outer (local.get $i))))
+              (br_if $next (i32.lt_u (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 4))))
+            (local.get $sum))
+          (func (export "uncaught") (result i32) (call $cleans_up (i32.const 1)))
+          (func $unprotected
+            (block $e (result exnref)
+              (try_table (catch_all_ref $e) (call $throw (i32.const 0)))
+              (return))
+            (call $throw (i32.const 2))
+            (throw_ref))
+          (func (export "leaves a kept one behind") (result i32)
+            (block $one (result i64)
+              (try_table (catch $one $one) (call $unprotected))
+              (return (i32.const 1)))
+            (call $s (i32.wrap_i64))))"#,
+    ),
+    (
         "functions kept warm, through which nothing is thrown, beside one that throws",
         r#"(module (import "h" "s1" (func $timers (param i32) (result i32))) (tag $t)
           (func $quiet (@name "write") (param i32) (result i32) (call $timers (local.get 0)))

@@ -6,7 +6,7 @@ use super::program::Sources;
 #[test]
 fn unsupported_constructs_are_refused_by_module_and_function() {
     for (text, module_and_function, reason) in REFUSED {
-        let sources = cases::sources(&[("first", "(module)"), ("second", text)]);
+        let sources = cases::sources(&[("first", "(module)"), ("thrower", THROWER), ("second", text)]);
         let Err(refusals) = sources.instrument() else { panic!("accepted: {text}") };
         let expected = refusals.iter().find(|refusal| refusal.reason.contains(reason));
         let refusal = expected.unwrap_or_else(|| panic!("{text}: {refusals:?}"));
@@ -15,6 +15,7 @@ fn unsupported_constructs_are_refused_by_module_and_function() {
     }
 }
 
+const THROWER: &str = "(module (tag $own) (func (export \"throw\") (throw $own)))";
 const LEGACY: &str = "(module (tag $t) (func $f try throw $t catch $t rethrow 0 catch_all end))";
 
 const REFUSED: &[(&str, &str, &str)] = &[
@@ -40,17 +41,18 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("(module (import \"h\" \"t\" (table 1 funcref)))", "second -", "provides the import"),
     ("(module (import \"first\" \"missing\" (func)))", "second -", "provides the import"),
     (
-        "(module (import \"h\" \"s0\" (func $s)) (func $f (local $e exnref)
-           (block $b (result exnref) (try_table (catch_all_ref $b) (call $s)) (return))
-           (local.set $e) (call $s) (throw_ref (local.get $e))))",
+        "(module (import \"h\" \"s0\" (func $s)) (tag $t (param funcref)) (func $throw (throw $t (ref.null func)))
+           (func $f (local $e exnref)
+             (block $b (result exnref) (try_table (catch_all_ref $b) (call $s) (call $throw)) (return))
+             (local.set $e) (call $s) (throw_ref (local.get $e))))",
         "second f",
-        "a caught exception (exnref) in local 0",
+        "carry a reference, in local 0",
     ),
     (
-        "(module (import \"h\" \"s0\" (func $s)) (func $f
-           (block $b (result exnref) (try_table (catch_all_ref $b) (call $s)) (return)) (call $s) (throw_ref)))",
+        "(module (import \"h\" \"s0\" (func $s)) (import \"thrower\" \"throw\" (func $throw)) (func $f
+           (block $b (result exnref) (try_table (catch_all_ref $b) (call $s) (call $throw)) (return)) (call $s) (throw_ref)))",
         "second f",
-        "a caught exception (exnref) as an operand",
+        "a caught exception (exnref), whose tag may be unknown here",
     ),
     (LEGACY, "second f", "legacy exception instructions"),
     (

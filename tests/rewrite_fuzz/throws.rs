@@ -36,6 +36,7 @@ pub fn throw(surroundings: &Surroundings, random: &mut Random) -> Vec<u8> {
 /// end
 /// results, from locals where there are such
 /// ```
+/// Or the handler takes the exception itself, waits, and drops it or throws it on.
 pub fn handler(
     function: &FuncToValidate<ValidatorResources>,
     body: &FunctionBody<'_>,
@@ -56,9 +57,17 @@ pub fn handler(
         let (count, ty) = local.ok()?;
         locals.extend(std::iter::repeat_n(ty, count as usize));
     }
-    let catch = [Catch::All { label: 0 }];
-    let before = encode(&[Instruction::Block(BlockType::Empty), Instruction::TryTable(result, catch[..].into())]);
+    let wait = surroundings.imports.iter().position(|import| import == "s1").filter(|_| random.below(2) == 0);
+    let (block, catch) = match wait {
+        Some(_) => (BlockType::Result(wasm_encoder::ValType::EXNREF), [Catch::AllRef { label: 0 }]),
+        None => (BlockType::Empty, [Catch::All { label: 0 }]),
+    };
+    let before = encode(&[Instruction::Block(block), Instruction::TryTable(result, catch[..].into())]);
     let mut after = vec![Instruction::End, Instruction::Return, Instruction::End];
+    if let Some(wait) = wait {
+        after.extend([Instruction::I32Const(3), Instruction::Call(wait as u32), Instruction::Drop]);
+        after.push(if random.below(2) == 0 { Instruction::ThrowRef } else { Instruction::Drop });
+    }
     for result in ty.results() {
         let of_this_type: Vec<u32> = (0..).zip(&locals).filter(|(_, ty)| *ty == result).map(|(local, _)| local).collect();
         after.push(match of_this_type.get(random.below(of_this_type.len() as u64) as usize) {

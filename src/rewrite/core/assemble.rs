@@ -1,6 +1,6 @@
 //! Puts a rewritten module together.
 //!
-//! Index spaces of an instrumented module: the helpers follow the imported functions, `ckpt:replay` and the resume versions follow the
+//! Index spaces of an instrumented module: the helpers follow the imported functions, `ckpt:replay`, `keep` and `remake` of exceptions and the resume versions follow the
 //! defined ones; the imported `state` follows the imported globals, the flags of dropped segments follow the defined ones; the resume table
 //! and the added types come last.
 
@@ -19,13 +19,14 @@ use wasmparser::{CustomSectionReader, KnownCustom, Name, Parser, Payload};
 use super::ckpt::STATE;
 use super::code::{Code, Symbol, encoded};
 use super::context::Context;
+use super::exceptions::Exceptions;
 use super::frame::{CKPT, Helper, RESUME_TABLE};
 use super::functions::Written;
 use super::module::CoreModule;
 use super::scan::Dropped;
 
 /// The helpers that the functions call, in the order in which they are first called.
-pub fn helpers(functions: &[Written]) -> Vec<Helper> {
+pub fn helpers(context: &Context<'_, '_>, functions: &[Written]) -> Vec<Helper> {
     let mut order = HashMap::new();
     let mut helpers = vec![];
     for function in functions {
@@ -38,7 +39,16 @@ pub fn helpers(functions: &[Written]) -> Vec<Helper> {
             order.entry(helper).or_insert_with(|| helpers.push(helper));
         }
     }
+    for helper in kept_exceptions(context, functions).into_iter().flat_map(Exceptions::helpers) {
+        order.entry(helper).or_insert_with(|| helpers.push(helper));
+    }
     helpers
+}
+
+/// How caught exceptions are saved, if any function saves some.
+fn kept_exceptions<'m>(context: &Context<'m, '_>, functions: &[Written]) -> Option<&'m Exceptions> {
+    let keeps = |function: &Written| matches!(function, Written::Instrumented { fast, .. } if fast.keeps_exceptions());
+    context.exceptions.filter(|_| functions.iter().any(keeps))
 }
 
 /// A module that never suspends: only its memories and mutable globals are exported.
@@ -111,7 +121,7 @@ pub const REPLAY: &str = "ckpt:replay";
 /// # Errors
 /// If the module cannot be read, which parsing it has excluded.
 pub fn instrumented(context: &Context<'_, '_>, functions: &[Written]) -> Result<Vec<u8>, String> {
-    let helpers = helpers(functions);
+    let helpers = helpers(context, functions);
     let layout = Layout::new(context, functions, &helpers);
     let mut sections = Sections::default();
     for payload in Parser::new(0).parse_all(context.module.bytes()) {
@@ -131,6 +141,8 @@ pub fn instrumented(context: &Context<'_, '_>, functions: &[Written]) -> Result<
 struct Layout<'c, 'a> {
     context: &'c Context<'c, 'a>,
     helpers: HashMap<Helper, u32>,
+    /// How functions save caught exceptions, if any does.
+    exceptions: Option<&'c Exceptions>,
     /// For each page of the module the index of a resume version.
     pages: Vec<u32>,
     /// The function behind each resume version, by its index in the original module; `None`: the one that is never called.
@@ -141,7 +153,8 @@ impl<'c, 'a> Layout<'c, 'a> {
     fn new(context: &'c Context<'c, 'a>, functions: &[Written], helpers: &[Helper]) -> Layout<'c, 'a> {
         let module = context.module;
         let helpers: HashMap<_, _> = helpers.iter().copied().zip(module.imported_functions..).collect();
-        let mut layout = Layout { context, helpers, pages: vec![], resumed: vec![] };
+        let exceptions = kept_exceptions(context, functions);
+        let mut layout = Layout { context, helpers, exceptions, pages: vec![], resumed: vec![] };
         let first_resume = layout.first_resume();
         let mut never = None;
         for (position, function) in functions.iter().enumerate() {
@@ -161,8 +174,13 @@ impl<'c, 'a> Layout<'c, 'a> {
         (self.context.module.function_types.len() + self.helpers.len()) as u32
     }
 
-    fn first_resume(&self) -> u32 {
+    /// Index of `keep`, which `remake` follows, if any function saves caught exceptions.
+    fn keep_exception(&self) -> u32 {
         self.replay() + u32::from(!self.context.module.dropped.is_empty())
+    }
+
+    fn first_resume(&self) -> u32 {
+        self.keep_exception() + if self.exceptions.is_some() { 2 } else { 0 }
     }
 
     fn function(&self, original: u32) -> u32 {
@@ -173,6 +191,8 @@ impl<'c, 'a> Layout<'c, 'a> {
         match symbol {
             Symbol::Function(original) => self.function(original),
             Symbol::Helper(helper) => self.helpers[&helper],
+            Symbol::KeepException => self.keep_exception(),
+            Symbol::RemakeException => self.keep_exception() + 1,
         }
     }
 }
@@ -286,6 +306,7 @@ impl<'a> Sections<'a> {
             self.exports.export(REPLAY, ExportKind::Func, layout.replay());
             self.code.function(&replay(layout.context));
         }
+        self.add_exceptions(layout);
         let mut never = Code::default();
         never.declare_locals([]);
         never.sink().unreachable().end();
@@ -298,6 +319,24 @@ impl<'a> Sections<'a> {
             let code = if resumed.is_some() { resumes.next() } else { None };
             self.add_code(layout, index, code.unwrap_or(&never));
         }
+    }
+
+    fn add_exceptions(&mut self, layout: &Layout<'_, '_>) {
+        let Some(exceptions) = layout.exceptions else { return };
+        let types = &mut self.types;
+        let keep = exceptions.keep(|results| match results {
+            [] => BlockType::Empty,
+            [result] => BlockType::Result(encoded(*result)),
+            several => {
+                types.ty().function([], several.iter().map(|ty| encoded(*ty)));
+                BlockType::FunctionType(types.len() - 1)
+            }
+        });
+        self.functions.function(self.types.len()).function(self.types.len() + 1);
+        self.types.ty().function([ValType::EXNREF], []);
+        self.types.ty().function([], [ValType::EXNREF]);
+        self.add_code(layout, layout.keep_exception(), &keep);
+        self.add_code(layout, layout.keep_exception() + 1, &exceptions.remake());
     }
 
     fn add_code(&mut self, layout: &Layout<'_, '_>, index: u32, code: &Code) {

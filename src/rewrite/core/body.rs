@@ -8,7 +8,7 @@ use wasmparser::{
 use super::super::Limits;
 use super::budget::Budget;
 use super::context::Context;
-use super::frame::{self, Kind, Signature};
+use super::frame::{Kind, Signature};
 use super::graph::MaySuspend;
 use super::handlers::{Handlers, Tail, Try, taken};
 use super::liveness;
@@ -76,7 +76,7 @@ pub struct Block {
     /// Height of the operand stack below the parameters.
     pub base: usize,
     /// The operands from the parent's base to this one's: only known (and only needed) if a site is inside.
-    pub below: Vec<Kind>,
+    pub below: Vec<ValType>,
     pub has_site: bool,
     /// It begins in code that is never reached.
     is_dead: bool,
@@ -113,9 +113,11 @@ pub struct Site {
     pub arguments: Vec<ValType>,
     pub results: Vec<Kind>,
     /// The operands between the block's base and the arguments.
-    pub below: Vec<Kind>,
+    pub below: Vec<ValType>,
     /// What has to be saved, in the order of the frame.
     pub variables: Vec<(Variable, Kind)>,
+    /// Caught exceptions, each of which gets a frame of its own.
+    pub exceptions: Vec<Variable>,
     pub signature: Signature,
 }
 
@@ -146,7 +148,7 @@ impl<'a> Body<'a> {
         position: usize,
         allocations: &mut FuncValidatorAllocations,
     ) -> Result<Body<'a>, String> {
-        let Context { module, limits, budget, .. } = *context;
+        let Context { module, limits, .. } = *context;
         let validator = validator(module, position, allocations);
         let mut reader = Reader::new(context, position, validator)?;
         reader.read(position).map_err(|fault| match fault {
@@ -156,7 +158,7 @@ impl<'a> Body<'a> {
         let Reader { mut body, validator, .. } = reader;
         *allocations = validator.into_allocations();
         body.check_results()?;
-        liveness::add_live_locals(&mut body, limits, budget)?;
+        liveness::add_live_locals(&mut body, context)?;
         body.lay_out_frames(limits)?;
         Ok(body)
     }
@@ -176,8 +178,8 @@ impl<'a> Body<'a> {
 
     fn lay_out_frames(&mut self, limits: &Limits) -> Result<(), String> {
         for site in &mut self.sites {
-            if site.variables.len() > limits.max_values_per_site {
-                let count = site.variables.len();
+            let count = site.variables.len() + site.exceptions.len();
+            if count > limits.max_values_per_site {
                 return Err(format!("{count} values live at a wait are more than the limit of {}", limits.max_values_per_site));
             }
             site.variables.sort_unstable_by_key(|(variable, kind)| (*kind, *variable));
@@ -211,6 +213,7 @@ impl From<wasmparser::Error> for Fault {
 }
 
 struct Reader<'m, 'a> {
+    context: &'m Context<'m, 'a>,
     module: &'m CoreModule<'a>,
     may: &'m MaySuspend,
     limits: &'m Limits,
@@ -227,7 +230,7 @@ struct Reader<'m, 'a> {
 
 impl<'m, 'a> Reader<'m, 'a> {
     fn new(
-        context: &Context<'m, 'a>,
+        context: &'m Context<'m, 'a>,
         position: usize,
         validator: FuncValidator<ValidatorResources>,
     ) -> Result<Reader<'m, 'a>, String> {
@@ -261,7 +264,7 @@ impl<'m, 'a> Reader<'m, 'a> {
             handlers: Handlers::default(),
         };
         let (calls, open) = (CallReader::default(), vec![(0, false)]);
-        Ok(Reader { module, may, limits, budget, validator, calls, open, tries: vec![], body })
+        Ok(Reader { context, module, may, limits, budget, validator, calls, open, tries: vec![], body })
     }
 
     fn read(&mut self, position: usize) -> Result<(), Fault> {
@@ -483,18 +486,24 @@ impl<'m, 'a> Reader<'m, 'a> {
         };
         let height = (self.validator.operand_stack_height() as usize).saturating_sub(arguments.len());
         let operands = self.operands(height)?;
-        let variables = (0..).map(Variable::Operand).zip(operands.iter().copied()).collect();
+        let (mut variables, mut exceptions) = (vec![], vec![]);
+        for (variable, ty) in (0..).map(Variable::Operand).zip(&operands) {
+            match Kind::of(*ty) {
+                Some(kind) => variables.push((variable, kind)),
+                None => exceptions.push(variable),
+            }
+        }
         let block = self.current();
         self.mark_blocks(block, &operands);
         let below = operands.get(self.body.blocks[block].base..).unwrap_or_default().to_vec();
         let at = self.body.ops.len();
         let signature = Signature::default();
-        self.body.sites.push(Site { at, function, block, arguments, results, below, variables, signature });
+        self.body.sites.push(Site { at, function, block, arguments, results, below, variables, exceptions, signature });
         Ok(Op::Site(number))
     }
 
     /// The lowest `height` operands.
-    fn operands(&mut self, height: usize) -> Result<Vec<Kind>, Fault> {
+    fn operands(&mut self, height: usize) -> Result<Vec<ValType>, Fault> {
         if height > self.limits.max_values_per_site {
             let limit = self.limits.max_values_per_site;
             return Err(Fault::Refused(format!(
@@ -507,15 +516,15 @@ impl<'m, 'a> Reader<'m, 'a> {
         for position in 0..height {
             let ty = self.validator.get_operand_type(whole - 1 - position).flatten();
             let ty = ty.ok_or_else(|| Fault::Refused("is not valid: an operand is missing".to_owned()))?;
-            let reference =
-                || Fault::Refused(format!("keeps {} as an operand over a call that may suspend", frame::name_of_reference(ty)));
-            operands.push(Kind::of(ty).ok_or_else(reference)?);
+            let checked = self.context.check_saved(ty);
+            checked.map_err(|what| Fault::Refused(format!("keeps {what} as an operand over a call that may suspend")))?;
+            operands.push(ty);
         }
         Ok(operands)
     }
 
     /// The blocks around a site, and what lies below each: those operands are still there, however far into the block the site is.
-    fn mark_blocks(&mut self, innermost: BlockId, operands: &[Kind]) {
+    fn mark_blocks(&mut self, innermost: BlockId, operands: &[ValType]) {
         let mut block = innermost;
         while !self.body.blocks[block].has_site {
             let parent = self.body.blocks[block].parent;

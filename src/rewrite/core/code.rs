@@ -15,6 +15,9 @@ pub enum Symbol {
     Function(u32),
     /// Imported from ckpt.
     Helper(Helper),
+    /// Added to the module: see `exceptions`.
+    KeepException,
+    RemakeException,
 }
 
 const CALL: u8 = 0x10;
@@ -101,8 +104,13 @@ impl Code {
     pub fn helpers(&self) -> impl Iterator<Item = Helper> {
         self.gaps.iter().filter_map(|(_, symbol)| match symbol {
             Symbol::Helper(helper) => Some(*helper),
-            Symbol::Function(_) => None,
+            Symbol::Function(_) | Symbol::KeepException | Symbol::RemakeException => None,
         })
+    }
+
+    /// Whether it saves caught exceptions.
+    pub fn keeps_exceptions(&self) -> bool {
+        self.gaps.iter().any(|(_, symbol)| *symbol == Symbol::KeepException)
     }
 
     /// Fills the gaps. Returns the body and the offsets in it of the unlikely branches.

@@ -8,6 +8,7 @@ use wasmparser::ValType;
 use super::super::Limits;
 use super::budget::Budget;
 use super::code::encoded;
+use super::exceptions::Exceptions;
 use super::frame::SITE_BITS;
 use super::graph::MaySuspend;
 use super::module::CoreModule;
@@ -20,6 +21,8 @@ pub struct Context<'m, 'a> {
     pub budget: &'m Budget,
     /// Whether anything in the program throws exceptions.
     pub throws: bool,
+    /// How exceptions are saved that the module has caught, if they can be.
+    pub exceptions: Option<&'m Exceptions>,
     /// First page of each defined function that may suspend.
     pages: Vec<Option<u32>>,
     /// All pages of the module.
@@ -36,6 +39,7 @@ impl<'m, 'a> Context<'m, 'a> {
         limits: &'m Limits,
         budget: &'m Budget,
         throws: bool,
+        exceptions: Option<&'m Exceptions>,
         first_page: u32,
     ) -> Context<'m, 'a> {
         let mut next_page = first_page;
@@ -64,7 +68,7 @@ impl<'m, 'a> Context<'m, 'a> {
             let exception = if with_exception { &[ValType::EXNREF][..] } else { &[] };
             add_type(&[module.types[ty as usize].params(), exception].concat());
         }
-        Context { module, may, limits, budget, throws, pages, page_range: first_page..next_page, result_types }
+        Context { module, may, limits, budget, throws, exceptions, pages, page_range: first_page..next_page, result_types }
     }
 
     /// Whether any function of the module may suspend, keeps others from it, or drops what has to be dropped again in a fresh instance.
@@ -80,6 +84,19 @@ impl<'m, 'a> Context<'m, 'a> {
     /// How many pages the `position`th defined function has.
     pub fn page_count(&self, position: usize) -> usize {
         page_count(self.module.functions[position].facts.calls) as usize
+    }
+
+    /// Checks that a value of this type can be saved.
+    ///
+    /// # Errors
+    /// What to call it, if it cannot.
+    pub fn check_saved(&self, ty: ValType) -> Result<(), &'static str> {
+        match ty {
+            ValType::EXNREF if self.exceptions.is_some() => Ok(()),
+            ValType::EXNREF => Err("a caught exception (exnref), whose tag may be unknown here or carry a reference,"),
+            ValType::Ref(_) => Err("a reference"),
+            _ => Ok(()),
+        }
     }
 
     /// The type of an added block: that of the function, or of what a handler takes.

@@ -74,7 +74,7 @@ pub fn write(context: &Context<'_, '_>, body: &Body<'_>, page: u32) -> Result<Co
 }
 
 /// Operands that a site has to save are copied to their slots, here from under the values on top of them.
-fn copy_to_slots(writer: &mut Writer<'_, '_>, base: usize, below: &[Kind], on_top: &[ValType]) {
+fn copy_to_slots(writer: &mut Writer<'_, '_>, base: usize, below: &[ValType], on_top: &[ValType]) {
     writer.set_registers(on_top);
     writer.set_slots(base, below);
     writer.get_slots(base, below);

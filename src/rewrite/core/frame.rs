@@ -122,11 +122,6 @@ impl Kind {
     }
 }
 
-/// What a refusal calls a value that cannot be saved.
-pub fn name_of_reference(ty: ValType) -> &'static str {
-    if ty == ValType::EXNREF { "a caught exception (exnref)" } else { "a reference" }
-}
-
 /// Frames are packed to multiples of four bytes.
 pub fn unaligned(offset: u32, memory: u32) -> MemArg {
     MemArg { offset: offset.into(), align: 2, memory_index: memory }

@@ -3,13 +3,15 @@
 use super::super::Limits;
 use super::body::{BlockKind, Body, Op, Variable};
 use super::budget::Budget;
-use super::frame::{Kind, name_of_reference};
+use super::context::Context;
+use super::frame::Kind;
 
 /// Adds the locals that are live just after each site to its variables.
 ///
 /// # Errors
 /// If a reference is live at a site, or the function is too large to be analysed within the limits.
-pub fn add_live_locals(body: &mut Body<'_>, limits: &Limits, budget: &Budget) -> Result<(), String> {
+pub fn add_live_locals(body: &mut Body<'_>, context: &Context<'_, '_>) -> Result<(), String> {
+    let Context { limits, budget, .. } = *context;
     if body.sites.is_empty() || body.locals.is_empty() {
         return Ok(());
     }
@@ -27,14 +29,16 @@ pub fn add_live_locals(body: &mut Body<'_>, limits: &Limits, budget: &Budget) ->
         budget.values(locals.len())?;
         for local in locals {
             let ty = body.locals[local as usize];
-            let Some(kind) = Kind::of(ty) else {
-                return Err(format!("keeps {} in local {local} over a call that may suspend", name_of_reference(ty)));
-            };
-            live.push((number, (Variable::Local(local), kind)));
+            let checked = context.check_saved(ty);
+            checked.map_err(|what| format!("keeps {what} in local {local} over a call that may suspend"))?;
+            live.push((number, Variable::Local(local), Kind::of(ty)));
         }
     }
-    for (number, variable) in live {
-        body.sites[number].variables.push(variable);
+    for (number, variable, kind) in live {
+        match kind {
+            Some(kind) => body.sites[number].variables.push((variable, kind)),
+            None => body.sites[number].exceptions.push(variable),
+        }
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! `module` reads each module, `wiring` and `graph` find out which functions may suspend, `body`, `handlers` and `liveness` what they have
 //! to save,
-//! `fast` and `resume` write the two versions of each, `assemble` the modules; `ckpt`, `trampoline` and `glue` are the modules added.
+//! `fast` and `resume` write the two versions of each, `assemble` the modules (with what `exceptions` adds); `ckpt`, `trampoline` and `glue` are the modules added.
 //! What they agree on is in `frame`.
 
 mod assemble;
@@ -12,6 +12,7 @@ mod ckpt;
 mod code;
 mod context;
 mod copy;
+mod exceptions;
 mod fast;
 mod frame;
 mod functions;
@@ -38,6 +39,7 @@ use wasmparser::ExternalKind;
 use super::{Limits, Refusal};
 use budget::Budget;
 use context::Context;
+use exceptions::Exceptions;
 use frame::{Helper, Kind, MAX_PAGES};
 use functions::Written;
 use glue::Glue;
@@ -62,7 +64,8 @@ pub fn instrument(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits)
     let may = graph::may_suspend(program, &wiring);
     let budget = Budget::new(limits, program.modules.iter().map(|linked| linked.module.bytes().len()).sum());
     let throws = throws(program);
-    let contexts = contexts(program, &may, limits, &budget, throws)?;
+    let exceptions = Exceptions::of_modules(program, &wiring);
+    let contexts = contexts(program, &may, limits, &budget, throws, &exceptions)?;
     let written = write_functions(&contexts)?;
     let modules = assemble_modules(&contexts, &written, limits)?;
 
@@ -96,7 +99,7 @@ pub fn instrument(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits)
         throws,
         max_results,
     };
-    let ckpt = ckpt::module(&all_helpers(&written, program, &glue), glue.head());
+    let ckpt = ckpt::module(&all_helpers(&contexts, &written, program, &glue), glue.head());
     let glue = glue.module();
     let stats = Stats {
         functions: program.modules.iter().map(|linked| linked.module.functions.len()).sum(),
@@ -153,17 +156,18 @@ fn contexts<'p, 'a>(
     limits: &'p Limits,
     budget: &'p Budget,
     throws: bool,
+    exceptions: &'p [Option<Exceptions>],
 ) -> Result<Vec<Context<'p, 'a>>, Vec<Refusal>> {
     let mut next_page = 0;
     let mut contexts = vec![];
-    for (linked, may) in program.modules.iter().zip(may) {
+    for ((linked, may), exceptions) in program.modules.iter().zip(may).zip(exceptions) {
         let tables = linked.module.imported_tables + linked.module.defined_tables;
         if may.any() && tables as usize >= MAX_MEMORIES_AND_TABLES {
             let reason =
                 format!("may suspend, and its {tables} tables are more than the limit of {}", MAX_MEMORIES_AND_TABLES - 1);
             return Err(vec![Refusal::of_module(linked.module.name(), reason)]);
         }
-        let context = Context::new(&linked.module, may, limits, budget, throws, next_page);
+        let context = Context::new(&linked.module, may, limits, budget, throws, exceptions.as_ref(), next_page);
         next_page = context.page_range.end;
         contexts.push(context);
     }
@@ -248,8 +252,8 @@ fn max_results(contexts: &[Context<'_, '_>], program: &Program<'_>, entry: Optio
     types.map(|ty| ty.results().len()).max().unwrap_or(0).max(1)
 }
 
-fn all_helpers(written: &[Vec<Written>], program: &Program<'_>, glue: &Glue<'_>) -> Vec<Helper> {
-    let modules = written.iter().flat_map(|functions| assemble::helpers(functions));
+fn all_helpers(contexts: &[Context<'_, '_>], written: &[Vec<Written>], program: &Program<'_>, glue: &Glue<'_>) -> Vec<Helper> {
+    let modules = contexts.iter().zip(written).flat_map(|(context, functions)| assemble::helpers(context, functions));
     let trampolines = program.trampolines.iter().flat_map(trampoline::helpers);
     let all: BTreeSet<Helper> = modules.chain(trampolines).chain(glue.helpers()).collect();
     all.into_iter().collect()

@@ -25,7 +25,7 @@ use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
 use super::body::{Block, BlockId, BlockKind, Body, Op, Site};
-use super::code::Code;
+use super::code::{Code, Symbol};
 use super::context::Context;
 use super::frame::{Helper, Kind};
 use super::writer::Writer;
@@ -217,13 +217,18 @@ impl<'w, 'a> Resume<'w, 'a> {
         for (left, (number, label)) in (0..count).rev().zip(dispatch) {
             self.code().end();
             let site = &self.body.sites[*number];
-            if self.writer.context.throws && self.body.caught_by(site.at).is_empty() {
-                self.writer.code.call_helper(Helper::Rethrow);
-            }
             self.writer.code.call_helper(Helper::Restore(site.signature));
             for (variable, kind) in site.variables.iter().rev() {
-                let local = self.writer.variable(*variable, *kind);
+                let local = self.writer.variable(*variable, kind.val_type());
                 self.writer.set(local);
+            }
+            for variable in &site.exceptions {
+                self.writer.code.call(Symbol::RemakeException);
+                let local = self.writer.variable(*variable, ValType::EXNREF);
+                self.writer.set(local);
+            }
+            if self.writer.context.throws && self.body.caught_by(site.at).is_empty() {
+                self.writer.code.call_helper(Helper::Rethrow);
             }
             for (index, kind) in (0..).zip(&site.results) {
                 self.code().i32_const(index);

@@ -85,6 +85,8 @@ pub struct BodyFacts {
     pub dropped: BTreeSet<Dropped>,
     /// Whether it throws exceptions itself.
     pub throws: bool,
+    /// The tags of those that it makes.
+    pub thrown: BTreeSet<u32>,
     /// The tags that it catches exceptions of, each with whether the exception itself is taken too.
     pub caught: BTreeSet<(u32, bool)>,
     /// Reasons to refuse the module, each once.
@@ -111,6 +113,9 @@ pub fn scan(body: &FunctionBody<'_>) -> wasmparser::Result<BodyFacts> {
         }
         facts.dropped.extend(Dropped::by(&operator));
         facts.throws |= matches!(operator, Operator::Throw { .. } | Operator::ThrowRef);
+        if let Operator::Throw { tag_index } = operator {
+            facts.thrown.insert(tag_index);
+        }
         if let Operator::TryTable { try_table } = &operator {
             facts.caught.extend(try_table.catches.iter().filter_map(|clause| match *clause {
                 Catch::One { tag, .. } => Some((tag, false)),
