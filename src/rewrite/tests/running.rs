@@ -123,7 +123,9 @@ fn an_exception_that_nothing_on_a_left_stack_catches_ends_the_run() {
 #[test]
 fn an_exception_finds_its_handler_on_a_stack_that_was_left() {
     let engine = Engine::default();
-    let component = Component::new(&engine, rewritten(&component(&[IMPORTS, &core_that_throws(), EXPORTS])).bytes).unwrap();
+    let bytes = rewritten(&component(&[IMPORTS, &core_that_throws(), EXPORTS])).bytes;
+    Component::new(&engine, beginning(&bytes).unwrap()).unwrap();
+    let component = Component::new(&engine, bytes).unwrap();
     let calls = Calls::default();
     let linker = suspending_host(&engine, &component, &calls);
     let mut store = Store::new(&engine, ());
@@ -138,6 +140,21 @@ fn an_exception_finds_its_handler_on_a_stack_that_was_left() {
     }
     assert_eq!((waits, calls.lock().unwrap().last().map(String::as_str)), (4, Some("for-duration-finish")));
     assert_eq!(status(&mut store, &instance, "ckpt-take", &[]), Val::Result(Ok(Some(Box::new(packet)))));
+}
+
+#[test]
+fn a_beginning_has_all_that_is_added_but_resume_versions() {
+    let addition = r#"
+        (core module $late
+            (import "poll" "block" (func $block (param i32))) (memory 1) (data $d "a") (tag $t (param i32 f64))
+            (func $throw (call $block (i32.const 1)) (data.drop $d) (throw $t (i32.const 1) (f64.const 2)))
+            (func (export "f")
+                (block $caught (result exnref) (try_table (catch_all_ref $caught) (call $throw)) (return))
+                (call $block (i32.const 2)) (throw_ref)))
+        (core instance (instantiate $late (with "poll" (instance (export "block" (func $lowered-block))))))
+    "#;
+    let beginning = beginning(&rewritten(&task_with(addition)).bytes).unwrap();
+    Component::new(&Engine::default(), beginning).unwrap();
 }
 
 #[test]
