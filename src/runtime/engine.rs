@@ -73,7 +73,7 @@ fn proposals(config: &mut Config) {
         .wasm_relaxed_simd(true)
         .wasm_extended_const(true)
         .wasm_tail_call(true)
-        .wasm_exceptions(false)
+        .wasm_exceptions(true)
         .wasm_function_references(false)
         .wasm_gc(false)
         .wasm_memory64(false)
@@ -158,8 +158,32 @@ mod tests {
             ("(module (memory i64 1))", "64-bit memories"),
             ("(module (memory 1 1 shared))", "shared memories"),
             ("(module (type (struct)))", "structs"),
+            ("(module (type (array i32)))", "arrays"),
+            ("(module (func (param anyref)))", "references to anything"),
+            ("(module (type $t (func)) (func (param (ref null $t)) (call_ref $t (local.get 0))))", "typed functions"),
+            ("(module (func (param (ref extern))))", "references that are never null"),
+            ("(module (tag $t) (func try catch $t end))", "exceptions as they were proposed first"),
         ] {
             assert!(wasmtime::Module::new(&engine, wat::parse_str(module).unwrap()).is_err(), "{what}");
         }
+    }
+
+    /// A collector that never frees would end runs that throw often.
+    #[test]
+    fn exceptions_are_collected() {
+        let engine = new().unwrap();
+        let text = r#"(module (tag $t (param i64 i64)) (func (export "f") (param i32)
+            (loop $again
+                (block $caught (result i64 i64 exnref) (try_table (catch_ref $t $caught) (throw $t (i64.const 1) (i64.const 2))) (unreachable))
+                (drop) (drop) (drop)
+                (br_if $again (local.tee 0 (i32.sub (local.get 0) (i32.const 1)))))))"#;
+        let module = wasmtime::Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();
+        let limits = wasmtime::StoreLimitsBuilder::new().memory_size(1 << 20).build();
+        let mut store = wasmtime::Store::new(&engine, limits);
+        store.limiter(|limits| limits);
+        store.set_epoch_deadline(u64::MAX / 2);
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let function = instance.get_typed_func::<i32, ()>(&mut store, "f").unwrap();
+        function.call(&mut store, 200_000).unwrap();
     }
 }

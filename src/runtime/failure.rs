@@ -3,7 +3,7 @@
 //! Why it stopped (trap, exit, a limit) is read from what stopped it, with the guest's own stack. A task that merely
 //! returns an error says itself why: [`crate::host::task::convert::TaskFailure`].
 
-use wasmtime::{Trap, WasmBacktrace};
+use wasmtime::{ThrownException, Trap, WasmBacktrace};
 
 use super::cpu::Exhausted;
 use crate::{
@@ -69,6 +69,7 @@ fn code_and_message(error: &wasmtime::Error, machine: Machine, memory_denied: bo
         Some(Trap::StackOverflow) => "the call stack is full: the task recursed too deeply".into(),
         Some(Trap::UnreachableCodeReached) => "the task aborted: a panic, a failed assertion or `abort`".into(),
         Some(trap) => trap.to_string(),
+        None if error.is::<ThrownException>() => "the task threw an exception that nothing caught".into(),
         None => error.root_cause().to_string(),
     };
     (ErrorCode::TaskRunCrashed, message)
@@ -107,6 +108,7 @@ mod tests {
         insta::assert_snapshot!(running(Trap::StackOverflow.into()), @"TaskRunCrashed: the call stack is full: the task recursed too deeply");
         insta::assert_snapshot!(running(Trap::UnreachableCodeReached.into()), @"TaskRunCrashed: the task aborted: a panic, a failed assertion or `abort`");
         insta::assert_snapshot!(running(Trap::MemoryOutOfBounds.into()), @"TaskRunCrashed: wasm trap: out of bounds memory access");
+        insta::assert_snapshot!(running(ThrownException.into()), @"TaskRunCrashed: the task threw an exception that nothing caught");
         insta::assert_snapshot!(stopped(Trap::UnreachableCodeReached.into(), true, Doing::Running), @"TaskProcessOomKilled: the task asked for more memory than the 256 MiB of its machine, micro");
     }
 

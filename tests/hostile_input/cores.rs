@@ -28,6 +28,8 @@ pub const ALL: &[super::Case] = &[
     ("a million names", many_names),
     ("three hundred thousand exports", many_exports),
     ("a hundred thousand data segments", many_segments),
+    ("fifteen thousand data segments that are dropped everywhere", dropped_segments),
+    ("a hundred thousand data segments that are dropped", too_many_dropped_segments),
     ("a data segment of sixteen megabytes", large_segment),
     ("a hundred memories", many_memories),
     ("a hundred tables", many_tables),
@@ -320,6 +322,29 @@ fn many_segments() -> Vec<u8> {
     main.memories.memory(memory());
     for _ in 0..100_000 {
         main.data.active(0, &at(0), [1]);
+    }
+    main.component()
+}
+
+fn dropped_segments() -> Vec<u8> {
+    dropping(15_000, 40)
+}
+
+fn too_many_dropped_segments() -> Vec<u8> {
+    dropping(100_000, 1)
+}
+
+fn dropping(segments: u32, functions: u32) -> Vec<u8> {
+    let mut main = Main::new();
+    for _ in 0..segments {
+        main.data.passive([1]);
+    }
+    for _ in 0..functions {
+        wait(&mut main, |code| {
+            for segment in 0..segments {
+                code.data_drop(segment);
+            }
+        });
     }
     main.component()
 }

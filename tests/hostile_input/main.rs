@@ -5,6 +5,7 @@
 
 mod components;
 mod cores;
+mod exceptions;
 mod module;
 
 use std::{io::Read as _, process::Stdio, time::Duration};
@@ -77,7 +78,7 @@ fn process_of_a_hostile_case() {
 }
 
 fn cases() -> impl Iterator<Item = Case> {
-    cores::ALL.iter().chain(components::ALL).copied()
+    cores::ALL.iter().chain(exceptions::ALL).chain(components::ALL).copied()
 }
 
 fn report(name: &str) -> Result<Report, String> {

@@ -1,9 +1,9 @@
 //! A core module for the middle of a task component, with room for whatever is to be too much.
 
 use wasm_encoder::{
-    CodeSection, ConstExpr, DataSection, ElementSection, Encode, EntityType, ExportKind, ExportSection, Function,
-    FunctionSection, GlobalSection, ImportSection, InstructionSink, MemorySection, Module, NameMap, NameSection, TableSection,
-    TypeSection, ValType,
+    CodeSection, ConstExpr, DataCountSection, DataSection, ElementSection, Encode, EntityType, ExportKind, ExportSection,
+    Function, FunctionSection, GlobalSection, ImportSection, InstructionSink, MemorySection, Module, NameMap, NameSection,
+    TableSection, TagSection, TypeSection, ValType,
 };
 use wasmparser::{Parser, Payload};
 
@@ -23,6 +23,7 @@ pub struct Main {
     pub functions: FunctionSection,
     pub tables: TableSection,
     pub memories: MemorySection,
+    pub tags: TagSection,
     pub globals: GlobalSection,
     pub exports: ExportSection,
     pub elements: ElementSection,
@@ -40,6 +41,7 @@ impl Main {
             functions: FunctionSection::new(),
             tables: TableSection::new(),
             memories: MemorySection::new(),
+            tags: TagSection::new(),
             globals: GlobalSection::new(),
             exports: ExportSection::new(),
             elements: ElementSection::new(),
@@ -89,8 +91,12 @@ impl Main {
         code.encode(&mut section);
         let mut module = Module::new();
         module.section(&self.types).section(&self.imports).section(&self.functions);
-        module.section(&self.tables).section(&self.memories).section(&self.globals).section(&self.exports);
-        module.section(&self.elements).section(&Joined(&code, &self.code));
+        module.section(&self.tables).section(&self.memories).section(&self.tags).section(&self.globals).section(&self.exports);
+        module.section(&self.elements);
+        if !self.data.is_empty() {
+            module.section(&DataCountSection { count: self.data.len() });
+        }
+        module.section(&Joined(&code, &self.code));
         if !self.data.is_empty() {
             module.section(&self.data);
         }

@@ -1,10 +1,11 @@
 //! Hand-written programs: each shape of control flow and of wiring once.
 
-use super::program::Sources;
+use super::{exceptions, program::Sources};
 
 pub fn all() -> Vec<(&'static str, Sources)> {
-    let mut all: Vec<(&str, Sources)> = SINGLE.iter().map(|(name, text)| (*name, sources(&[("main", text)]))).collect();
-    all.extend(SEVERAL.iter().map(|(name, modules)| (*name, sources(modules))));
+    let mut all: Vec<(&str, Sources)> =
+        SINGLE.iter().chain(exceptions::SINGLE).map(|(name, text)| (*name, sources(&[("main", text)]))).collect();
+    all.extend(SEVERAL.iter().chain(exceptions::SEVERAL).map(|(name, modules)| (*name, sources(modules))));
     all.push(("a function with more sites than fit on a page", sources(&[("main", &many_sites())])));
     all
 }
@@ -219,9 +220,47 @@ const SINGLE: &[(&str, &str)] = &[
               (i32.add (call $s (table.size $x)) (i32.add (memory.size $b) (global.get $v)))))
           (func $start (global.set $v (i32.const 40))) (start $start))"#,
     ),
+    (
+        "segments that are dropped: before, between and after waits, in functions that wait and in others",
+        r#"(module (import "h" "s1" (func $s (param i32) (result i32))) (import "h" "s0" (func $w)) (memory (export "m") 1)
+          (data $early "abcd") (data $late "efgh") (data $kept "ijkl") (data $active (i32.const 64) "mnop")
+          (elem $passive func $quiet) (elem $declared declare func $s) (global $g (mut i32) (i32.const 3))
+          (func $start (memory.init $early (i32.const 32) (i32.const 0) (i32.const 4)) (data.drop $active)) (start $start)
+          (func $quiet (data.drop $early) (elem.drop $declared) (global.set $g (i32.const 8)))
+          (func $steps (param $length i32) (result i32)
+            (call $w)
+            (memory.init $early (i32.const 0) (i32.const 1) (i32.const 2))
+            (call $quiet) (call $w)
+            (memory.init $late (i32.const 8) (i32.const 0) (i32.const 4))
+            (data.drop $late) (elem.drop $passive) (data.drop $late)
+            (i32.const 5) (call $s (i32.const 1))
+            (memory.init $early (i32.const 9) (i32.const 0) (i32.const 0))
+            (memory.init $kept (i32.const 16) (i32.const 1) (i32.const 3))
+            (memory.init $late (i32.const 0) (i32.const 0) (local.get $length))
+            (call $w) (i32.add) (i32.add (global.get $g)))
+          (func (export "ends") (result i32) (call $steps (i32.const 0)))
+          (func (export "traps") (result i32) (call $steps (i32.const 1)))
+          (func (export "traps early") (call $quiet) (call $w) (memory.init $early (i32.const 0) (i32.const 3) (i32.const 1))))"#,
+    ),
 ];
 
 const SEVERAL: &[(&str, &[(&str, &str)])] = &[
+    (
+        "a segment that is dropped by a module that never waits",
+        &[
+            (
+                "quiet",
+                r#"(module (memory (export "m") 1) (data $d "abcd")
+                  (func (export "fill") (param i32) (memory.init $d (local.get 0) (i32.const 0) (i32.const 4)))
+                  (func (export "drop") (data.drop $d)))"#,
+            ),
+            (
+                "main",
+                r#"(module (import "quiet" "fill" (func $fill (param i32))) (import "quiet" "drop" (func $drop)) (import "h" "s0" (func $w))
+                  (func (export "f") (call $fill (i32.const 4)) (call $w) (call $drop) (call $w) (call $fill (i32.const 8))))"#,
+            ),
+        ],
+    ),
     (
         "a shim whose table is filled after the main module",
         &[

@@ -12,6 +12,7 @@ use wasmparser::{
 };
 
 use super::program::Sources;
+use super::throws;
 
 const IMPORTS: &str = r#"(module
   (import "h" "s0" (func)) (import "h" "s1" (func (param i32) (result i32))) (import "h" "s2" (func (param i64 f64) (result f64)))
@@ -75,6 +76,7 @@ fn name_stream_functions(bytes: &mut Vec<u8>, random: &mut Random) {
 fn config(random: &mut Random) -> wasm_smith::Config {
     let imports = wat::parse_str(IMPORTS).expect("the imports are well-formed");
     let with_references = random.below(12) == 0;
+    let with_exceptions = random.below(2) == 0;
     wasm_smith::Config {
         available_imports: Some(imports),
         min_imports: 3,
@@ -91,7 +93,7 @@ fn config(random: &mut Random) -> wasm_smith::Config {
         max_table_elements: 50,
         max_instructions: 40 + random.below(300) as usize,
         simd_enabled: random.below(2) == 0,
-        bulk_memory_enabled: with_references || random.below(3) == 0,
+        bulk_memory_enabled: with_references || random.below(2) == 0,
         reference_types_enabled: with_references,
         tail_call_enabled: random.below(2) == 0,
         disallow_traps: random.below(2) == 0,
@@ -100,7 +102,9 @@ fn config(random: &mut Random) -> wasm_smith::Config {
         allow_start_export: false,
         memory64_enabled: false,
         gc_enabled: false,
-        exceptions_enabled: false,
+        exceptions_enabled: with_exceptions,
+        min_tags: usize::from(with_exceptions),
+        max_tags: 3,
         relaxed_simd_enabled: false,
         threads_enabled: false,
         custom_page_sizes_enabled: false,
@@ -217,15 +221,25 @@ fn in_wat(name: &str) -> String {
 }
 
 /// Bytes to put into one body instead of a range, which may be empty, of the module.
-struct Change {
-    at: Range<usize>,
-    bytes: Vec<u8>,
+pub struct Change {
+    pub at: Range<usize>,
+    pub bytes: Vec<u8>,
 }
 
 type Changes = Vec<Change>;
 
+/// What the inserted instructions may refer to.
+#[derive(Default)]
+pub struct Surroundings {
+    /// Names of the imported functions.
+    pub imports: Vec<String>,
+    pub types: Vec<wasmparser::FuncType>,
+    /// Type of each exception tag.
+    pub tags: Vec<u32>,
+}
+
 fn insert_calls(module: &[u8], random: &mut Random) -> Option<Vec<u8>> {
-    let mut imports: Vec<String> = vec![];
+    let mut surroundings = Surroundings::default();
     let mut bodies = vec![];
     let mut validator = Validator::new();
     let mut allocations = FuncValidatorAllocations::default();
@@ -234,20 +248,20 @@ fn insert_calls(module: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     for payload in Parser::new(0).parse_all(module) {
         let payload = payload.ok()?;
         if let ValidPayload::Func(function, body) = validator.payload(&payload).ok()? {
-            let (mut changes, reused) = insertions(function, &body, allocations, &imports, every, random)?;
+            let handler = throws::handler(&function, &body, &surroundings, random);
+            let (mut changes, reused) = insertions(function, &body, allocations, &surroundings, every, random)?;
             allocations = reused;
             if !keeps_refused {
                 changes.extend(replacements(&body)?);
-                changes.sort_by_key(|change| change.at.start);
             }
+            if let Some((before, after)) = handler {
+                changes.insert(0, before);
+                changes.push(after);
+            }
+            changes.sort_by_key(|change| change.at.start);
             bodies.push(changes);
-        } else if let Payload::ImportSection(section) = payload {
-            for import in section.into_imports() {
-                let import = import.ok()?;
-                if matches!(import.ty, TypeRef::Func(_)) {
-                    imports.push(import.name.to_owned());
-                }
-            }
+        } else {
+            surroundings.read(payload)?;
         }
     }
     let mut output = wasm_encoder::Module::new();
@@ -256,11 +270,36 @@ fn insert_calls(module: &[u8], random: &mut Random) -> Option<Vec<u8>> {
     Some(output.finish())
 }
 
+impl Surroundings {
+    fn read(&mut self, payload: Payload<'_>) -> Option<()> {
+        match payload {
+            Payload::TypeSection(section) => {
+                self.types = section.into_iter_err_on_gc_types().collect::<Result<_, _>>().ok()?;
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import.ok()?;
+                    if matches!(import.ty, TypeRef::Func(_)) {
+                        self.imports.push(import.name.to_owned());
+                    }
+                }
+            }
+            Payload::TagSection(section) => {
+                for tag in section {
+                    self.tags.push(tag.ok()?.func_type_idx);
+                }
+            }
+            _ => {}
+        }
+        Some(())
+    }
+}
+
 fn insertions(
     function: FuncToValidate<ValidatorResources>,
     body: &FunctionBody<'_>,
     allocations: FuncValidatorAllocations,
-    imports: &[String],
+    surroundings: &Surroundings,
     every: u64,
     random: &mut Random,
 ) -> Option<(Changes, FuncValidatorAllocations)> {
@@ -269,13 +308,17 @@ fn insertions(
     validator.read_locals(&mut reader).ok()?;
     let mut operators = OperatorsReader::new(reader);
     let mut insertions = vec![];
+    let imports = &surroundings.imports;
     while !operators.eof() {
         let offset = operators.original_position();
         let operator = operators.read().ok()?;
         let is_chosen = random.below(every) == 0 && !imports.is_empty();
         if is_chosen && !matches!(operator, Operator::Else) && validator.control_stack_height() > 0 {
             let import = random.below(imports.len() as u64) as usize;
-            let bytes = call(&imports[import], import as u32, top(&validator));
+            let mut bytes = call(&imports[import], import as u32, top(&validator));
+            if random.below(3) == 0 {
+                bytes.extend(throws::throw(surroundings, random));
+            }
             insertions.extend((!bytes.is_empty()).then_some(Change { at: offset..offset, bytes }));
         }
         validator.op(offset, &operator).ok()?;
@@ -314,7 +357,6 @@ fn replacements(body: &FunctionBody<'_>) -> Option<Changes> {
     while !operators.eof() {
         let start = operators.original_position();
         let instead: &[Instruction<'_>] = match operators.read().ok()? {
-            Operator::DataDrop { .. } | Operator::ElemDrop { .. } => &[],
             Operator::TableSet { .. } => &[Drop, Drop],
             Operator::TableGrow { .. } => &[Drop, Drop, I32Const(-1)],
             Operator::TableFill { .. } | Operator::TableCopy { .. } | Operator::TableInit { .. } => &[Drop, Drop, Drop],
@@ -325,7 +367,7 @@ fn replacements(body: &FunctionBody<'_>) -> Option<Changes> {
     Some(changes)
 }
 
-fn encode(instructions: &[Instruction<'_>]) -> Vec<u8> {
+pub fn encode(instructions: &[Instruction<'_>]) -> Vec<u8> {
     let mut bytes = vec![];
     for instruction in instructions {
         wasm_encoder::Encode::encode(instruction, &mut bytes);

@@ -4,10 +4,12 @@
 //! `CASES` sets how many random programs are tried (2,000, or as many as two minutes allow), `SEED` with which they begin: a failure names its seed, and `CASES=1 SEED=…` repeats it.
 
 mod cases;
+mod exceptions;
 mod generate;
 mod host;
 mod program;
 mod refusals;
+mod throws;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

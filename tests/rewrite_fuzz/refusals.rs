@@ -6,7 +6,7 @@ use super::program::Sources;
 #[test]
 fn unsupported_constructs_are_refused_by_module_and_function() {
     for (text, module_and_function, reason) in REFUSED {
-        let sources = cases::sources(&[("first", "(module)"), ("second", text)]);
+        let sources = cases::sources(&[("first", "(module)"), ("thrower", THROWER), ("second", text)]);
         let Err(refusals) = sources.instrument() else { panic!("accepted: {text}") };
         let expected = refusals.iter().find(|refusal| refusal.reason.contains(reason));
         let refusal = expected.unwrap_or_else(|| panic!("{text}: {refusals:?}"));
@@ -14,6 +14,9 @@ fn unsupported_constructs_are_refused_by_module_and_function() {
         assert_eq!(place, *module_and_function, "{text}");
     }
 }
+
+const THROWER: &str = "(module (tag $own) (func (export \"throw\") (throw $own)))";
+const LEGACY: &str = "(module (tag $t) (func $f try throw $t catch $t rethrow 0 catch_all end))";
 
 const REFUSED: &[(&str, &str, &str)] = &[
     ("(module (table 1 funcref) (func $f (table.set 0 (i32.const 0) (ref.null func))))", "second f", "table.set"),
@@ -25,8 +28,6 @@ const REFUSED: &[(&str, &str, &str)] = &[
         "second f",
         "table.init",
     ),
-    ("(module (elem $e func) (func $f (elem.drop $e)))", "second f", "elem.drop"),
-    ("(module (memory 1) (data $d \"a\") (func $f (data.drop $d)))", "second f", "data.drop"),
     ("(module (memory i64 1))", "second -", "memory64"),
     ("(module (memory 1 1 shared))", "second -", "threads"),
     ("(module (memory 1) (func $f (drop (i32.atomic.load (i32.const 0)))))", "second f", "threads"),
@@ -40,10 +41,20 @@ const REFUSED: &[(&str, &str, &str)] = &[
     ("(module (import \"h\" \"t\" (table 1 funcref)))", "second -", "provides the import"),
     ("(module (import \"first\" \"missing\" (func)))", "second -", "provides the import"),
     (
-        "(module (import \"h\" \"s0\" (func $s)) (tag $t) (func $f (block $b (try_table (catch $t $b) (call $s)))))",
+        "(module (import \"h\" \"s0\" (func $s)) (tag $t (param funcref)) (func $throw (throw $t (ref.null func)))
+           (func $f (local $e exnref)
+             (block $b (result exnref) (try_table (catch_all_ref $b) (call $s) (call $throw)) (return))
+             (local.set $e) (call $s) (throw_ref (local.get $e))))",
         "second f",
-        "try_table",
+        "carry a reference, in local 0",
     ),
+    (
+        "(module (import \"h\" \"s0\" (func $s)) (import \"thrower\" \"throw\" (func $throw)) (func $f
+           (block $b (result exnref) (try_table (catch_all_ref $b) (call $s) (call $throw)) (return)) (call $s) (throw_ref)))",
+        "second f",
+        "a caught exception (exnref), whose tag may be unknown here",
+    ),
+    (LEGACY, "second f", "legacy exception instructions"),
     (
         "(module (import \"h\" \"s0\" (func $s)) (func $f (result externref) (ref.null extern) (call $s)))",
         "second f",
@@ -67,7 +78,8 @@ fn all_reasons_are_given_at_once() {
     let sources = cases::sources(&[(
         "main",
         "(module (table 1 funcref) (elem $e func) (global (mut funcref) (ref.null func)) (func (export \"ckpt:x\"))
-           (func $a (elem.drop $e)) (func $b (table.set 0 (i32.const 0) (ref.null func)) (elem.drop $e)))",
+           (func $a (drop (table.grow 0 (ref.null func) (i32.const 1))))
+           (func $b (table.set 0 (i32.const 0) (ref.null func)) (table.init $e (i32.const 0) (i32.const 0) (i32.const 0))))",
     )]);
     let refusals = sources.instrument().expect_err("it holds five reasons");
     assert_eq!(refusals.len(), 5, "{refusals:?}");

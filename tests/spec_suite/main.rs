@@ -62,12 +62,13 @@ const SLOW: Duration = Duration::from_secs(5);
 /// The scripts of the core specification and of those proposals that are switched on, each once.
 fn files() -> Vec<(String, &'static str)> {
     use Proposal::{
-        Annotations, BulkMemoryOperations, ExtendedConst, MultiMemory, MultiValue, MutableGlobal,
+        Annotations, BulkMemoryOperations, ExceptionHandling, ExtendedConst, MultiMemory, MultiValue, MutableGlobal,
         NontrappingFloatToIntConversions, ReferenceTypes, RelaxedSimd, SignExtensionOps, Simd, TailCall,
     };
     let proposals = [
         Annotations,
         BulkMemoryOperations,
+        ExceptionHandling,
         ExtendedConst,
         MultiMemory,
         MultiValue,
@@ -198,6 +199,7 @@ fn holds(expected: &Expected, outcome: &Outcome) -> bool {
             expected.len() == actual.len() && expected.iter().zip(actual).all(is_one)
         }
         (Expected::Exhaustion, Err(trap)) => trap == "StackOverflow",
+        (Expected::Exception, Err(error)) => error == &wasmtime::ThrownException.to_string(),
         (Expected::Trap, Err(_)) => true,
         _ => false,
     }
@@ -216,7 +218,7 @@ fn rewrite_alone(bytes: &[u8]) -> Result<(), Vec<Refusal>> {
 fn engine(stack_bytes: usize) -> Engine {
     let mut config = Config::new();
     config.wasm_multi_memory(true).wasm_reference_types(true).wasm_relaxed_simd(true).wasm_extended_const(true);
-    config.wasm_tail_call(true).wasm_exceptions(false).wasm_function_references(false).wasm_gc(false).wasm_memory64(false);
+    config.wasm_tail_call(true).wasm_exceptions(true).wasm_function_references(false).wasm_gc(false).wasm_memory64(false);
     config.wasm_stack_switching(false).wasm_wide_arithmetic(false).wasm_custom_page_sizes(false);
     config.cranelift_opt_level(OptLevel::None).cranelift_nan_canonicalization(true).parallel_compilation(false);
     config.memory_reservation(1 << 24).memory_guard_size(1 << 16).max_wasm_stack(stack_bytes).consume_fuel(true);

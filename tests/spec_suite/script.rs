@@ -62,6 +62,7 @@ pub enum Expected {
     Values(Vec<Option<Bits>>),
     Trap,
     Exhaustion,
+    Exception,
     Anything,
 }
 
@@ -139,7 +140,8 @@ impl<'a, A: Fn(&[u8]) -> bool> Reader<'a, A> {
             }
             WastDirective::AssertTrap { exec, .. } => self.execute(exec, Expected::Trap),
             WastDirective::AssertExhaustion { call, .. } => self.execute(WastExecute::Invoke(call), Expected::Exhaustion),
-            // Threads, exceptions and stack switching are not switched on; custom sections and links that fail are the engine's.
+            WastDirective::AssertException { exec, .. } => self.execute(exec, Expected::Exception),
+            // Threads and stack switching are not switched on; custom sections and links that fail are the engine's.
             _ => {}
         }
     }

@@ -1,28 +1,32 @@
 //! Puts a rewritten module together.
 //!
-//! Index spaces of an instrumented module: the helpers follow the imported functions, the resume versions follow the defined ones; the
-//! imported `state` follows the imported globals; the resume table and the added types come last.
+//! Index spaces of an instrumented module: the helpers follow the imported functions, `ckpt:replay`, `keep` and `remake` of exceptions and the resume versions follow the
+//! defined ones; the imported `state` follows the imported globals, the flags of dropped segments follow the defined ones; the resume table
+//! and the added types come last.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 
 use wasm_encoder::reencode::{self, Reencode};
 use wasm_encoder::{
-    BranchHint, BranchHints, CodeSection, ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection, Elements,
-    EntityType, ExportKind, ExportSection, FunctionSection, GlobalSection, GlobalType, ImportSection, MemorySection, Module,
-    NameMap, NameSection, RawSection, RefType, StartSection, TableSection, TableType, TagSection, TypeSection, ValType,
+    BlockType, BranchHint, BranchHints, CodeSection, ConstExpr, CustomSection, DataCountSection, DataSection, ElementSection,
+    Elements, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType, ImportSection,
+    MemorySection, Module, NameMap, NameSection, RawSection, RefType, StartSection, TableSection, TableType, TagSection,
+    TypeSection, ValType,
 };
 use wasmparser::{CustomSectionReader, KnownCustom, Name, Parser, Payload};
 
 use super::ckpt::STATE;
 use super::code::{Code, Symbol, encoded};
 use super::context::Context;
+use super::exceptions::Exceptions;
 use super::frame::{CKPT, Helper, RESUME_TABLE};
 use super::functions::Written;
 use super::module::CoreModule;
+use super::scan::Dropped;
 
 /// The helpers that the functions call, in the order in which they are first called.
-pub fn helpers(functions: &[Written]) -> Vec<Helper> {
+pub fn helpers(context: &Context<'_, '_>, functions: &[Written]) -> Vec<Helper> {
     let mut order = HashMap::new();
     let mut helpers = vec![];
     for function in functions {
@@ -35,7 +39,16 @@ pub fn helpers(functions: &[Written]) -> Vec<Helper> {
             order.entry(helper).or_insert_with(|| helpers.push(helper));
         }
     }
+    for helper in kept_exceptions(context, functions).into_iter().flat_map(Exceptions::helpers) {
+        order.entry(helper).or_insert_with(|| helpers.push(helper));
+    }
     helpers
+}
+
+/// How caught exceptions are saved, if any function saves some.
+fn kept_exceptions<'m>(context: &Context<'m, '_>, functions: &[Written]) -> Option<&'m Exceptions> {
+    let keeps = |function: &Written| matches!(function, Written::Instrumented { fast, .. } if fast.keeps_exceptions());
+    context.exceptions.filter(|_| functions.iter().any(keeps))
 }
 
 /// A module that never suspends: only its memories and mutable globals are exported.
@@ -100,12 +113,15 @@ pub fn global_export(index: u32) -> String {
     format!("{CKPT}:g{index}")
 }
 
-/// A module with functions that may suspend.
+/// Name of the function `() -> ()` that drops again what is marked as dropped, in a fresh instance.
+pub const REPLAY: &str = "ckpt:replay";
+
+/// A module with functions that may suspend, or that drop segments.
 ///
 /// # Errors
 /// If the module cannot be read, which parsing it has excluded.
 pub fn instrumented(context: &Context<'_, '_>, functions: &[Written]) -> Result<Vec<u8>, String> {
-    let helpers = helpers(functions);
+    let helpers = helpers(context, functions);
     let layout = Layout::new(context, functions, &helpers);
     let mut sections = Sections::default();
     for payload in Parser::new(0).parse_all(context.module.bytes()) {
@@ -114,6 +130,7 @@ pub fn instrumented(context: &Context<'_, '_>, functions: &[Written]) -> Result<
     }
     sections.add_helpers(&layout, &helpers);
     sections.add_functions(&layout, functions);
+    sections.add_flags(&layout);
     sections.add_resume_table(&layout);
     add_exports(context.module, 1, &mut sections.exports);
     sections.add_names(&layout);
@@ -124,6 +141,8 @@ pub fn instrumented(context: &Context<'_, '_>, functions: &[Written]) -> Result<
 struct Layout<'c, 'a> {
     context: &'c Context<'c, 'a>,
     helpers: HashMap<Helper, u32>,
+    /// How functions save caught exceptions, if any does.
+    exceptions: Option<&'c Exceptions>,
     /// For each page of the module the index of a resume version.
     pages: Vec<u32>,
     /// The function behind each resume version, by its index in the original module; `None`: the one that is never called.
@@ -134,8 +153,9 @@ impl<'c, 'a> Layout<'c, 'a> {
     fn new(context: &'c Context<'c, 'a>, functions: &[Written], helpers: &[Helper]) -> Layout<'c, 'a> {
         let module = context.module;
         let helpers: HashMap<_, _> = helpers.iter().copied().zip(module.imported_functions..).collect();
-        let first_resume = (module.function_types.len() + helpers.len()) as u32;
-        let mut layout = Layout { context, helpers, pages: vec![], resumed: vec![] };
+        let exceptions = kept_exceptions(context, functions);
+        let mut layout = Layout { context, helpers, exceptions, pages: vec![], resumed: vec![] };
+        let first_resume = layout.first_resume();
         let mut never = None;
         for (position, function) in functions.iter().enumerate() {
             let Written::Instrumented { resume, .. } = function else { continue };
@@ -149,6 +169,20 @@ impl<'c, 'a> Layout<'c, 'a> {
         layout
     }
 
+    /// Index of the function that drops segments again, if there is one.
+    fn replay(&self) -> u32 {
+        (self.context.module.function_types.len() + self.helpers.len()) as u32
+    }
+
+    /// Index of `keep`, which `remake` follows, if any function saves caught exceptions.
+    fn keep_exception(&self) -> u32 {
+        self.replay() + u32::from(!self.context.module.dropped.is_empty())
+    }
+
+    fn first_resume(&self) -> u32 {
+        self.keep_exception() + if self.exceptions.is_some() { 2 } else { 0 }
+    }
+
     fn function(&self, original: u32) -> u32 {
         if original < self.context.module.imported_functions { original } else { original + self.helpers.len() as u32 }
     }
@@ -157,6 +191,8 @@ impl<'c, 'a> Layout<'c, 'a> {
         match symbol {
             Symbol::Function(original) => self.function(original),
             Symbol::Helper(helper) => self.helpers[&helper],
+            Symbol::KeepException => self.keep_exception(),
+            Symbol::RemakeException => self.keep_exception() + 1,
         }
     }
 }
@@ -265,7 +301,12 @@ impl<'a> Sections<'a> {
         }
         let resume_type = self.types.len();
         self.types.ty().function([], []);
-        let first = (module.function_types.len() + layout.helpers.len()) as u32;
+        if !module.dropped.is_empty() {
+            self.functions.function(resume_type);
+            self.exports.export(REPLAY, ExportKind::Func, layout.replay());
+            self.code.function(&replay(layout.context));
+        }
+        self.add_exceptions(layout);
         let mut never = Code::default();
         never.declare_locals([]);
         never.sink().unreachable().end();
@@ -273,11 +314,29 @@ impl<'a> Sections<'a> {
             Written::Instrumented { resume, .. } => resume.as_ref(),
             _ => None,
         });
-        for (index, resumed) in (first..).zip(&layout.resumed) {
+        for (index, resumed) in (layout.first_resume()..).zip(&layout.resumed) {
             self.functions.function(resume_type);
             let code = if resumed.is_some() { resumes.next() } else { None };
             self.add_code(layout, index, code.unwrap_or(&never));
         }
+    }
+
+    fn add_exceptions(&mut self, layout: &Layout<'_, '_>) {
+        let Some(exceptions) = layout.exceptions else { return };
+        let types = &mut self.types;
+        let keep = exceptions.keep(|results| match results {
+            [] => BlockType::Empty,
+            [result] => BlockType::Result(encoded(*result)),
+            several => {
+                types.ty().function([], several.iter().map(|ty| encoded(*ty)));
+                BlockType::FunctionType(types.len() - 1)
+            }
+        });
+        self.functions.function(self.types.len()).function(self.types.len() + 1);
+        self.types.ty().function([ValType::EXNREF], []);
+        self.types.ty().function([], [ValType::EXNREF]);
+        self.add_code(layout, layout.keep_exception(), &keep);
+        self.add_code(layout, layout.keep_exception() + 1, &exceptions.remake());
     }
 
     fn add_code(&mut self, layout: &Layout<'_, '_>, index: u32, code: &Code) {
@@ -286,6 +345,13 @@ impl<'a> Sections<'a> {
         if !hints.is_empty() {
             let hint = |offset| BranchHint { branch_func_offset: offset, branch_hint_value: 0 };
             self.hints.function_hints(index, hints.into_iter().map(hint));
+        }
+    }
+
+    fn add_flags(&mut self, layout: &Layout<'_, '_>) {
+        for _ in &layout.context.module.dropped {
+            let ty = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
+            self.globals.global(ty, &ConstExpr::i32_const(0));
         }
     }
 
@@ -317,8 +383,7 @@ impl<'a> Sections<'a> {
         for (index, name) in sorted {
             functions.append(index, name);
         }
-        let first = (layout.context.module.function_types.len() + layout.helpers.len()) as u32;
-        for (index, resumed) in (first..).zip(&layout.resumed) {
+        for (index, resumed) in (layout.first_resume()..).zip(&layout.resumed) {
             if let Some(name) = resumed.and_then(|resumed| known.get(&resumed)) {
                 functions.append(index, &format!("{name} (resumed)"));
             }
@@ -361,4 +426,20 @@ impl<'a> Sections<'a> {
         }
         module.finish()
     }
+}
+
+/// Drops the segments whose flags are set.
+fn replay(context: &Context<'_, '_>) -> Function {
+    let mut function = Function::new([]);
+    let mut sink = function.instructions();
+    for segment in &context.module.dropped {
+        sink.global_get(context.flag(*segment)).if_(BlockType::Empty);
+        match *segment {
+            Dropped::Data(index) => sink.data_drop(index),
+            Dropped::Elements(index) => sink.elem_drop(index),
+        };
+        sink.end();
+    }
+    sink.end();
+    function
 }

@@ -1,8 +1,8 @@
 //! The ckpt module: owns the state of the saved stack and all code that reads or writes the aux memory.
 
 use wasm_encoder::{
-    BlockType, CodeSection, ConstExpr, ExportKind, ExportSection, Function, FunctionSection, GlobalSection, GlobalType,
-    InstructionSink, MemorySection, MemoryType, Module, TypeSection, ValType,
+    AbstractHeapType, BlockType, CodeSection, ConstExpr, ExportKind, ExportSection, Function, FunctionSection, GlobalSection,
+    GlobalType, HeapType, InstructionSink, MemorySection, MemoryType, Module, TypeSection, ValType,
 };
 
 use super::frame::{Helper, Kind, MAX_AUX_BYTES, RESULT_STRIDE, SITE_BITS, unaligned};
@@ -28,6 +28,9 @@ const SP_GLOBAL: u32 = 1;
 const BASE_GLOBAL: u32 = 2;
 /// 0 whenever the stack is left, so it is no part of a snapshot.
 const WARM_GLOBAL: u32 = 3;
+/// What the frame taken off last has thrown; null whenever the stack is left. Only there if the program throws.
+const THROWN_GLOBAL: u32 = 4;
+const EXCEPTION: HeapType = HeapType::Abstract { shared: false, ty: AbstractHeapType::Exn };
 const MEMORY: u32 = 0;
 const PAGE_SHIFT: i32 = 16;
 /// Descriptor and size, after the values of a frame.
@@ -49,6 +52,8 @@ pub fn module(helpers: &[Helper], head: u32) -> Vec<u8> {
             Helper::Restore(signature) => restore(&signature.kinds().collect::<Vec<_>>()),
             Helper::BeginWarm => add_to_warm(1),
             Helper::EndWarm => add_to_warm(-1),
+            Helper::Catch => catch(),
+            Helper::Rethrow => rethrow(),
         };
         functions.add(Some(helper.name()), &helper.params(), &helper.results(), body);
     }
@@ -66,6 +71,10 @@ pub fn module(helpers: &[Helper], head: u32) -> Vec<u8> {
     for initial in [0, head.cast_signed(), head.cast_signed(), 0] {
         let ty = GlobalType { val_type: ValType::I32, mutable: true, shared: false };
         globals.global(ty, &ConstExpr::i32_const(initial));
+    }
+    if helpers.contains(&Helper::Catch) {
+        let ty = GlobalType { val_type: ValType::EXNREF, mutable: true, shared: false };
+        globals.global(ty, &ConstExpr::ref_null(EXCEPTION));
     }
     functions.exports.export(STATE, ExportKind::Global, STATE_GLOBAL);
     functions.exports.export(STACK_POINTER, ExportKind::Global, SP_GLOBAL);
@@ -130,6 +139,20 @@ fn add_to_warm(change: i32) -> Function {
     body(0, |sink| {
         sink.global_get(WARM_GLOBAL).i32_const(change).i32_add().global_set(WARM_GLOBAL);
     })
+}
+
+fn catch() -> Function {
+    body(0, |sink| {
+        sink.local_get(0).global_set(THROWN_GLOBAL);
+    })
+}
+
+fn rethrow() -> Function {
+    let mut function = Function::new([(1, ValType::EXNREF)]);
+    let mut sink = function.instructions();
+    sink.global_get(THROWN_GLOBAL).local_tee(0).ref_is_null().if_(BlockType::Empty).return_().end();
+    sink.ref_null(EXCEPTION).global_set(THROWN_GLOBAL).local_get(0).throw_ref().end();
+    function
 }
 
 fn top(head: u32) -> Function {

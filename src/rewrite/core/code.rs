@@ -3,7 +3,7 @@
 //! How many helpers a module imports is known only when its last function has been written, and every import shifts the indices of all
 //! defined functions. So bodies are written with gaps where function indices belong, and linked at the end, with indices as short as they get.
 
-use wasm_encoder::{Encode, InstructionSink};
+use wasm_encoder::{BlockType, Catch, Encode, InstructionSink};
 use wasmparser::ValType;
 
 use super::frame::Helper;
@@ -15,6 +15,9 @@ pub enum Symbol {
     Function(u32),
     /// Imported from ckpt.
     Helper(Helper),
+    /// Added to the module: see `exceptions`.
+    KeepException,
+    RemakeException,
 }
 
 const CALL: u8 = 0x10;
@@ -83,6 +86,11 @@ impl Code {
         self.gaps.push((self.len(), symbol));
     }
 
+    /// Sets a flag.
+    pub fn set_flag(&mut self, global: u32) {
+        self.sink().i32_const(1).global_set(global);
+    }
+
     /// Marks the next instruction, an `if`, as hardly ever taken.
     pub fn mark_unlikely(&mut self) {
         self.unlikely.push(self.len());
@@ -96,8 +104,13 @@ impl Code {
     pub fn helpers(&self) -> impl Iterator<Item = Helper> {
         self.gaps.iter().filter_map(|(_, symbol)| match symbol {
             Symbol::Helper(helper) => Some(*helper),
-            Symbol::Function(_) => None,
+            Symbol::Function(_) | Symbol::KeepException | Symbol::RemakeException => None,
         })
+    }
+
+    /// Whether it saves caught exceptions.
+    pub fn keeps_exceptions(&self) -> bool {
+        self.gaps.iter().any(|(_, symbol)| *symbol == Symbol::KeepException)
     }
 
     /// Fills the gaps. Returns the body and the offsets in it of the unlikely branches.
@@ -126,6 +139,25 @@ impl Code {
 /// The same type in the encoder's words. Only types that the pinned features allow occur.
 pub fn encoded(ty: ValType) -> wasm_encoder::ValType {
     wasm_encoder::ValType::try_from(ty).expect("typed references are refused when the module is parsed")
+}
+
+/// The same block type in the encoder's words.
+pub fn block_type(ty: wasmparser::BlockType) -> BlockType {
+    match ty {
+        wasmparser::BlockType::Empty => BlockType::Empty,
+        wasmparser::BlockType::Type(ty) => BlockType::Result(encoded(ty)),
+        wasmparser::BlockType::FuncType(ty) => BlockType::FunctionType(ty),
+    }
+}
+
+/// The same clause, leading `depth` blocks out.
+pub fn catch(clause: wasmparser::Catch, depth: u32) -> Catch {
+    match clause {
+        wasmparser::Catch::One { tag, .. } => Catch::One { tag, label: depth },
+        wasmparser::Catch::OneRef { tag, .. } => Catch::OneRef { tag, label: depth },
+        wasmparser::Catch::All { .. } => Catch::All { label: depth },
+        wasmparser::Catch::AllRef { .. } => Catch::AllRef { label: depth },
+    }
 }
 
 #[cfg(test)]

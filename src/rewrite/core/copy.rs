@@ -1,5 +1,5 @@
-//! Functions that never suspend are copied, only what names a function or a global is written anew. Those that are kept warm (see `graph`)
-//! say so around the calls that else might suspend.
+//! Functions that never suspend are copied, only what names a function or a global is written anew, and what drops a segment sets its flag.
+//! Those that are kept warm (see `graph`) say so around the calls that else might suspend.
 
 use wasmparser::{FuncValidatorAllocations, Operator, OperatorsReader};
 
@@ -8,7 +8,7 @@ use super::code::{Code, Symbol};
 use super::context::Context;
 use super::frame::Helper;
 use super::module::CoreModule;
-use super::scan::CallReader;
+use super::scan::{CallReader, Dropped};
 
 /// Copies and validates the `position`th defined function.
 ///
@@ -42,7 +42,7 @@ pub fn copy(context: &Context<'_, '_>, position: usize, allocations: &mut FuncVa
             code.call_helper(Helper::BeginWarm);
         }
         match relocation {
-            Some(relocation) => relocation.write(context, &mut code),
+            Some(relocation) => relocation.write(context, &module.bytes()[offset..written], &mut code),
             None => code.raw(&module.bytes()[offset..written]),
         }
         if is_warm {
@@ -66,13 +66,14 @@ pub fn validate(module: &CoreModule<'_>, position: usize, allocations: &mut Func
     Ok(())
 }
 
-/// An operator whose immediate changes.
+/// An operator whose immediate changes, or to which something is added.
 enum Relocation {
     Call(u32),
     ReturnCall(u32),
     RefFunc(u32),
     GlobalGet(u32),
     GlobalSet(u32),
+    Drop(Dropped),
 }
 
 fn relocation(operator: &Operator<'_>) -> Option<Relocation> {
@@ -82,12 +83,12 @@ fn relocation(operator: &Operator<'_>) -> Option<Relocation> {
         Operator::RefFunc { function_index } => Some(Relocation::RefFunc(function_index)),
         Operator::GlobalGet { global_index } => Some(Relocation::GlobalGet(global_index)),
         Operator::GlobalSet { global_index } => Some(Relocation::GlobalSet(global_index)),
-        _ => None,
+        _ => Dropped::by(operator).map(Relocation::Drop),
     }
 }
 
 impl Relocation {
-    fn write(self, context: &Context<'_, '_>, code: &mut Code) {
+    fn write(self, context: &Context<'_, '_>, original: &[u8], code: &mut Code) {
         match self {
             Relocation::Call(function) => code.call(Symbol::Function(function)),
             Relocation::ReturnCall(function) => code.return_call(Symbol::Function(function)),
@@ -97,6 +98,10 @@ impl Relocation {
             }
             Relocation::GlobalSet(global) => {
                 code.sink().global_set(context.global(global));
+            }
+            Relocation::Drop(segment) => {
+                code.raw(original);
+                code.set_flag(context.flag(segment));
             }
         }
     }

@@ -14,7 +14,7 @@ use wasm_encoder::BlockType;
 use wasmparser::ValType;
 
 use super::body::{BlockKind, Body, Op};
-use super::code::{Code, Symbol, encoded};
+use super::code::{Code, Symbol};
 use super::context::Context;
 use super::frame::Kind;
 use super::writer::Writer;
@@ -25,7 +25,7 @@ use super::writer::Writer;
 /// If the code grows beyond the size that functions may have.
 pub fn write(context: &Context<'_, '_>, body: &Body<'_>, page: u32) -> Result<Code, String> {
     let mut writer = Writer::new(context, body, page);
-    writer.code.sink().block(BlockType::Empty).block(result_block(context, &body.results));
+    writer.code.sink().block(BlockType::Empty).block(context.block_type(&body.results));
     let mut open = vec![0];
     for (at, op) in body.ops.iter().enumerate() {
         let base = open.last().map_or(0, |block: &usize| body.blocks[*block].base);
@@ -74,17 +74,9 @@ pub fn write(context: &Context<'_, '_>, body: &Body<'_>, page: u32) -> Result<Co
 }
 
 /// Operands that a site has to save are copied to their slots, here from under the values on top of them.
-fn copy_to_slots(writer: &mut Writer<'_, '_>, base: usize, below: &[Kind], on_top: &[ValType]) {
+fn copy_to_slots(writer: &mut Writer<'_, '_>, base: usize, below: &[ValType], on_top: &[ValType]) {
     writer.set_registers(on_top);
     writer.set_slots(base, below);
     writer.get_slots(base, below);
     writer.get_registers(on_top);
-}
-
-fn result_block(context: &Context<'_, '_>, results: &[ValType]) -> BlockType {
-    match results {
-        [] => BlockType::Empty,
-        [result] => BlockType::Result(encoded(*result)),
-        several => BlockType::FunctionType(context.result_types[several]),
-    }
 }

@@ -168,6 +168,10 @@ pub enum Helper {
     BeginWarm,
     /// `()`
     EndWarm,
+    /// `(exception)`: keeps what a resumed function has thrown for the frame below it.
+    Catch,
+    /// `()`: throws such an exception, if there is one.
+    Rethrow,
 }
 
 impl Helper {
@@ -181,13 +185,16 @@ impl Helper {
             Helper::Restore(signature) => format!("restore-{}", signature.name()),
             Helper::BeginWarm => "begin-warm".to_owned(),
             Helper::EndWarm => "end-warm".to_owned(),
+            Helper::Catch => "catch".to_owned(),
+            Helper::Rethrow => "rethrow".to_owned(),
         }
     }
 
     pub fn params(self) -> Vec<wasm_encoder::ValType> {
         let i32 = wasm_encoder::ValType::I32;
         match self {
-            Helper::Pop | Helper::Restore(_) | Helper::BeginWarm | Helper::EndWarm => vec![],
+            Helper::Pop | Helper::Restore(_) | Helper::BeginWarm | Helper::EndWarm | Helper::Rethrow => vec![],
+            Helper::Catch => vec![wasm_encoder::ValType::EXNREF],
             Helper::Put(kind) => vec![i32, kind.encoded()],
             Helper::Take(_) => vec![i32],
             Helper::Save(signature) => std::iter::once(i32).chain(signature.kinds().map(Kind::encoded)).collect(),
@@ -198,6 +205,7 @@ impl Helper {
         match self {
             Helper::Pop => vec![wasm_encoder::ValType::I32],
             Helper::Put(_) | Helper::Save(_) | Helper::BeginWarm | Helper::EndWarm => vec![],
+            Helper::Catch | Helper::Rethrow => vec![],
             Helper::Take(kind) => vec![kind.encoded()],
             Helper::Restore(signature) => signature.kinds().map(Kind::encoded).collect(),
         }

@@ -3,16 +3,17 @@
 //! ```text
 //! run(params) -> 1 suspended | 0 returned        resume() -> 1 | 0        take() -> results, after a 0
 //! save()   after a 1: globals and sp into the head of aux, then every memory to `visit`
-//! load()   in a fresh instance: every memory grown to `pages` and shown to `visit`, then globals and sp out of the head of aux
+//! load()   in a fresh instance: every memory grown to `pages` and shown to `visit`, then globals and sp out of the head of aux, and what
+//!          was dropped is dropped again
 //! ```
 
 use wasm_encoder::{
-    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalType, ImportSection,
+    BlockType, Catch, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, GlobalType, ImportSection,
     InstructionSink, MemoryType, Module, RefType, TableType, TypeSection, ValType,
 };
 use wasmparser::FuncType;
 
-use super::assemble::global_export;
+use super::assemble::{REPLAY, global_export};
 use super::ckpt::{AUX, BEGIN, SETTLE, STACK_POINTER, STATE, TOP};
 use super::code::encoded;
 use super::frame::{CKPT, Helper, Kind, RESULT_STRIDE, RESUME_TABLE};
@@ -29,6 +30,10 @@ pub struct Glue<'p> {
     pub globals: &'p [(usize, u32, Kind)],
     /// Who has a resume table: module name of the import and the page after its last, in ascending order.
     pub owners: &'p [(String, u32)],
+    /// The modules that export [`REPLAY`].
+    pub dropping: &'p [usize],
+    /// Whether any function throws exceptions.
+    pub throws: bool,
     /// Most results that any function returns into the aux memory.
     pub max_results: usize,
 }
@@ -51,7 +56,8 @@ impl Glue<'_> {
 
     /// The helpers the glue imports from ckpt.
     pub fn helpers(&self) -> Vec<Helper> {
-        self.entry_results().into_iter().flat_map(|kind| [Helper::Put(kind), Helper::Take(kind)]).collect()
+        let results = self.entry_results().into_iter().flat_map(|kind| [Helper::Put(kind), Helper::Take(kind)]);
+        results.chain(self.throws.then_some([Helper::Catch, Helper::Rethrow]).into_iter().flatten()).collect()
     }
 
     fn entry_results(&self) -> Vec<Kind> {
@@ -107,13 +113,21 @@ impl Glue<'_> {
     }
 
     /// Resumes one frame after the other, innermost first, until the last has returned or one was suspended again. Frames further out are
-    /// not touched.
+    /// not touched. An exception that leaves a frame is thrown again in the next one, at the call at which that was left; what no frame
+    /// catches leaves `resume`.
     fn resume(&self, indices: &Indices, resume_type: u32) -> Function {
         let mut function = Function::new([(1, ValType::I32)]);
         let mut sink = function.instructions();
         sink.loop_(BlockType::Empty);
-        sink.call(indices.top).local_tee(0).i32_const(-1).i32_eq();
-        sink.if_(BlockType::Empty).i32_const(0).return_().end();
+        sink.call(indices.top).local_tee(0).i32_const(-1).i32_eq().if_(BlockType::Empty);
+        if let Some((_, rethrow)) = indices.exceptions {
+            sink.call(rethrow);
+        }
+        sink.i32_const(0).return_().end();
+        if self.throws {
+            sink.block(BlockType::Empty).block(BlockType::Result(ValType::EXNREF));
+            sink.try_table(BlockType::Empty, [Catch::AllRef { label: 0 }]);
+        }
         sink.block(BlockType::Empty);
         let mut first = 0;
         for (table, (_, end)) in (0..).zip(self.owners) {
@@ -122,6 +136,9 @@ impl Glue<'_> {
             first = end.cast_signed();
         }
         sink.unreachable().end();
+        if let Some((catch, _)) = indices.exceptions {
+            sink.end().br(1).end().call(catch).end();
+        }
         sink.global_get(indices.state).if_(BlockType::Empty).call(indices.settle).i32_const(1).return_().end();
         sink.br(0).end().unreachable().end();
         function
@@ -155,6 +172,9 @@ impl Glue<'_> {
             sink.i32_const(address);
             kind.load(&mut sink, 0, 0);
             sink.global_set(global);
+        }
+        for replay in (indices.replay..).take(self.dropping.len()) {
+            sink.call(replay);
         }
         sink.i32_const(self.stack_pointer_at() as i32);
         Kind::I32.load(&mut sink, 0, 0);
@@ -193,6 +213,10 @@ struct Indices {
     entry: u32,
     /// `put` and `take` for each result of the entry.
     results: Vec<(u32, u32)>,
+    /// `catch` and `rethrow`, if the program throws.
+    exceptions: Option<(u32, u32)>,
+    /// The first of the functions that drop segments again.
+    replay: u32,
     state: u32,
     stack_pointer: u32,
     /// The first of the guest's.
@@ -220,6 +244,12 @@ impl Indices {
         let results =
             glue.entry_results().into_iter().map(|kind| (helper(Helper::Put(kind)), helper(Helper::Take(kind)))).collect();
 
+        let exceptions = glue.throws.then(|| (helper(Helper::Catch), helper(Helper::Rethrow)));
+        let replay = builder.imported;
+        for module in glue.dropping {
+            builder.import(&module_name(*module), REPLAY, &[], &[]);
+        }
+
         let memory = MemoryType { minimum: 0, maximum: None, memory64: false, shared: false, page_size_log2: None };
         builder.imports.import(CKPT, AUX, memory);
         for memory_ref in glue.memories {
@@ -235,7 +265,20 @@ impl Indices {
         for (module, index, kind) in glue.globals {
             builder.imports.import(&module_name(*module), &global_export(*index), mutable(*kind));
         }
-        Indices { begin, top, settle, pages, first_visit, entry, results, state: 0, stack_pointer: 1, globals: 2 }
+        Indices {
+            begin,
+            top,
+            settle,
+            pages,
+            first_visit,
+            entry,
+            results,
+            exceptions,
+            replay,
+            state: 0,
+            stack_pointer: 1,
+            globals: 2,
+        }
     }
 
     fn visit(&self, memory: u32) -> u32 {

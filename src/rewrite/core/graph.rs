@@ -61,7 +61,8 @@ pub fn may_suspend(program: &Program<'_>, wiring: &Wiring) -> Vec<MaySuspend> {
     graph.add_segments();
     graph.add_bodies();
     let always = graph.backwards(&[ALWAYS], &HashSet::new());
-    let warm = graph.kept_warm(&always);
+    let throwing = graph.backwards(&graph.throwing(), &HashSet::new());
+    let warm = graph.kept_warm(&always, &throwing);
     let reached = graph.backwards(&[ALWAYS, FOR_TIMERS], &warm);
     let warm = graph.edges.iter().filter(|(callee, caller)| reached[*callee as usize] && warm.contains(caller));
     let warm = warm.map(|(_, caller)| *caller).collect();
@@ -214,15 +215,24 @@ impl<'p, 'a> Graph<'p, 'a> {
         }
     }
 
-    /// The functions that are kept warm: those of the C library that wait for streams, if they cannot reach a wait of another kind.
-    fn kept_warm(&self, always: &[bool]) -> HashSet<Node> {
+    /// The functions that throw themselves.
+    fn throwing(&self) -> Vec<Node> {
+        let modules = self.program.modules.iter().zip(&self.first);
+        let functions = modules.flat_map(|(linked, first)| (*first..).zip(&linked.module.functions));
+        functions.filter(|(_, function)| function.facts.throws).map(|(node, _)| node).collect()
+    }
+
+    /// The functions that are kept warm: those of the C library that wait for streams, if they cannot reach a wait of another kind, and
+    /// nothing can be thrown through them: they would not come to say that they are left.
+    fn kept_warm(&self, always: &[bool], throwing: &[bool]) -> HashSet<Node> {
         let mut warm = HashSet::new();
         for (linked, first) in self.program.modules.iter().zip(&self.first) {
             for (position, function) in (0..).zip(&linked.module.functions) {
                 let name = linked.module.function_names.get(&(linked.module.imported_functions + position));
                 let is_named = name.is_some_and(|name| STREAMS.contains(name));
+                let node = (first + position) as usize;
                 // Nothing could be done after a tail call.
-                if is_named && !always[(first + position) as usize] && !function.facts.has_tail_calls {
+                if is_named && !always[node] && !throwing[node] && !function.facts.has_tail_calls {
                     warm.insert(first + position);
                 }
             }

@@ -3,16 +3,23 @@
 use super::super::Limits;
 use super::body::{BlockKind, Body, Op, Variable};
 use super::budget::Budget;
+use super::context::Context;
 use super::frame::Kind;
 
 /// Adds the locals that are live just after each site to its variables.
 ///
 /// # Errors
 /// If a reference is live at a site, or the function is too large to be analysed within the limits.
-pub fn add_live_locals(body: &mut Body<'_>, limits: &Limits, budget: &Budget) -> Result<(), String> {
+pub fn add_live_locals(body: &mut Body<'_>, context: &Context<'_, '_>) -> Result<(), String> {
+    let Context { limits, budget, .. } = *context;
     if body.sites.is_empty() || body.locals.is_empty() {
         return Ok(());
     }
+    let to_handlers: usize = body.handlers.throwing.iter().map(|(_, number)| body.handlers.tries[*number].targets.len()).sum();
+    if to_handlers > limits.max_liveness_words {
+        return Err(format!("{to_handlers} ways from calls to handlers of exceptions are more than can be analysed"));
+    }
+    budget.work(to_handlers)?;
     let mut flow = Flow::new(body, limits)?;
     flow.solve(budget)?;
     budget.work(body.sites.len() * 2 * flow.words)?;
@@ -21,14 +28,17 @@ pub fn add_live_locals(body: &mut Body<'_>, limits: &Limits, budget: &Budget) ->
         let locals = flow.live_after(body, site.at);
         budget.values(locals.len())?;
         for local in locals {
-            let Some(kind) = Kind::of(body.locals[local as usize]) else {
-                return Err(format!("keeps a reference in local {local} over a call that may suspend"));
-            };
-            live.push((number, (Variable::Local(local), kind)));
+            let ty = body.locals[local as usize];
+            let checked = context.check_saved(ty);
+            checked.map_err(|what| format!("keeps {what} in local {local} over a call that may suspend"))?;
+            live.push((number, Variable::Local(local), Kind::of(ty)));
         }
     }
-    for (number, variable) in live {
-        body.sites[number].variables.push(variable);
+    for (number, variable, kind) in live {
+        match kind {
+            Some(kind) => body.sites[number].variables.push((variable, kind)),
+            None => body.sites[number].exceptions.push(variable),
+        }
     }
     Ok(())
 }
@@ -161,7 +171,8 @@ fn place(local: u32) -> (usize, u64) {
     (local as usize / 64, 1 << (local % 64))
 }
 
-/// A basic block also ends at every site, so that the locals live after a site are found without walking far.
+/// A basic block also ends at every site, so that the locals live after a site are found without walking far; and wherever an exception
+/// may lead to a handler.
 fn basic_blocks(body: &Body<'_>) -> (Vec<usize>, Vec<u32>) {
     let count = body.ops.len();
     let mut starts_block = vec![false; count + 1];
@@ -177,6 +188,7 @@ fn basic_blocks(body: &Body<'_>) -> (Vec<usize>, Vec<u32>) {
             _ => {}
         }
     }
+    body.handlers.throwing.iter().for_each(|(at, _)| starts_block[at + 1] = true);
     let mut starts: Vec<usize> = (0..count).filter(|at| starts_block[*at]).collect();
     starts.push(count);
     let mut block = 0;
@@ -210,4 +222,5 @@ fn for_each_successor(body: &Body<'_>, at: usize, mut visit: impl FnMut(usize)) 
         Op::Else(block) => visit(body.blocks[block].end),
         _ => visit(at + 1),
     }
+    body.caught_by(at).iter().for_each(|target| visit(label(*target)));
 }

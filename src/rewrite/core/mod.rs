@@ -1,7 +1,8 @@
 //! The core-module half of the rewriter: the functions that can be on the stack at a wait learn to leave it and to come back.
 //!
-//! `module` reads each module, `wiring` and `graph` find out which functions may suspend, `body` and `liveness` what they have to save,
-//! `fast` and `resume` write the two versions of each, `assemble` the modules; `ckpt`, `trampoline` and `glue` are the modules added.
+//! `module` reads each module, `wiring` and `graph` find out which functions may suspend, `body`, `handlers` and `liveness` what they have
+//! to save,
+//! `fast` and `resume` write the two versions of each, `assemble` the modules (with what `exceptions` adds); `ckpt`, `trampoline` and `glue` are the modules added.
 //! What they agree on is in `frame`.
 
 mod assemble;
@@ -11,11 +12,13 @@ mod ckpt;
 mod code;
 mod context;
 mod copy;
+mod exceptions;
 mod fast;
 mod frame;
 mod functions;
 mod glue;
 mod graph;
+mod handlers;
 mod liveness;
 mod module;
 mod program;
@@ -36,6 +39,7 @@ use wasmparser::ExternalKind;
 use super::{Limits, Refusal};
 use budget::Budget;
 use context::Context;
+use exceptions::Exceptions;
 use frame::{Helper, Kind, MAX_PAGES};
 use functions::Written;
 use glue::Glue;
@@ -59,7 +63,9 @@ pub fn instrument(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits)
     let wiring = Wiring::resolve(program)?;
     let may = graph::may_suspend(program, &wiring);
     let budget = Budget::new(limits, program.modules.iter().map(|linked| linked.module.bytes().len()).sum());
-    let contexts = contexts(program, &may, limits, &budget)?;
+    let throws = throws(program);
+    let exceptions = Exceptions::of_modules(program, &wiring);
+    let contexts = contexts(program, &may, limits, &budget, throws, &exceptions)?;
     let written = write_functions(&contexts)?;
     let modules = assemble_modules(&contexts, &written, limits)?;
 
@@ -83,8 +89,17 @@ pub fn instrument(program: &Program<'_>, entry: Option<&Entry>, limits: &Limits)
     let globals = globals(program);
     let entry_type = entry.and_then(|entry| program.modules[entry.module].module.func_type_of_export(&entry.export));
     let max_results = max_results(&contexts, program, entry_type);
-    let glue = Glue { entry: entry_type, memories: &memories, globals: &globals, owners: &owners, max_results };
-    let ckpt = ckpt::module(&all_helpers(&written, program, &glue), glue.head());
+    let dropping = dropping(program);
+    let glue = Glue {
+        entry: entry_type,
+        memories: &memories,
+        globals: &globals,
+        owners: &owners,
+        dropping: &dropping,
+        throws,
+        max_results,
+    };
+    let ckpt = ckpt::module(&all_helpers(&contexts, &written, program, &glue), glue.head());
     let glue = glue.module();
     let stats = Stats {
         functions: program.modules.iter().map(|linked| linked.module.functions.len()).sum(),
@@ -140,17 +155,19 @@ fn contexts<'p, 'a>(
     may: &'p [MaySuspend],
     limits: &'p Limits,
     budget: &'p Budget,
+    throws: bool,
+    exceptions: &'p [Option<Exceptions>],
 ) -> Result<Vec<Context<'p, 'a>>, Vec<Refusal>> {
     let mut next_page = 0;
     let mut contexts = vec![];
-    for (linked, may) in program.modules.iter().zip(may) {
+    for ((linked, may), exceptions) in program.modules.iter().zip(may).zip(exceptions) {
         let tables = linked.module.imported_tables + linked.module.defined_tables;
         if may.any() && tables as usize >= MAX_MEMORIES_AND_TABLES {
             let reason =
                 format!("may suspend, and its {tables} tables are more than the limit of {}", MAX_MEMORIES_AND_TABLES - 1);
             return Err(vec![Refusal::of_module(linked.module.name(), reason)]);
         }
-        let context = Context::new(&linked.module, may, limits, budget, next_page);
+        let context = Context::new(&linked.module, may, limits, budget, throws, exceptions.as_ref(), next_page);
         next_page = context.page_range.end;
         contexts.push(context);
     }
@@ -219,14 +236,24 @@ fn globals(program: &Program<'_>) -> Vec<(usize, u32, Kind)> {
     globals
 }
 
+/// Without a `throw` there are no exceptions, whatever handlers there are.
+fn throws(program: &Program<'_>) -> bool {
+    program.modules.iter().any(|linked| linked.module.functions.iter().any(|function| function.facts.throws))
+}
+
+fn dropping(program: &Program<'_>) -> Vec<usize> {
+    let modules = program.modules.iter().enumerate();
+    modules.filter(|(_, linked)| !linked.module.dropped.is_empty()).map(|(position, _)| position).collect()
+}
+
 fn max_results(contexts: &[Context<'_, '_>], program: &Program<'_>, entry: Option<&wasmparser::FuncType>) -> usize {
     let types = program.modules.iter().zip(contexts).filter(|(_, context)| context.needs_ckpt());
     let types = types.flat_map(|(linked, _)| &linked.module.types).chain(entry);
     types.map(|ty| ty.results().len()).max().unwrap_or(0).max(1)
 }
 
-fn all_helpers(written: &[Vec<Written>], program: &Program<'_>, glue: &Glue<'_>) -> Vec<Helper> {
-    let modules = written.iter().flat_map(|functions| assemble::helpers(functions));
+fn all_helpers(contexts: &[Context<'_, '_>], written: &[Vec<Written>], program: &Program<'_>, glue: &Glue<'_>) -> Vec<Helper> {
+    let modules = contexts.iter().zip(written).flat_map(|(context, functions)| assemble::helpers(context, functions));
     let trampolines = program.trampolines.iter().flat_map(trampoline::helpers);
     let all: BTreeSet<Helper> = modules.chain(trampolines).chain(glue.helpers()).collect();
     all.into_iter().collect()

@@ -1,6 +1,6 @@
 //! The facts of one core module, read once, before anything is rewritten.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use wasmparser::{
     ConstExpr, Element, ElementItems, ElementKind, ExternalKind, FuncType, FunctionBody, GlobalType, KnownCustom, MemoryType,
@@ -11,7 +11,7 @@ use wasmparser::{
 use super::super::{Limits, Refusal};
 use super::MAX_REFUSALS;
 use super::frame::CKPT;
-use super::scan::{self, BodyFacts};
+use super::scan::{self, BodyFacts, Dropped};
 
 /// What wasmtime 48 accepts with our build features, less what a snapshot cannot hold: shared and 64-bit memories, garbage-collected
 /// and typed references, stack switching.
@@ -98,6 +98,8 @@ pub struct CoreModule<'a> {
     imports: Vec<Import<'a>>,
     exports: Vec<Export<'a>>,
     mutable_globals: Vec<GlobalFact>,
+    /// The segments that functions drop, in ascending order. Each has a flag: a mutable global that the rewritten module has in addition.
+    pub(super) dropped: Vec<Dropped>,
     pub(super) types: Vec<FuncType>,
     /// Type index of each function, imported ones first.
     pub(super) function_types: Vec<u32>,
@@ -112,6 +114,8 @@ pub struct CoreModule<'a> {
     pub(super) segments: Vec<Segment>,
     /// In all segments that fill tables.
     pub(super) elements: usize,
+    /// Type index of each exception tag, imported ones first.
+    pub(super) tag_types: Vec<u32>,
     pub(super) function_names: HashMap<u32, &'a str>,
     /// For validating the bodies; `None` if there are none.
     pub(super) resources: Option<ValidatorResources>,
@@ -132,6 +136,7 @@ impl<'a> CoreModule<'a> {
         if let Err(error) = module.read(limits) {
             return Err(vec![Refusal::of_module(&module.name, format!("cannot be read: {error}"))]);
         }
+        module.add_flags();
         let refusals = module.refusals(limits);
         if refusals.is_empty() { Ok(module) } else { Err(refusals) }
     }
@@ -143,6 +148,7 @@ impl<'a> CoreModule<'a> {
             imports: vec![],
             exports: vec![],
             mutable_globals: vec![],
+            dropped: vec![],
             types: vec![],
             function_types: vec![],
             imported_functions: 0,
@@ -155,6 +161,7 @@ impl<'a> CoreModule<'a> {
             functions: vec![],
             segments: vec![],
             elements: 0,
+            tag_types: vec![],
             function_names: HashMap::new(),
             resources: None,
         }
@@ -185,7 +192,7 @@ impl<'a> CoreModule<'a> {
         self.defined_memories
     }
 
-    /// The mutable globals the module defines.
+    /// The mutable globals the module defines, and the flags that say what it has dropped.
     pub fn defined_mutable_globals(&self) -> &[GlobalFact] {
         &self.mutable_globals
     }
@@ -200,6 +207,18 @@ impl<'a> CoreModule<'a> {
         self.types.get(*self.function_types.get(index as usize)? as usize)
     }
 
+    /// What exceptions of a tag carry.
+    pub(super) fn carried(&self, tag: u32) -> &[ValType] {
+        let ty = self.tag_types.get(tag as usize).and_then(|ty| self.types.get(*ty as usize));
+        ty.map_or(&[], FuncType::params)
+    }
+
+    /// Index of the global that is 1 once a segment is dropped; after all globals of the original.
+    pub(super) fn flag(&self, segment: Dropped) -> Option<u32> {
+        let position = self.dropped.binary_search(&segment).ok()?;
+        Some(self.imported_globals + self.defined_globals + position as u32)
+    }
+
     /// What to call a function in a refusal.
     pub(super) fn function_name(&self, index: u32) -> String {
         self.function_names.get(&index).map_or_else(|| index.to_string(), |name| (*name).to_owned())
@@ -208,7 +227,8 @@ impl<'a> CoreModule<'a> {
     fn read(&mut self, limits: &Limits) -> wasmparser::Result<()> {
         let mut validator = Validator::new_with_features(features());
         let mut parser = Parser::new(0);
-        parser.set_features(features());
+        // What is legacy is read, to be refused by its name.
+        parser.set_features(features() | WasmFeatures::LEGACY_EXCEPTIONS);
         for payload in parser.parse_all(self.bytes) {
             let payload = payload?;
             if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
@@ -220,6 +240,15 @@ impl<'a> CoreModule<'a> {
             }
         }
         Ok(())
+    }
+
+    fn add_flags(&mut self) {
+        let dropped: BTreeSet<Dropped> = self.functions.iter().flat_map(|function| &function.facts.dropped).copied().collect();
+        self.dropped = dropped.into_iter().collect();
+        for segment in &self.dropped {
+            let index = self.flag(*segment).expect("it was just added");
+            self.mutable_globals.push(GlobalFact { index, ty: ValType::I32 });
+        }
     }
 
     fn read_section(&mut self, payload: Payload<'a>, limits: &Limits) -> wasmparser::Result<()> {
@@ -249,6 +278,11 @@ impl<'a> CoreModule<'a> {
                         self.mutable_globals.push(GlobalFact { index, ty: ty.content_type });
                     }
                     self.defined_globals += 1;
+                }
+            }
+            Payload::TagSection(section) => {
+                for tag in section {
+                    self.tag_types.push(tag?.func_type_idx);
                 }
             }
             Payload::ExportSection(section) => {
@@ -293,7 +327,10 @@ impl<'a> CoreModule<'a> {
                 self.imported_globals += 1;
                 Entity::Global(ty)
             }
-            TypeRef::Tag(ty) => Entity::Tag(type_at(ty.func_type_idx)),
+            TypeRef::Tag(ty) => {
+                self.tag_types.push(ty.func_type_idx);
+                Entity::Tag(type_at(ty.func_type_idx))
+            }
         };
         self.imports.push(Import { module: import.module, field: import.name, entity });
         Ok(())

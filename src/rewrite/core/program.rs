@@ -85,13 +85,13 @@ pub struct Instrumented {
     pub ckpt: Vec<u8>,
     /// The rewritten modules, in the order of [`Program::modules`].
     pub modules: Vec<Vec<u8>>,
-    /// For each module: whether it imports from `ckpt` and exports `ckpt:resume`.
+    /// For each module: whether it imports from `ckpt` and exports `ckpt:resume` and, if it drops segments, `ckpt:replay`.
     pub needs_ckpt: Vec<bool>,
     /// For each of [`Program::trampolines`] a module that imports `ckpt`.*, `host`.`start`, `host`.`finish` and, if it waits for timers,
     /// `host`.`plain`, the import as it was. It exports the original function as `call` and its resume table as `ckpt:resume`.
     pub trampolines: Vec<Vec<u8>>,
     /// Instantiated last. Imports `ckpt`.*, `m<i>`.`ckpt:resume` of the modules that need ckpt, `m<i>`.`ckpt:m<k>` and `m<i>`.`ckpt:g<k>`,
-    /// `t<i>`.`ckpt:resume`, `entry`.`run`, `host`.`pages` and `host`.`visit<k>` for k = 0 (aux) to `memories.len()`.
+    /// `m<i>`.`ckpt:replay`, `t<i>`.`ckpt:resume`, `entry`.`run`, `host`.`pages` and `host`.`visit<k>` for k = 0 (aux) to `memories.len()`.
     /// Exports `run` and `take` (both only with an entry), `resume`, `save` and `load`.
     pub glue: Vec<u8>,
     /// Memory k + 1 as shown to the host; memory 0 is `ckpt`.`aux`.

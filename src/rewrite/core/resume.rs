@@ -14,7 +14,10 @@
 //!     … code after site 0 …
 //! ```
 //! No operands can be on the stack where such blocks end, so at those places they live in slots and registers. A loop inside a region is
-//! a label too, just before its head; there the dispatch is repeated, with `pc`, the site to jump to, or -1 in normal flow.
+//! a label too, just before its head; there the dispatch is repeated, with `pc`, the site to jump to, or -1 in normal flow. So is a
+//! `try_table`: see `handlers`.
+
+mod handlers;
 
 use std::collections::HashMap;
 
@@ -55,10 +58,16 @@ enum Label {
     Join(BlockId),
     /// The `else` of an `if` that contains sites, or its end if it has none.
     Else(BlockId),
-    /// Just before the head of a loop that contains sites.
+    /// Just before the head of a loop or `try_table` that contains sites.
     Before(BlockId),
     /// Just after a site.
     After(usize),
+    /// Where a clause of a `try_table` leads.
+    Pad(usize, usize),
+    /// After the last of them.
+    AfterPads(usize),
+    /// At the end of the function, where a tail call is made that is in a `try_table`.
+    Tail(usize),
 }
 
 /// For each site of a region the label that leads to it.
@@ -140,7 +149,7 @@ impl<'w, 'a> Resume<'w, 'a> {
         loop {
             match body.ops[at] {
                 Op::Open(id) if !body.blocks[id].has_site => at = body.blocks[id].end,
-                Op::Open(id) if body.blocks[id].kind == BlockKind::Loop => {
+                Op::Open(id) if body.blocks[id].is_entered() => {
                     let block = &body.blocks[id];
                     labels.push(Label::Before(id));
                     let first = body.sites.partition_point(|site| site.at < block.start);
@@ -155,6 +164,7 @@ impl<'w, 'a> Resume<'w, 'a> {
                 Op::Else(id) => labels.push(Label::Else(id)),
                 Op::End(id) if id == head => {
                     if head == 0 {
+                        labels.extend((0..body.handlers.tails.len()).map(Label::Tail));
                         labels.push(Label::Join(0));
                     }
                     return (labels, dispatch);
@@ -209,8 +219,16 @@ impl<'w, 'a> Resume<'w, 'a> {
             let site = &self.body.sites[*number];
             self.writer.code.call_helper(Helper::Restore(site.signature));
             for (variable, kind) in site.variables.iter().rev() {
-                let local = self.writer.variable(*variable, *kind);
+                let local = self.writer.variable(*variable, kind.val_type());
                 self.writer.set(local);
+            }
+            for variable in &site.exceptions {
+                self.writer.code.call(Symbol::RemakeException);
+                let local = self.writer.variable(*variable, ValType::EXNREF);
+                self.writer.set(local);
+            }
+            if self.writer.context.throws && self.body.caught_by(site.at).is_empty() {
+                self.writer.code.call_helper(Helper::Rethrow);
             }
             for (index, kind) in (0..).zip(&site.results) {
                 self.code().i32_const(index);
@@ -247,7 +265,10 @@ impl<'w, 'a> Resume<'w, 'a> {
             }
             match body.ops[at] {
                 Op::Open(id) if self.is_split(id) => self.open_split(at, id)?,
-                Op::Open(id) => self.open(Label::Block(id)),
+                Op::Open(id) => match body.blocks[id].kind {
+                    BlockKind::Try(number) => self.open_copied_try(at, id, number),
+                    _ => self.open(Label::Block(id)),
+                },
                 Op::Else(id) if self.is_split(id) => self.split_else(at, id),
                 Op::End(id) if self.is_split(id) => self.end_split(at, id),
                 Op::Else(_) | Op::End(_) => self.end_copied(at),
@@ -296,12 +317,16 @@ impl<'w, 'a> Resume<'w, 'a> {
             let depth = self.depth(Label::Else(id));
             self.code().local_get(condition).i32_eqz().br_if(depth);
         }
-        if block.kind == BlockKind::Loop {
-            self.close(Label::Before(id));
-            self.code().loop_(BlockType::Empty);
-            self.open(Label::Block(id));
-            let dispatch = self.open_region(id)?;
-            self.dispatch(&dispatch);
+        match block.kind {
+            BlockKind::Loop => {
+                self.close(Label::Before(id));
+                self.code().loop_(BlockType::Empty);
+                self.open(Label::Block(id));
+                let dispatch = self.open_region(id)?;
+                self.dispatch(&dispatch);
+            }
+            BlockKind::Try(number) => self.open_split_try(id, number)?,
+            _ => {}
         }
         self.writer.get_registers(&block.params);
         Ok(())
@@ -327,6 +352,10 @@ impl<'w, 'a> Resume<'w, 'a> {
             BlockKind::Function => return self.end_function(block),
             BlockKind::Loop => self.close(Label::Block(id)),
             BlockKind::Block => self.close(Label::Join(id)),
+            BlockKind::Try(number) => {
+                self.close(Label::Join(id));
+                self.close_pads(number);
+            }
             BlockKind::If => {
                 if block.else_at.is_none() {
                     // Without an else the parameters are the results, and in the same registers.
@@ -341,6 +370,7 @@ impl<'w, 'a> Resume<'w, 'a> {
 
     /// Keeps the results for the frame below and returns.
     fn end_function(&mut self, block: &Block) {
+        self.tails();
         self.close(Label::Join(0));
         for (index, ty) in (0_u32..).zip(&block.results) {
             let kind = Kind::of(*ty).expect("functions with sites return no references");
@@ -357,6 +387,8 @@ impl<'w, 'a> Resume<'w, 'a> {
         if let Op::End(id) = self.body.ops[at] {
             let closed = self.open.pop();
             assert_eq!(closed, Some(Label::Block(id)), "copied blocks end where they ended");
+            self.writer.copy_until(at + 1);
+            return self.end_copied_try(id);
         }
         self.writer.copy_until(at + 1);
     }
@@ -422,14 +454,10 @@ impl<'w, 'a> Resume<'w, 'a> {
     /// the results it keeps then are never taken.
     fn tail_call(&mut self, at: usize, function: Option<u32>) {
         self.writer.replace(at);
-        match function {
-            Some(function) => self.writer.code.call(Symbol::Function(function)),
-            None => {
-                let bytes = self.body.operators(at, at + 1);
-                self.writer.code.raw(&[CALL_INDIRECT]);
-                self.writer.code.raw(&bytes[1..]);
-            }
+        if let Some(number) = self.body.tail_in_try(at) {
+            return self.leave_for_tail(number);
         }
+        self.call_for_tail(at, function);
         self.branch(0);
     }
 
@@ -448,11 +476,12 @@ impl<'w, 'a> Resume<'w, 'a> {
         self.writer.check(number, exit);
         self.set_result_registers(site);
         self.close(Label::After(number));
-        self.code().i32_const(-1).local_set(pc);
+        if self.writer.context.throws && !self.body.caught_by(site.at).is_empty() {
+            self.rethrow_if_restored();
+        } else {
+            self.code().i32_const(-1).local_set(pc);
+        }
         self.writer.get_slots(base, &site.below);
         self.get_result_registers(site);
     }
 }
-
-/// The opcode of `call_indirect`, whose immediates are those of `return_call_indirect`.
-const CALL_INDIRECT: u8 = 0x11;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use wasmparser::{FunctionBody, Operator};
+use wasmparser::{Catch, FunctionBody, Operator};
 
 /// Whom a call instruction may reach, as far as the module alone tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -13,6 +13,23 @@ pub enum Callee {
     Indirect { table: u32, ty: u32 },
     /// The function in this slot of this table: the forwarders that wit-component generates look like this.
     Slot { table: u32, ty: u32, slot: u32 },
+}
+
+/// A segment that an instruction drops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dropped {
+    Data(u32),
+    Elements(u32),
+}
+
+impl Dropped {
+    pub fn by(operator: &Operator<'_>) -> Option<Dropped> {
+        match *operator {
+            Operator::DataDrop { data_index } => Some(Dropped::Data(data_index)),
+            Operator::ElemDrop { elem_index } => Some(Dropped::Elements(elem_index)),
+            _ => None,
+        }
+    }
 }
 
 /// A call instruction.
@@ -64,6 +81,14 @@ pub struct BodyFacts {
     pub has_tail_calls: bool,
     /// Declared locals, parameters not counted.
     pub locals: usize,
+    /// Segments that the function drops.
+    pub dropped: BTreeSet<Dropped>,
+    /// Whether it throws exceptions itself.
+    pub throws: bool,
+    /// The tags of those that it makes.
+    pub thrown: BTreeSet<u32>,
+    /// The tags that it catches exceptions of, each with whether the exception itself is taken too.
+    pub caught: BTreeSet<(u32, bool)>,
     /// Reasons to refuse the module, each once.
     pub refused: BTreeSet<&'static str>,
 }
@@ -86,13 +111,28 @@ pub fn scan(body: &FunctionBody<'_>) -> wasmparser::Result<BodyFacts> {
         } else if let Some(reason) = refused(&operator) {
             facts.refused.insert(reason);
         }
+        facts.dropped.extend(Dropped::by(&operator));
+        facts.throws |= matches!(operator, Operator::Throw { .. } | Operator::ThrowRef);
+        if let Operator::Throw { tag_index } = operator {
+            facts.thrown.insert(tag_index);
+        }
+        if let Operator::TryTable { try_table } = &operator {
+            facts.caught.extend(try_table.catches.iter().filter_map(|clause| match *clause {
+                Catch::One { tag, .. } => Some((tag, false)),
+                Catch::OneRef { tag, .. } => Some((tag, true)),
+                Catch::All { .. } | Catch::AllRef { .. } => None,
+            }));
+        }
     }
     facts.callees.sort_unstable();
     facts.callees.dedup();
     Ok(facts)
 }
 
-/// A restored instance gets its memories and globals back, but not the contents of tables nor what was dropped.
+const LEGACY_EXCEPTIONS: &str = "uses the legacy exception instructions (try, catch, rethrow), which are not available: compile it with the \
+     standard ones (try_table, throw_ref); for clang that is `-mllvm -wasm-use-legacy-eh=false`";
+
+/// A restored instance gets its memories and globals back, but not the contents of tables.
 fn refused(operator: &Operator<'_>) -> Option<&'static str> {
     match operator {
         Operator::TableSet { .. } => Some("table.set changes a table, which a snapshot does not hold"),
@@ -100,8 +140,11 @@ fn refused(operator: &Operator<'_>) -> Option<&'static str> {
         Operator::TableFill { .. } => Some("table.fill changes a table, which a snapshot does not hold"),
         Operator::TableCopy { .. } => Some("table.copy changes a table, which a snapshot does not hold"),
         Operator::TableInit { .. } => Some("table.init changes a table, which a snapshot does not hold"),
-        Operator::ElemDrop { .. } => Some("elem.drop cannot be repeated in a restored instance"),
-        Operator::DataDrop { .. } => Some("data.drop cannot be repeated in a restored instance"),
+        Operator::Try { .. }
+        | Operator::Catch { .. }
+        | Operator::CatchAll
+        | Operator::Delegate { .. }
+        | Operator::Rethrow { .. } => Some(LEGACY_EXCEPTIONS),
         _ => None,
     }
 }

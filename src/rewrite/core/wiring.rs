@@ -1,4 +1,4 @@
-//! Which definition each function and table index of each module stands for, once imports are followed through all modules.
+//! Which definition each function, table and tag index of each module stands for, once imports are followed through all modules.
 
 use std::collections::HashMap;
 
@@ -26,11 +26,19 @@ pub struct TableId {
     pub index: u32,
 }
 
+/// The exception tag that a module defines, likewise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TagId {
+    pub module: usize,
+    pub index: u32,
+}
+
 /// The resolved index spaces of all modules.
 #[derive(Debug, Default)]
 pub struct Wiring {
     pub functions: Vec<Vec<Target>>,
     pub tables: Vec<Vec<TableId>>,
+    pub tags: Vec<Vec<TagId>>,
 }
 
 /// The exports of each module by their names, which no two have in common.
@@ -52,6 +60,7 @@ impl Wiring {
                 // Later modules may refer to this one: they get an empty index space and refusals of their own.
                 wiring.functions.resize_with(position + 1, Vec::new);
                 wiring.tables.resize_with(position + 1, Vec::new);
+                wiring.tags.resize_with(position + 1, Vec::new);
             }
         }
         if refusals.is_empty() { Ok(wiring) } else { Err(refusals) }
@@ -62,7 +71,7 @@ impl Wiring {
         if linked.imports.len() != module.imports().len() {
             return Err(format!("{} imports, but {} sources for them", module.imports().len(), linked.imports.len()));
         }
-        let (mut functions, mut tables) = (vec![], vec![]);
+        let (mut functions, mut tables, mut tags) = (vec![], vec![], vec![]);
         for (import, source) in module.imports().iter().zip(&linked.imports) {
             let missing = || format!("nothing in the program provides the import {:?} {:?}", import.module, import.field);
             let export = |kind| match source {
@@ -90,7 +99,8 @@ impl Wiring {
                     export(ExternalKind::Global)?;
                 }
                 (Entity::Tag(_), _) => {
-                    export(ExternalKind::Tag)?;
+                    let (module, index) = export(ExternalKind::Tag)?;
+                    tags.push(*self.tags[module].get(index).ok_or_else(missing)?);
                 }
             }
         }
@@ -98,8 +108,11 @@ impl Wiring {
         functions.extend(defined.map(|index| Target::Defined { module: position, index }));
         let defined = (module.imported_tables..).take(module.defined_tables as usize);
         tables.extend(defined.map(|index| TableId { module: position, index }));
+        let defined = tags.len()..module.tag_types.len();
+        tags.extend(defined.map(|index| TagId { module: position, index: index as u32 }));
         self.functions.push(functions);
         self.tables.push(tables);
+        self.tags.push(tags);
         Ok(())
     }
 }

@@ -10,7 +10,7 @@ use wasmparser::ValType;
 use super::body::{Body, Op, Site, Variable};
 use super::code::{Code, Symbol};
 use super::context::Context;
-use super::frame::{Helper, Kind, SITE_BITS};
+use super::frame::{Helper, SITE_BITS};
 
 /// As WebAssembly implementations have agreed, with some room for declarations of locals and longer indices.
 const MAX_FUNCTION_BYTES: u32 = 7_000_000;
@@ -24,7 +24,7 @@ pub struct Writer<'w, 'a> {
     /// Operators before this one are written.
     written: usize,
     added_locals: Vec<ValType>,
-    slots: HashMap<(u32, Kind), u32>,
+    slots: HashMap<(u32, ValType), u32>,
     registers: HashMap<(u32, ValType), u32>,
 }
 
@@ -71,12 +71,12 @@ impl<'w, 'a> Writer<'w, 'a> {
         self.code.sink().local_set(local);
     }
 
-    fn slot(&mut self, position: u32, kind: Kind) -> u32 {
-        if let Some(local) = self.slots.get(&(position, kind)) {
+    fn slot(&mut self, position: u32, ty: ValType) -> u32 {
+        if let Some(local) = self.slots.get(&(position, ty)) {
             return *local;
         }
-        let local = self.add_local(kind.val_type());
-        self.slots.insert((position, kind), local);
+        let local = self.add_local(ty);
+        self.slots.insert((position, ty), local);
         local
     }
 
@@ -90,10 +90,10 @@ impl<'w, 'a> Writer<'w, 'a> {
     }
 
     /// The local that holds a variable.
-    pub fn variable(&mut self, variable: Variable, kind: Kind) -> u32 {
+    pub fn variable(&mut self, variable: Variable, ty: ValType) -> u32 {
         match variable {
             Variable::Local(local) => local,
-            Variable::Operand(position) => self.slot(position, kind),
+            Variable::Operand(position) => self.slot(position, ty),
         }
     }
 
@@ -117,16 +117,16 @@ impl<'w, 'a> Writer<'w, 'a> {
     }
 
     /// Takes the operands from position `base` up off the stack into their slots.
-    pub fn set_slots(&mut self, base: usize, kinds: &[Kind]) {
-        for (position, kind) in (base as u32..(base + kinds.len()) as u32).zip(kinds).rev() {
-            let slot = self.slot(position, *kind);
+    pub fn set_slots(&mut self, base: usize, types: &[ValType]) {
+        for (position, ty) in (base as u32..(base + types.len()) as u32).zip(types).rev() {
+            let slot = self.slot(position, *ty);
             self.set(slot);
         }
     }
 
-    pub fn get_slots(&mut self, base: usize, kinds: &[Kind]) {
-        for (position, kind) in (base as u32..).zip(kinds) {
-            let slot = self.slot(position, *kind);
+    pub fn get_slots(&mut self, base: usize, types: &[ValType]) {
+        for (position, ty) in (base as u32..).zip(types) {
+            let slot = self.slot(position, *ty);
             self.get(slot);
         }
     }
@@ -155,7 +155,7 @@ impl<'w, 'a> Writer<'w, 'a> {
         self.written = at;
     }
 
-    /// Rewrites an operator that names a function or a global; any other is left to be copied.
+    /// Rewrites an operator that names a function or a global, or drops a segment; any other is left to be copied.
     pub fn relocate(&mut self, at: usize) {
         match self.body.ops[at] {
             Op::Call(function) => {
@@ -173,6 +173,10 @@ impl<'w, 'a> Writer<'w, 'a> {
             Op::GlobalSet(global) => {
                 self.replace(at);
                 self.code.sink().global_set(self.context.global(global));
+            }
+            Op::Drop(segment) => {
+                self.copy_until(at + 1);
+                self.code.set_flag(self.context.flag(segment));
             }
             _ => {}
         }
@@ -195,10 +199,15 @@ impl<'w, 'a> Writer<'w, 'a> {
         let descriptor = self.descriptor(number);
         self.code.sink().i32_const(descriptor);
         for (variable, kind) in &site.variables {
-            let local = self.variable(*variable, *kind);
+            let local = self.variable(*variable, kind.val_type());
             self.get(local);
         }
         self.code.call_helper(Helper::Save(site.signature));
+        for variable in &site.exceptions {
+            let local = self.variable(*variable, ValType::EXNREF);
+            self.get(local);
+            self.code.call(Symbol::KeepException);
+        }
         self.code.sink().br(exit + 1).end();
     }
 }

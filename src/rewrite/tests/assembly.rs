@@ -125,3 +125,13 @@ fn the_same_bytes_come_of_the_same_component() {
     let bytes = task_with("");
     assert_eq!(rewritten(&bytes).bytes, rewritten(&bytes).bytes);
 }
+
+#[test]
+fn what_a_module_drops_is_dropped_again_after_loading() {
+    let late = r#"
+        (core module $late (memory 1) (data $d "a") (func (export "f") (data.drop $d)))
+        (core instance (instantiate $late))
+    "#;
+    let text = text(&rewritten(&task_with(late)).bytes);
+    assert_eq!(text.matches(r#""ckpt:replay""#).count(), 2, "the module exports it, the glue imports it");
+}

@@ -5,9 +5,9 @@
 //! `ckpt:host/memory.visit`; `ckpt-load`, in a fresh instance, makes the memories as long as they were (`pages`), shows
 //! them to be filled, and takes its own back out. Between the two, a snapshot is what [`mod@format`] draws.
 //!
-//! Saved: the call stack, all mutable globals, every page of every memory that differs from the component's image, the
-//! host's handles and how to open what is behind them again, output that is not yet a whole line, how far the monotonic
-//! clock was, and the wait itself.
+//! Saved: the call stack with the exceptions that functions on it have caught, all mutable globals, which segments were
+//! dropped, every page of every memory that differs from the component's image, the host's handles and how to open what is
+//! behind them again, output that is not yet a whole line, how far the monotonic clock was, and the wait itself.
 //!
 //! Not saved: code, and the image that clean pages come from (they are the component's); tables, which no accepted component
 //! can change; files of the scratch directory; sockets and HTTP bodies, which keep a run from being suspended at all; and

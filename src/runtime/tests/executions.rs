@@ -204,6 +204,30 @@ async fn a_trap_is_a_crash_with_the_guests_stack() {
     assert!(stack.contains("main!run"), "{stack}");
 }
 
+/// How a task ends that waits once and is restored then.
+async fn ended_after_a_wait(task: &str) -> String {
+    let bench = Bench::new();
+    let component = bench.load().await;
+    let caller = Arc::new(Recorder::default());
+    let mut execution = Execution::start(&component, bench.setup(Machine::Micro), caller).await.unwrap();
+    assert!(matches!(execution.call(task, &Packet::empty()).await, Step::Suspended(_)));
+    let snapshot = execution.capture().await.unwrap();
+    match restore(&bench, &component, &snapshot).await.unwrap().resume(elapsed()).await {
+        Step::Ended(RunError::Internal { code: ErrorCode::TaskRunCrashed, message, .. }) => message.unwrap_or_default(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_dropped_segment_is_still_dropped_after_a_wait() {
+    assert!(ended_after_a_wait("dropped").await.ends_with("out of bounds memory access"));
+}
+
+#[tokio::test]
+async fn an_exception_that_nothing_catches_is_a_crash_that_says_so() {
+    assert!(ended_after_a_wait("uncaught").await.ends_with("the task threw an exception that nothing caught"));
+}
+
 #[tokio::test]
 async fn endless_recursion_is_a_crash_that_says_so() {
     let (code, message, stack) = ended("recurses", None).await;

@@ -1,5 +1,7 @@
 ;; The task component of these tests, by hand: one core module whose tasks are told apart by the first letter of their names.
-;;   w  waits seven times in a recursion, growing and writing memory and changing a global between, and returns a digest
+;;   w  waits seven times in a recursion that every other level leaves by an exception, growing and writing memory and changing a global
+;;      between, and returns a digest
+;;   d  drops a data segment, waits, and reads from it       u  waits and throws what nobody catches
 ;;   e  returns an error       t  traps       s  spins       r  recurses for ever       o  takes memory until there is no more
 ;; Its start function writes to memory as well.
 (component
@@ -42,6 +44,8 @@
             (func $for-duration (param i64 i32 i32 i32 i32 i64 i32 i32 i32 i32 i32 i32)))
         (import "memory" "memory" (memory 1))
         (global $sum (mut i64) (i64.const 1))
+        (tag $odd (param i64))
+        (data $once "read once")
 
         (func $pause (param $ms i64)
             (call $for-duration (local.get $ms) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i64.const 0)
@@ -59,11 +63,25 @@
             (local.set $place (i32.mul (memory.grow (i32.const 5)) (i32.const 65536)))
             (memory.fill (local.get $place) (i32.add (local.get $depth) (i32.const 100)) (i32.const 262144))
             (if (local.get $depth)
-                (then (local.set $below (call $descend (i32.sub (local.get $depth) (i32.const 1))))))
+                (then (local.set $below
+                    (block $caught (result i64)
+                        (try_table (result i64) (catch $odd $caught)
+                            (call $descend (i32.sub (local.get $depth) (i32.const 1))))))))
             (call $pause (i64.extend_i32_u (i32.add (local.get $depth) (i32.const 60000))))
             (call $mix (i64.add (local.get $below) (i64.extend_i32_u (i32.load (local.get $place)))))
             (call $mix (i64.reinterpret_f64 (local.get $half)))
-            (i64.xor (global.get $sum) (i64.extend_i32_u (local.get $place))))
+            (i64.xor (global.get $sum) (i64.extend_i32_u (local.get $place)))
+            (if (param i64) (result i64) (i32.and (local.get $depth) (i32.const 1)) (then (throw $odd))))
+
+        (func $drop (data.drop $once))
+
+        (func $read-dropped
+            (memory.init $once (i32.const 256) (i32.const 0) (i32.const 9))
+            (call $drop)
+            (call $pause (i64.const 60000))
+            (memory.init $once (i32.const 256) (i32.const 0) (i32.const 9)))
+
+        (func $throw-up (call $pause (i64.const 60000)) (throw $odd (i64.const 1)))
 
         (func $recurse (param i32) (result i32)
             (i32.add (call $recurse (i32.add (local.get 0) (i32.const 1))) (local.get 0)))
@@ -83,6 +101,8 @@
             (local $letter i32)
             (local.set $letter (i32.load8_u (local.get $task)))
             (if (i32.eq (local.get $letter) (i32.const 0x74)) (then (unreachable)))
+            (if (i32.eq (local.get $letter) (i32.const 0x64)) (then (call $read-dropped)))
+            (if (i32.eq (local.get $letter) (i32.const 0x75)) (then (call $throw-up)))
             (if (i32.eq (local.get $letter) (i32.const 0x73)) (then (loop (br 0))))
             (if (i32.eq (local.get $letter) (i32.const 0x72)) (then (drop (call $recurse (i32.const 1)))))
             (if (i32.eq (local.get $letter) (i32.const 0x6f)) (then (call $take-all)))
