@@ -4,7 +4,8 @@
 #   make test    everything, with real Postgres, real wasmtime and real components; the last line counts passed and failed
 #   make build   target/release/dormouse
 #   make bench   the figures of docs/benchmarks.md (NAME=… for some of them, or of one guest)
-#   make soak    runs of every language through a process for each of 300 waits, in every way to wait (WAITS=…)
+#   make soak    runs of every language through a process for each of 300 waits, in every way to wait (WAITS=…), and through 100,000
+#                instances in all (CYCLES=…)
 #   make fuzz    more cases of the differential test of the rewriter (CASES=… SEED=…)
 #   make fuzz-coverage   the coverage-guided targets of fuzz/ (TARGET=rewriter|snapshot SECONDS_AT_MOST=60)
 #   make lint    fmt, clippy and docs, warnings as errors
@@ -46,7 +47,7 @@ test: tools guests
 
 .PHONY: soak
 soak: tools guests
-	CHAIN_WAITS=$${WAITS:-300} cargo test --locked --test main -- --nocapture checkpoint::
+	CHAIN_WAITS=$${WAITS:-300} CYCLES=$${CYCLES:-100000} cargo test --locked --release --test main -- --nocapture checkpoint::
 
 .PHONY: fuzz
 fuzz: tools

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::process::Command;
 
 use super::{
-    caller::{Platform, Waits, transcript},
+    caller::{Platform, Waits, elapsed, transcript},
     step::{self, Report},
 };
 use crate::support::{compiled::Kept, guests};
@@ -38,6 +38,7 @@ pub struct Guest {
     folder: TempDir,
     cache: PathBuf,
     component: Arc<LoadedComponent>,
+    whole: Arc<LoadedComponent>,
     /// Keeps the clock of `component` ticking.
     _runtime: dormouse::runtime::Runtime,
 }
@@ -55,8 +56,8 @@ impl Guest {
         let runtime = step::runtime(&kept.cache, &folder.path().join("blobs"));
         let load = async |part| runtime.load(&kept.rewriting, part, async || Ok(kept.bytes.clone())).await;
         let component = load(Part::Beginning).await?;
-        load(Part::Whole).await?;
-        Ok(Guest { name, folder, cache: kept.cache, component, _runtime: runtime })
+        let whole = load(Part::Whole).await?;
+        Ok(Guest { name, folder, cache: kept.cache, component, whole, _runtime: runtime })
     }
 }
 
@@ -74,18 +75,24 @@ struct Seen {
     transcript: Vec<Value>,
 }
 
+impl Seen {
+    fn assert_is(&self, straight: &Seen, name: &str, waits: u32) {
+        for (number, (expected, actual)) in straight.transcript.iter().zip(&self.transcript).enumerate() {
+            assert_eq!(actual, expected, "{name}: line {number} of the transcript");
+        }
+        assert_eq!(self.transcript.len(), straight.transcript.len(), "{name}: lines of the transcript");
+        assert_eq!(self.output, straight.output, "{name}");
+        assert_eq!(self.output["waits"], waits, "{name}");
+    }
+}
+
 impl Chain<'_> {
     pub async fn lives_through_a_process_for_each_wait(self) {
         let name = format!("{} {}", self.guest.name, self.mode);
         let begun = Instant::now();
         let straight = self.straight().await;
         let (chained, reports) = self.in_processes().await;
-        for (number, (expected, actual)) in straight.transcript.iter().zip(&chained.transcript).enumerate() {
-            assert_eq!(actual, expected, "{name}: line {number} of the transcript");
-        }
-        assert_eq!(chained.transcript.len(), straight.transcript.len(), "{name}: lines of the transcript");
-        assert_eq!(chained.output, straight.output, "{name}");
-        assert_eq!(chained.output["waits"], self.waits, "{name}");
+        chained.assert_is(&straight, &name, self.waits);
         let pids: HashSet<u32> = reports.iter().map(|report| report.pid).chain([std::process::id()]).collect();
         assert_eq!(pids.len(), reports.len() + 1, "{name}: every step was a process of its own");
         let suspensions = reports.iter().filter(|report| report.is_suspended).count() as u32;
@@ -94,6 +101,43 @@ impl Chain<'_> {
         assert!((self.waits - late..=self.waits).contains(&suspensions), "{name}: {suspensions} waits were suspended");
         let (lines, seconds) = (straight.transcript.len(), begun.elapsed().as_secs_f32());
         println!("{name}: {suspensions} suspensions, {} processes, {lines} lines, {seconds:.1} s", reports.len());
+    }
+
+    /// The same without the processes: many more waits, each in a fresh instance.
+    pub async fn lives_through_its_waits(self) {
+        let (name, begun) = (self.guest.name, Instant::now());
+        let straight = self.straight().await;
+        let chained = self.in_instances().await;
+        chained.assert_is(&straight, name, self.waits);
+        let (lines, seconds) = (straight.transcript.len(), begun.elapsed().as_secs_f32());
+        println!("{name}: {} suspensions, {lines} lines, {seconds:.1} s", self.waits);
+    }
+
+    async fn in_instances(&self) -> Seen {
+        let folder = self.guest.folder.path().join("instances");
+        let setup = step::setup(&folder, Duration::ZERO);
+        let platform = Arc::new(Platform::new(Waits::Suspended, &folder.join("log")));
+        let mut execution = Execution::start(&self.guest.whole, setup.clone(), platform.clone()).await.unwrap();
+        let payload = Packet { data: self.payload(SUSPENDED_MS).into_bytes(), content_type: "application/json".into() };
+        let mut step = execution.call("chain", &payload).await;
+        let mut packs = HashSet::new();
+        while let Step::Suspended(request) = step {
+            let snapshot = execution.capture().await.unwrap();
+            let named: HashSet<String> = snapshot.packs.into_iter().collect();
+            for digest in packs.difference(&named) {
+                std::fs::remove_file(self.guest.folder.path().join("blobs/pages").join(&digest[..2]).join(digest)).unwrap();
+            }
+            packs = named;
+            execution = Execution::restore(&self.guest.whole, &snapshot.bytes, setup.clone(), platform.clone()).await.unwrap();
+            step = execution.resume(elapsed(&request)).await;
+        }
+        assert_eq!(platform.asked(), self.waits, "{}: every wait was suspended", self.guest.name);
+        match step {
+            Step::Returned(Ok(output)) => {
+                Seen { output: serde_json::from_slice(&output.data).unwrap(), transcript: transcript(&folder.join("log")) }
+            }
+            other => panic!("{}: {other:?}", self.guest.name),
+        }
     }
 
     fn payload(&self, ms: u32) -> String {

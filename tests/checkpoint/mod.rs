@@ -52,6 +52,21 @@ async fn a_javascript_guest_lives_through_a_process_for_each_wait_in_every_way_t
     }
 }
 
+/// Of a hundred cycles: Rust, C, Go, JavaScript, Python.
+const SHARES: [(&str, u32); 5] = [("rust-chain", 50), ("c-chain", 30), ("go-chain", 8), ("js-chain", 8), ("python-chain", 4)];
+/// Cycles of all languages together, without `CYCLES`.
+const CYCLES: u32 = 1000;
+
+/// `CYCLES` (`make soak`) sets how many in all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guests_of_every_language_live_through_a_great_many_instances() {
+    let cycles = std::env::var("CYCLES").map_or(CYCLES, |cycles| cycles.parse().expect("CYCLES is a number"));
+    for (name, share) in SHARES {
+        let guest = Guest::prepare(name).await;
+        Chain { guest: &guest, mode: "wait", waits: cycles / 100 * share }.lives_through_its_waits().await;
+    }
+}
+
 /// Through the functions of the contract, through the language's own sleep (`std::thread::sleep`, `nanosleep`), and by turns.
 async fn lives_through_all(guest: &Guest, waits: u32) {
     let waits = std::env::var("CHAIN_WAITS").map_or(waits, |waits| waits.parse().expect("CHAIN_WAITS is a number"));
