@@ -91,9 +91,12 @@ async fn times(report: &mut Report, programs: &Programs, original: &[u8], versio
     let optimized = Runnable::plain(&engine, optimized).map_err(wrong)?;
     let runnables: Vec<_> = VERSIONS.into_iter().zip([&suspendable, &asyncified, &optimized]).collect();
     let slower = compare(report, programs, &plain, &runnables).await?;
-    for (version, slower) in VERSIONS.into_iter().zip(slower) {
-        report.figure(&format!("{}: slow-down{version}, geometric mean", programs.language), slower, "%");
+    let name = programs.language;
+    for (version, slower) in VERSIONS.into_iter().zip(&slower) {
+        report.figure(&format!("{name}: slow-down{version}, geometric mean"), *slower, "%");
     }
+    let alone = (1.0 + slower[1] / 100.0) / (1.0 + slower[2] / 100.0);
+    report.figure(&format!("{name}: slow-down with asyncify against -O3 alone, geometric mean"), (alone - 1.0) * 100.0, "%");
     Ok(())
 }
 

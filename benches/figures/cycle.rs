@@ -67,6 +67,7 @@ pub struct Parts {
     pub restore: Duration,
     pub resume: Duration,
     pub capture: Duration,
+    pub drop: Duration,
     pub whole: Duration,
 }
 
@@ -94,7 +95,14 @@ impl Chain {
         self.snapshot = execution.capture().await?;
         let captured = Instant::now();
         drop(execution);
-        Ok(Parts { restore: restored - begun, resume: resumed - restored, capture: captured - resumed, whole: begun.elapsed() })
+        let dropped = Instant::now();
+        Ok(Parts {
+            restore: restored - begun,
+            resume: resumed - restored,
+            capture: captured - resumed,
+            drop: dropped - captured,
+            whole: dropped - begun,
+        })
     }
 }
 
@@ -152,6 +160,7 @@ pub async fn cycle(report: &mut Report) -> anyhow::Result<()> {
         part("restore", None, |parts| parts.restore);
         part("resume to next wait", None, |parts| parts.resume);
         part("capture", None, |parts| parts.capture);
+        part("drop", None, |parts| parts.drop);
         part("whole cycle", waiting.cycle_ms, |parts| parts.whole);
 
         let mut stored = stored_cycles(&mut chain).await?;

@@ -28,10 +28,11 @@ impl Figure {
 
     /// The value; if there is a target, that too, and in bold type what misses it.
     fn cell(&self) -> String {
+        let value = if self.unit == "%" { format!("{:.1}", self.value) } else { rounded(self.value) };
         match self.target {
-            Some(target) if self.value > target => format!("**{}** (≤ {target})", rounded(self.value)),
-            Some(target) => format!("{} (≤ {target})", rounded(self.value)),
-            None => rounded(self.value),
+            Some(target) if self.value > target => format!("**{value}** (≤ {target})"),
+            Some(target) => format!("{value} (≤ {target})"),
+            None => value,
         }
     }
 }
@@ -72,9 +73,10 @@ fn distinct(all: impl Iterator<Item = String>) -> Vec<String> {
     found
 }
 
-/// Three digits, as far as they are behind the point.
+/// Three digits, as far as they are behind the point; all digits of what is counted.
 fn rounded(value: f64) -> String {
     match value.abs() {
+        _ if value.fract() == 0.0 => format!("{value}"),
         100.0.. => format!("{value:.0}"),
         10.0.. => format!("{value:.1}"),
         1.0.. => format!("{value:.2}"),
