@@ -107,8 +107,8 @@ pub struct LoadedComponent {
     digests: [[u8; 32]; 2],
     artifact_bytes: usize,
     packs: Arc<Packs>,
-    /// What its memories hold before it runs; none: it could not be found out.
-    image: OnceCell<Option<Arc<Image>>>,
+    /// What its memories hold before it runs.
+    image: OnceCell<Arc<Image>>,
 }
 
 /// Where the functions are that the rewriter added.
@@ -141,21 +141,16 @@ impl LoadedComponent {
     /// What its memories hold before anything is run. Found out when it is asked for first; if it cannot be, snapshots are larger.
     pub(super) async fn image(&self) -> Option<Arc<Image>> {
         let find_out = async {
-            let found = match Live::still(self).await {
-                Ok(live) => checkpoint::image(live, self.exports.save).await,
-                Err(error) => Err(RunFault::Host(host_fault(error))),
-            };
-            let component = &self.rewriting.component;
-            found
-                .inspect_err(|error| tracing::warn!(component, %error, "snapshots are larger: there is no image"))
-                .ok()
-                .map(Arc::new)
+            let live = Live::still(self).await?;
+            checkpoint::image(live, self.exports.save).await.map(Arc::new)
         };
-        self.image.get_or_init(|| find_out).await.clone()
+        let component = &self.rewriting.component;
+        let found = self.image.get_or_try_init(|| find_out).await;
+        found.inspect_err(|error: &RunFault| tracing::warn!(component, %error, "snapshots are larger: no image")).ok().cloned()
     }
 
     /// Where pages of its runs are.
-    pub(super) fn packs(&self) -> &Packs {
+    pub(super) fn packs(&self) -> &Arc<Packs> {
         &self.packs
     }
 
@@ -266,6 +261,11 @@ impl Components {
             Ok(Rewritten { rewriting, bytes: bytes.into(), report })
         })
         .await
+    }
+
+    /// See [`super::Runtime::forget_pack`].
+    pub(super) fn forget_pack(&self, digest: &[u8; 32]) {
+        self.maker.packs.forget(digest);
     }
 
     /// See [`super::Runtime::is_loaded`].

@@ -17,7 +17,8 @@
 use std::{mem, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    PackError, Snapshot, TaskFailure, checkpoint,
+    PackError, Snapshot, TaskFailure,
+    checkpoint::{self, packs::Packs},
     component::{LoadedComponent, Part},
     cpu::{Meter, Throttle},
     host_fault,
@@ -224,10 +225,23 @@ impl Execution {
     /// # Errors
     /// [`RunFault::NotStored`]; [`RunFault::Host`] if it is not suspended or cannot be saved.
     pub async fn capture(&mut self) -> Result<Snapshot, RunFault> {
+        let component = self.component.clone();
+        self.capture_with(Some(component.packs())).await
+    }
+
+    /// The same for this process alone: nothing is stored, and the snapshot is as large as the memory that was written to.
+    ///
+    /// # Errors
+    /// [`RunFault::Host`] if it is not suspended or cannot be saved.
+    pub async fn capture_here(&mut self) -> Result<Snapshot, RunFault> {
+        self.capture_with(None).await
+    }
+
+    async fn capture_with(&mut self, packs: Option<&Arc<Packs>>) -> Result<Snapshot, RunFault> {
         let State::Suspended(live, wait) = &mut self.state else {
             return Err(RunFault::Host(anyhow::anyhow!("a run was captured that is not suspended")));
         };
-        checkpoint::capture(live, &self.component, &self.layers, self.run, wait).await
+        checkpoint::capture(live, &self.component, &self.layers, packs, self.run, wait).await
     }
 
     /// The rewritten component that it runs, and that its snapshots fit.

@@ -19,8 +19,8 @@ use crate::{
 
 /// CPU time for the start functions of an instance that is not of a run.
 const START_LIMIT: Duration = Duration::from_secs(5);
-/// The largest, so that the start functions get whatever they got for the run.
-const STILL_MACHINE: Machine = Machine::Large2x;
+/// Has 512 MiB of memory, as when the bundle was asked what it declares.
+const STILL_MACHINE: Machine = Machine::Small1x;
 /// Ticks that no call lives to see.
 const NO_DEADLINE: u64 = 1 << 48;
 

@@ -124,6 +124,14 @@ impl Runtime {
         self.components.load(rewriting, part, fetch).await
     }
 
+    /// Makes room on this machine: nobody needs this pack of pages any more, and it is stored no more. The name is its digest in hex;
+    /// another is nothing.
+    pub fn forget_pack(&self, name: &str) {
+        if let Some(digest) = hex::decode(name).ok().and_then(|bytes| bytes.try_into().ok()) {
+            self.components.forget_pack(&digest);
+        }
+    }
+
     /// Whether [`Self::load`] would find this in memory.
     pub fn is_loaded(&self, rewriting: &Rewriting, part: Part) -> bool {
         self.components.is_loaded(rewriting, part)

@@ -225,7 +225,7 @@ impl Attempt {
         if execution.part() == Part::Whole {
             return Ok(execution);
         }
-        let snapshot = execution.capture().await.map_err(fault)?;
+        let snapshot = execution.capture_here().await.map_err(fault)?;
         let setup = RunSetup { used_cpu: execution.used_cpu(), ..self.setup() };
         drop(execution);
         let component = self.load(Part::Whole).await?;
@@ -416,6 +416,9 @@ impl Attempt {
         for (area, digest) in before.0.iter().filter(|pack| !needed.0.contains(pack)) {
             if let Err(error) = self.context.blobs.delete(*area, digest).await {
                 debug!(error = &error as &dyn std::error::Error, "an old pack is left to the sweep");
+            }
+            if *area == Area::Pages {
+                self.context.runtime.forget_pack(digest);
             }
         }
     }

@@ -37,7 +37,8 @@ async fn a_run_finds_its_files_on_a_machine_that_never_had_them() {
         "large_is_whole": true,
     });
     assert_eq!(output, expected);
-    assert_eq!(files_below(&server.data().join("blobs/files")), 0, "packs go with the run");
+    let packs = server.data().join("blobs/files");
+    eventually("packs go with the run", WITHIN, async || (files_below(&packs) == 0).then_some(())).await;
 }
 
 fn files_below(folder: &std::path::Path) -> usize {

@@ -323,6 +323,13 @@ pub struct Contents {
     pub packs: Vec<[u8; 32]>,
 }
 
+impl Contents {
+    /// How many pages of all memories it holds.
+    pub fn pages(&self) -> u64 {
+        self.memories.iter().flat_map(|memory| &memory.runs).map(|run| run.pages.len() as u64).sum()
+    }
+}
+
 /// One memory of a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Memory {

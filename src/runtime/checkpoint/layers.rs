@@ -6,8 +6,12 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-use super::pack::Pack;
+use super::pack::{MAX_PAGES, Pack};
 
+/// Stretches of fewer pages are copied: to map one costs as much as to copy a few pages.
+const LEAST_MAPPED: u32 = 8;
+/// Mappings of one run, of the 65,530 that a process usually may have.
+const MOST_MAPPED: usize = 256;
 /// So many packs of about the same size become one.
 const MANY: usize = 8;
 /// So many pages between two stretches are packed with them.
@@ -67,6 +71,26 @@ impl Layers {
         (page < stretch.end).then(|| self.packs[stretch.pack].pack.bytes(at..at + 1))
     }
 
+    /// How many pages of all memories lie in packs.
+    pub fn pages(&self) -> u64 {
+        let stretches = self.memories.values().flatten();
+        stretches.map(|(first, stretch)| u64::from(stretch.end - first)).sum()
+    }
+
+    /// Which stretches are worth a mapping: those of at least so many pages. No run gets more than [`MOST_MAPPED`] mappings.
+    pub fn least_mapped(&self) -> u32 {
+        let mut lengths: Vec<u32> = self
+            .memories
+            .values()
+            .flatten()
+            .map(|(first, stretch)| stretch.end - first)
+            .filter(|pages| *pages >= LEAST_MAPPED)
+            .collect();
+        lengths.sort_unstable_by(|one, other| other.cmp(one));
+        // One longer than the first that would be too many.
+        lengths.get(MOST_MAPPED).map_or(LEAST_MAPPED, |pages| pages + 1)
+    }
+
     /// The stretches of a memory: which pages, of which pack, and where in it.
     pub fn stretches(&self, memory: u32) -> impl Iterator<Item = (Range<u32>, &Pack, u32)> {
         let stretches = self.memories.get(&memory).into_iter().flatten();
@@ -84,11 +108,14 @@ impl Layers {
         let (mut goes, mut size) = (vec![false; live.len()], count);
         covered.into_iter().for_each(|number| goes[number] = true);
         loop {
-            let small = others.iter().rev().take_while(|number| live[**number] <= size.saturating_mul(2)).count();
-            if small < MANY {
+            // Packs that are nearly full would be as many when they were written again.
+            let most = size.saturating_mul(2).min(MAX_PAGES / 2);
+            let (small, larger): (Vec<usize>, Vec<usize>) = others.into_iter().partition(|number| live[*number] <= most);
+            if small.len() < MANY {
                 break;
             }
-            for number in others.drain(others.len() - small..) {
+            others = larger;
+            for number in small {
                 goes[number] = true;
                 size = size.saturating_add(live[number]);
             }
@@ -226,6 +253,20 @@ mod tests {
                 prop_assert_eq!(is_in(&parts, page), is_in(&one, page) || is_in(&other, page));
             }
         }
+    }
+
+    #[test]
+    fn only_the_longest_stretches_are_mapped() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = |count: u32| (0..count).map(|number| number * 30..number * 30 + 10).collect::<Vec<_>>();
+        let bytes = vec![1; 30 * 400 * PAGE];
+        let layers = |ranges| {
+            let mut layers = Layers::default();
+            layers.add(Arc::new(Named { digest: [1; 32], pack: Pack::write(folder.path(), 1, &bytes, ranges).unwrap() }));
+            layers
+        };
+        assert_eq!(layers(long(100)).least_mapped(), LEAST_MAPPED);
+        assert_eq!(layers(long(400)).least_mapped(), 11);
     }
 
     #[test]

@@ -16,16 +16,7 @@
 //! This file holds the `unsafe` code of snapshots, all of it.
 #![allow(unsafe_code, reason = "asks the kernel about pages, and writes linear memory through wasmtime's read-only view")]
 
-use std::{
-    ffi::c_void,
-    fs::File,
-    io,
-    marker::PhantomData,
-    ops::Range,
-    os::fd::AsFd,
-    os::unix::fs::FileExt,
-    sync::{Mutex, OnceLock},
-};
+use std::{ffi::c_void, fs::File, io, marker::PhantomData, ops::Range, os::fd::AsFd, os::unix::fs::FileExt, sync::OnceLock};
 
 use rustix::{
     ioctl::{Ioctl, IoctlOutput, Opcode, opcode},
@@ -71,11 +62,6 @@ impl<'a> View<'a> {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(at), bytes.len()) }
     }
 
-    /// The same bytes for longer than the store is borrowed, as [`Image`] needs them.
-    pub fn still(&self) -> Still {
-        Still { base: self.base, length: self.length }
-    }
-
     /// Makes pages zero. Pages that are so already are only read, and stay clean.
     ///
     /// # Panics
@@ -110,7 +96,7 @@ impl<'a> View<'a> {
     /// touched, and stay clean until they are written to.
     ///
     /// # Errors
-    /// If the kernel refuses.
+    /// If the kernel refuses; the instance then has a hole in its memory, and must be dropped.
     ///
     /// # Panics
     /// If they are not all in the memory, or the memory does not begin at a page.
@@ -118,15 +104,23 @@ impl<'a> View<'a> {
         let range = pages.start as usize * PAGE..pages.end as usize * PAGE;
         assert!(range.start < range.end && range.end <= self.length && self.is_aligned(), "the pages are pages of the memory");
         let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::FIXED);
+        // SAFETY: the range lies in the memory.
+        let at = unsafe { self.base.add(range.start).cast() };
         // SAFETY: the range consists of whole pages of a mapping that is this memory's alone (the engine's instances are not
         // pooled: the whole mapping goes with the instance, so nobody gets these pages after it), and that is readable and
         // writable there, as these are. Any bytes are valid contents of a linear memory, and `&mut self` says that nobody
         // holds a slice of the old ones.
-        unsafe {
-            let at = self.base.add(range.start).cast();
-            rustix::mm::mmap(at, range.len(), protection, flags, file, u64::from(first) * PAGE as u64)?;
+        let mapped = unsafe { rustix::mm::mmap(at, range.len(), protection, flags, file, u64::from(first) * PAGE as u64) };
+        if mapped.is_err() {
+            // The kernel may have taken the old pages away before it failed. Nobody else may come to lie in their place, for the
+            // instance takes its whole mapping down when it is dropped.
+            // SAFETY: as above; and nothing reads or writes what cannot be, but the guest, which is not run any more.
+            let kept = unsafe { rustix::mm::mmap_anonymous(at, range.len(), ProtFlags::empty(), flags) };
+            if kept.is_err() {
+                std::process::abort();
+            }
         }
-        Ok(())
+        mapped.map(|_| ()).map_err(io::Error::from)
     }
 
     /// The pages that may differ from the memory's image: ascending ranges that do not touch.
@@ -184,40 +178,6 @@ impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: the mapping is ours, and no slice of it outlives `self`. It cannot fail for a whole mapping.
         let _ = unsafe { rustix::mm::munmap(self.base, self.length) };
-    }
-}
-
-/// Linear memories that nobody writes to, grows or frees: those of a store that was put away for good.
-pub struct Image {
-    memories: Vec<Still>,
-    /// Locked, and nobody has the key.
-    _store: Mutex<Box<dyn Send>>,
-}
-
-/// One of them.
-pub struct Still {
-    base: *const u8,
-    length: usize,
-}
-
-// SAFETY: what it points to is only read, and only through `Image`, which says why it stays as it is.
-unsafe impl Send for Still {}
-// SAFETY: as above.
-unsafe impl Sync for Still {}
-
-impl Image {
-    /// The memories that were shown of a store, in their order, and that store.
-    pub fn new(memories: Vec<Still>, store: impl Send + 'static) -> Image {
-        Image { memories, _store: Mutex::new(Box::new(store)) }
-    }
-
-    /// The bytes of a memory; index from 0.
-    pub fn memory(&self, index: usize) -> Option<&[u8]> {
-        let Still { base, length } = self.memories.get(index)?;
-        // SAFETY: `Still`s are made of views alone, in `Showing`, which gives them to `new` along with the store that the
-        // memories are of. That store owns the memories, lives as long as this, and is never again entered, so no memory
-        // moves, changes or goes. Its pages were put back to what the component has there, and any bytes are valid.
-        Some(unsafe { std::slice::from_raw_parts(*base, *length) })
     }
 }
 

@@ -17,20 +17,21 @@
 //! put back to the image first, so that what they did this time leaves no trace.
 //!
 //! What a page has to be compared with, the component's own image of it, is not in the suspended instance any more: it is read
-//! from another one, made once for each component, which never runs and so takes no memory of its own (`Image`).
+//! from another one, made once for each component, of which only that is kept (`Image`).
 //!
 //! Of a memory in which much has changed since the image, what has changed goes into packs, which later snapshots only name: a
 //! memory of a gigabyte of which a megabyte is written to between two waits costs what a megabyte costs. Going on, the packs are
 //! mapped, not read, and by that the kernel again knows which pages have changed since ([`packs`]).
 
 pub mod format;
+mod image;
 mod layers;
 mod memory;
 mod pack;
 pub mod packs;
 mod saving;
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
 use tokio::task::spawn_blocking;
 use wasmtime::{
@@ -40,10 +41,11 @@ use wasmtime::{
 
 use self::{
     format::{Content, PAGE},
-    memory::{Still, Tracker, View},
-    saving::Saving,
+    memory::{Tracker, View},
+    packs::Packs,
+    saving::{Saving, at_length},
 };
-pub(super) use self::{layers::Layers, memory::Image};
+pub(super) use self::{image::Image, layers::Layers};
 use super::{LoadedComponent, execution::RunFault, host_fault, instance::Live};
 use crate::{
     host::{HostState, RebuildError, limits::HOSTCALL_FUEL},
@@ -58,9 +60,6 @@ const OVERHEAD_BYTES: u64 = 128 << 20;
 const AUX: u32 = 0;
 const WASM_PAGE: usize = 1 << 16;
 
-/// Stretches of fewer pages are copied: to map one costs as much as to copy a few pages.
-const LEAST_MAPPED: u32 = 8;
-
 /// A captured run.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -72,11 +71,12 @@ pub struct Snapshot {
     pub packs: Vec<String>,
 }
 
-/// Captures a suspended instance of this component, which lies in these layers.
+/// Captures a suspended instance of this component, which lies in these layers; with everything in the snapshot, unless it may have packs.
 pub(super) async fn capture(
     live: &mut Live,
     component: &LoadedComponent,
     layers: &Layers,
+    packs: Option<&Arc<Packs>>,
     run: RunId,
     wait: &WaitRequest,
 ) -> Result<Snapshot, RunFault> {
@@ -84,8 +84,8 @@ pub(super) async fn capture(
     let mut writer = format::Writer::default();
     writer.host_state(&live.store.data_mut().save().await);
     writer.wait(wait);
-    let folder = component.packs().folder().to_owned();
-    let saving = Saving { writer, image: component.image().await, layers: layers.clone(), folder, new: vec![], failed: None };
+    let (image, layers, packs) = (component.image().await, layers.clone(), packs.cloned());
+    let saving = Saving { writer, image, layers, packs, new: vec![], failed: None };
     let Transfer::Saving(Saving { mut writer, mut layers, new, failed, .. }) =
         transfer(live, Transfer::Saving(saving), save).await.map_err(|error| self::failed(live, "saving", error))?
     else {
@@ -110,9 +110,9 @@ pub(super) async fn capture(
 
 /// The image of a component, from a fresh instance of it.
 pub(super) async fn image(mut live: Live, save: ComponentExportIndex) -> Result<Image, RunFault> {
-    let shown = transfer(&mut live, Transfer::Showing(vec![]), save).await;
+    let shown = transfer(&mut live, Transfer::Showing(Image::default()), save).await;
     match shown.map_err(|error| failed(&live, "showing", error))? {
-        Transfer::Showing(memories) => Ok(Image::new(memories, live)),
+        Transfer::Showing(image) => Ok(image),
         _ => unreachable!("a transfer does not change its direction"),
     }
 }
@@ -173,7 +173,7 @@ enum Transfer {
     /// They go into a snapshot, and into packs.
     Saving(Saving),
     /// They become an image.
-    Showing(Vec<Still>),
+    Showing(Image),
     /// They come from there.
     Loading { contents: format::Contents, layers: Layers, visited: usize },
 }
@@ -193,15 +193,16 @@ impl Transfer {
             Transfer::Saving(saving) if index == AUX => saving.writer.aux(view.bytes()),
             Transfer::Saving(saving) => saving.memory(index, &view)?,
             Transfer::Showing(_) if index == AUX => {}
-            Transfer::Showing(memories) => {
+            Transfer::Showing(image) => {
                 for written in view.dirty(Tracker::of_this_machine())? {
                     view.reset(written)?;
                 }
-                memories.push(view.still());
+                image.add(view.bytes());
             }
             Transfer::Loading { contents, layers, visited } => {
                 *visited += 1;
-                fill(&mut view, index, contents, layers, Tracker::of_this_machine())?;
+                let pages = contents.pages() + layers.pages();
+                at_length(pages, || fill(&mut view, index, contents, layers, Tracker::of_this_machine()))?;
             }
         }
         Ok(())
@@ -233,9 +234,10 @@ fn fill(
     for pages in without(&view.dirty(tracker)?, &replaced) {
         view.reset(pages)?;
     }
+    let least_mapped = layers.least_mapped();
     for (pages, pack, at) in layers.stretches(index) {
         wasmtime::ensure!(pages.end as usize * PAGE <= length, "a pack has pages beyond the end of memory {index}");
-        if pages.len() >= LEAST_MAPPED as usize {
+        if pages.len() >= least_mapped as usize {
             view.map(pages, &pack.file, at)?;
         } else {
             view.write(pages.start as usize * PAGE, pack.bytes(at..at + pages.len() as u32));

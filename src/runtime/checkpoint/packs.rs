@@ -1,6 +1,6 @@
 //! Packs of pages, stored for good and kept at hand.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, ops::Range, path::PathBuf, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,13 +8,16 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::task::spawn_blocking;
 
 use super::{
-    format::{Identity, PAGE},
+    format::{self, Identity, PAGE},
     layers::{Layers, Named},
     pack::Pack,
 };
 
-/// Bytes of packs to keep at hand, in files that have no name. What is beyond is read from the store again when it is needed.
+/// Bytes of packs to keep at hand, in files that have no name; and no more than a tenth of their file system. What is beyond is read from
+/// the store again when it is needed.
 const MAX_BYTES: u64 = 16 << 30;
+/// Packs to keep at hand: each is an open file and a mapping.
+const MAX_PACKS: u64 = 512;
 /// A pack that no run has needed for so long makes room.
 const KEEP_FOR: std::time::Duration = std::time::Duration::from_secs(3600);
 /// Packs that are read at a time.
@@ -61,22 +64,44 @@ impl Packs {
     /// If the folder cannot be made.
     pub fn new(folder: PathBuf, store: Arc<dyn PackStore>) -> io::Result<Packs> {
         std::fs::create_dir_all(&folder)?;
-        let weigh = |_: &[u8; 32], pack: &Arc<Named>| pack.pack.pages();
-        let at_hand =
-            moka::sync::Cache::builder().max_capacity(MAX_BYTES / PAGE as u64).weigher(weigh).time_to_idle(KEEP_FOR).build();
+        let found = rustix::fs::statvfs(&folder)?;
+        let most_pages = MAX_BYTES.min(found.f_blocks.saturating_mul(found.f_frsize) / 10) / PAGE as u64;
+        let least = u32::try_from(most_pages / MAX_PACKS).unwrap_or(u32::MAX);
+        let weigh = move |_: &[u8; 32], pack: &Arc<Named>| pack.pack.pages().max(least);
+        let at_hand = moka::sync::Cache::builder().max_capacity(most_pages).weigher(weigh).time_to_idle(KEEP_FOR).build();
         Ok(Packs { folder, store, at_hand })
     }
 
-    /// Where files of packs are made.
-    pub fn folder(&self) -> &PathBuf {
-        &self.folder
+    /// A pack of these pages of a memory, in a file, and not yet stored.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub fn write(&self, memory: u32, bytes: &[u8], ranges: Vec<Range<u32>>) -> io::Result<Pack> {
+        self.with_room(|| Pack::write(&self.folder, memory, bytes, ranges.clone()))
+    }
+
+    /// Forgets a pack that nobody needs any more.
+    pub fn forget(&self, digest: &[u8; 32]) {
+        self.at_hand.invalidate(digest);
+    }
+
+    /// On a full disk, what is only at hand makes room.
+    fn with_room<T>(&self, write: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        write().or_else(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                self.at_hand.invalidate_all();
+                self.at_hand.run_pending_tasks();
+                write()
+            }
+            _ => Err(error),
+        })
     }
 
     /// The packs of a run, the lowest first.
     ///
     /// # Errors
     /// If one of them cannot be had.
-    pub async fn load(&self, digests: &[[u8; 32]], identity: Identity) -> Result<Layers, PackError> {
+    pub async fn load(self: &Arc<Self>, digests: &[[u8; 32]], identity: Identity) -> Result<Layers, PackError> {
         let load = |digest: [u8; 32]| self.one(digest, identity);
         let packs: Vec<Arc<Named>> = stream::iter(digests.iter().copied()).map(load).buffered(AT_ONCE).try_collect().await?;
         let mut layers = Layers::default();
@@ -84,13 +109,13 @@ impl Packs {
         Ok(layers)
     }
 
-    async fn one(&self, digest: [u8; 32], identity: Identity) -> Result<Arc<Named>, PackError> {
+    async fn one(self: &Arc<Self>, digest: [u8; 32], identity: Identity) -> Result<Arc<Named>, PackError> {
         if let Some(found) = self.at_hand.get(&digest) {
             return Ok(found);
         }
         let stored = self.store.get(digest).await?;
-        let folder = self.folder.clone();
-        let opened = spawn_blocking(move || Pack::open(&folder, &stored, identity)).await;
+        let packs = self.clone();
+        let opened = spawn_blocking(move || packs.with_room(|| Pack::open(&packs.folder, &stored, identity))).await;
         match opened.map_err(|error| PackError::Unavailable(error.into()))? {
             Ok(pack) => Ok(self.keep(digest, pack)),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(PackError::Lost(error.to_string())),
@@ -104,12 +129,12 @@ impl Packs {
     /// If one of them cannot be stored.
     pub async fn store(&self, new: Vec<Pack>, layers: &mut Layers, identity: Identity) -> anyhow::Result<()> {
         for pack in new {
-            let sealed = spawn_blocking(move || pack.seal(identity).map(|bytes| (pack, bytes))).await?;
-            let (pack, bytes) = sealed?;
-            let digest = *blake3::hash(&bytes).as_bytes();
+            let seal = move || pack.seal(identity).map(|bytes| (*blake3::hash(&bytes).as_bytes(), pack, bytes));
+            let (digest, pack, bytes) = spawn_blocking(seal).await??;
             self.store.put(digest, bytes.into()).await?;
             layers.add(self.keep(digest, pack));
         }
+        anyhow::ensure!(layers.packs().len() <= format::MAX_PACKS, "the run's memory lies in too many packs");
         Ok(())
     }
 

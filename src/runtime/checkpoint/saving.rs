@@ -1,6 +1,6 @@
 //! One memory after the other on its way into a snapshot, or, if much of it has changed, into packs.
 
-use std::{io, ops::Range, path::PathBuf, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use tokio::{
     runtime::{Handle, RuntimeFlavor},
@@ -12,9 +12,11 @@ use super::{
         PAGE, Writer,
         pages::{Base, differs},
     },
+    image::Image,
     layers::{Layers, count, in_parts, to_pack},
-    memory::{Image, Tracker, View},
+    memory::{Tracker, View},
     pack::{MAX_PAGES, Pack},
+    packs::Packs,
 };
 
 /// Bytes of a memory that a snapshot holds itself. More go into packs: what is in one need not be stored again, nor read at once, but
@@ -29,13 +31,16 @@ pub struct Saving {
     pub image: Option<Arc<Image>>,
     /// The packs that the instance lies in, but for those that the new ones replace.
     pub layers: Layers,
-    /// Where files of packs are made.
-    pub folder: PathBuf,
+    /// Where packs are made; none: everything goes into the snapshot.
+    pub packs: Option<Arc<Packs>>,
     /// New packs.
     pub new: Vec<Pack>,
     /// Why one of them could not be written. The guest, which is about to show its next memory, must not hear of it.
     pub failed: Option<io::Error>,
 }
+
+/// Pages that are compared or copied without asking whether others wait for this thread: a few milliseconds.
+pub const AT_A_TIME: u64 = 2048;
 
 impl Saving {
     /// Takes what has changed in a memory.
@@ -44,39 +49,45 @@ impl Saving {
     /// If the kernel does not say which pages have been written to.
     pub fn memory(&mut self, index: u32, view: &View<'_>) -> io::Result<()> {
         let dirty = view.dirty(Tracker::of_this_machine())?;
-        let (image, layers) = (self.image.clone(), self.layers.clone());
-        let base = |page| layers.page(index, page).map_or_else(|| base_in_image(image.as_deref(), index, page), Base::Page);
-        if self.writer.memory(index, view.bytes(), base, &dirty, MOST_INLINE) {
-            return Ok(());
-        }
-        let is_changed = |page: u32| differs(&view.bytes()[page as usize * PAGE..][..PAGE], base(page));
-        at_length(|| {
-            let changed = ranges(dirty.into_iter().flatten().filter(|page| is_changed(*page)));
-            let taken_in = self.layers.take_in(index, count(&changed));
-            for part in in_parts(&to_pack(&changed, &taken_in), MAX_PAGES) {
-                match Pack::write(&self.folder, index, view.bytes(), part) {
-                    Ok(pack) => self.new.push(pack),
-                    Err(error) => self.failed = Some(error),
-                }
+        let pages = dirty.iter().map(|pages| pages.len() as u64).sum();
+        at_length(pages, || {
+            if let Some(changed) = self.inline(index, view, &dirty) {
+                self.pack(index, view, &changed);
             }
         });
         Ok(())
     }
-}
 
-/// Does what may take a second for each gigabyte, without keeping this thread's other tasks waiting.
-fn at_length(work: impl FnOnce()) {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => block_in_place(work),
-        _ => work(),
+    /// Takes what has changed into the snapshot; or, if that is too much, returns which pages have.
+    fn inline(&mut self, index: u32, view: &View<'_>, dirty: &[Range<u32>]) -> Option<Vec<Range<u32>>> {
+        let (image, layers) = (self.image.as_deref(), &self.layers);
+        let in_image = |page| image.map_or(Base::Unknown, |image| image.page(index, page));
+        let base = |page| layers.page(index, page).map_or_else(|| in_image(page), Base::Page);
+        let most = if self.packs.is_some() { MOST_INLINE } else { usize::MAX };
+        if self.writer.memory(index, view.bytes(), base, dirty, most) {
+            return None;
+        }
+        let is_changed = |page: u32| differs(&view.bytes()[page as usize * PAGE..][..PAGE], base(page));
+        Some(ranges(dirty.iter().cloned().flatten().filter(|page| is_changed(*page))))
+    }
+
+    fn pack(&mut self, index: u32, view: &View<'_>, changed: &[Range<u32>]) {
+        let packs = self.packs.as_ref().expect("without packs, nothing is too much for the snapshot");
+        let taken_in = self.layers.take_in(index, count(changed));
+        for part in in_parts(&to_pack(changed, &taken_in), MAX_PAGES) {
+            match packs.write(index, view.bytes(), part) {
+                Ok(pack) => self.new.push(pack),
+                Err(error) => return self.failed = Some(error),
+            }
+        }
     }
 }
 
-/// A page as the component's own image has it.
-fn base_in_image(image: Option<&Image>, memory: u32, page: u32) -> Base<'_> {
-    match image.and_then(|image| image.memory(memory as usize - 1)) {
-        None => Base::Unknown,
-        Some(image) => image.get(page as usize * PAGE..(page as usize + 1) * PAGE).map_or(Base::Zero, Base::Page),
+/// Does what may take a second for each gigabyte, without keeping this thread's other tasks waiting.
+pub fn at_length<T>(pages: u64, work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) if pages > AT_A_TIME => block_in_place(work),
+        _ => work(),
     }
 }
 
