@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     guests::{self, Folder, Suspending, elapsed},
-    report::Report,
+    report::{Report, process_cpu},
 };
 
 const WARM_UP: usize = 100;
@@ -149,11 +149,12 @@ pub async fn cycle(report: &mut Report) -> anyhow::Result<()> {
         for _ in 0..WARM_UP {
             chain.cycle().await?;
         }
-        let mut all = vec![];
+        let (mut all, begun) = (vec![], process_cpu());
         for _ in 0..CYCLES - STORED_CYCLES {
             all.push(chain.cycle().await?);
         }
-        let name = waiting.guest;
+        let (name, cpu) = (waiting.guest, process_cpu() - begun);
+        report.figure(&format!("{name}: CPU time of a cycle, mean"), cpu.as_secs_f64() * 1000.0 / all.len() as f64, "ms");
         let mut part = |which: &str, target: Option<f64>, of: fn(&Parts) -> Duration| {
             report.percentiles(&format!("{name}: {which}"), &mut all.iter().map(of).collect::<Vec<_>>(), target);
         };

@@ -9,6 +9,7 @@ mod compiled;
 mod cycle;
 mod durable;
 mod guests;
+mod large;
 mod programs;
 mod report;
 mod size;
@@ -19,7 +20,7 @@ mod tables;
 use report::Report;
 
 /// The benchmarks by name, in the order they run.
-const NAMES: [&str; 8] = ["rewrite", "size", "slowdown", "binaryen", "start", "snapshot", "cycle", "durable"];
+const NAMES: [&str; 9] = ["rewrite", "size", "slowdown", "binaryen", "start", "snapshot", "cycle", "large", "durable"];
 
 fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench`.
@@ -41,6 +42,7 @@ fn main() -> anyhow::Result<()> {
             "start" => runtime.block_on(start::start(&mut report))?,
             "snapshot" => runtime.block_on(cycle::snapshot(&mut report))?,
             "cycle" => runtime.block_on(cycle::cycle(&mut report))?,
+            "large" => runtime.block_on(large::large(&mut report))?,
             _ => runtime.block_on(durable::durable(&mut report))?,
         }
     }
