@@ -10,7 +10,7 @@ use std::{
 
 use dormouse::{
     model::payload::Packet,
-    runtime::{Execution, LoadedComponent, Part, PrepareError, Step},
+    runtime::{Execution, LoadedComponent, PrepareError, Step},
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -18,9 +18,9 @@ use tokio::process::Command;
 
 use super::{
     caller::{Platform, Waits, elapsed, transcript},
+    prepared::Prepared,
     step::{self, Report},
 };
-use crate::support::{compiled::Kept, guests};
 
 /// Milliseconds of each wait. Long enough for the guest to get from reading the clock to its wait on a busy machine: a wait
 /// whose time has come before it begins suspends nothing.
@@ -52,12 +52,8 @@ impl Guest {
     /// If the component is refused.
     pub async fn try_prepare(name: &'static str) -> Result<Guest, PrepareError> {
         let folder = tempfile::Builder::new().prefix("dormouse-chain-").tempdir().unwrap();
-        let kept = tokio::task::spawn_blocking(move || Kept::of(name, &guests::guest(name))).await.unwrap()?;
-        let runtime = step::runtime(&kept.cache, &folder.path().join("blobs"));
-        let load = async |part| runtime.load(&kept.rewriting, part, async || Ok(kept.bytes.clone())).await;
-        let component = load(Part::Beginning).await?;
-        let whole = load(Part::Whole).await?;
-        Ok(Guest { name, folder, cache: kept.cache, component, whole, _runtime: runtime })
+        let Prepared { kept, beginning, whole, runtime } = Prepared::new(name, &folder.path().join("blobs")).await?;
+        Ok(Guest { name, folder, cache: kept.cache, component: beginning, whole, _runtime: runtime })
     }
 }
 

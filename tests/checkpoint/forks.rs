@@ -1,18 +1,18 @@
-//! One snapshot, restored more than once: what a run must not share with its double. And a wait at the end of a very deep stack.
+//! One snapshot, restored more than once: what a run must not share with its double. And what happens at the end of a very deep stack.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 use dormouse::{
     model::{payload::Packet, waitpoint::WaitRequest},
-    runtime::{Execution, LoadedComponent, Part, Runtime, Snapshot, Step},
+    runtime::{Execution, LoadedComponent, Runtime, Snapshot, Step},
 };
 use serde_json::{Value, json};
 
 use super::{
     caller::{Platform, Waits, elapsed},
+    prepared::Prepared,
     step,
 };
-use crate::support::{compiled::Kept, guests};
 
 /// Between the snapshot and the first time it goes on.
 const ASLEEP: Duration = Duration::from_millis(300);
@@ -26,12 +26,9 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new() -> Bench {
-        let kept = tokio::task::spawn_blocking(|| Kept::of("rust-chain", &guests::guest("rust-chain")));
-        let kept = kept.await.unwrap().unwrap();
+    async fn new(guest: &'static str) -> Bench {
         let folder = tempfile::Builder::new().prefix("dormouse-forks-").tempdir().unwrap();
-        let runtime = step::runtime(&kept.cache, &folder.path().join("blobs"));
-        let component = runtime.load(&kept.rewriting, Part::Whole, async || Ok(kept.bytes)).await.unwrap();
+        let Prepared { whole: component, runtime, .. } = Prepared::new(guest, &folder.path().join("blobs")).await.unwrap();
         Bench { folder, component, _runtime: runtime }
     }
 
@@ -64,7 +61,7 @@ impl Bench {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn runs_from_one_snapshot_share_the_past_and_neither_random_numbers_nor_time() {
-    let bench = Bench::new().await;
+    let bench = Bench::new("rust-chain").await;
     let suspended = bench.suspended("fork", json!(null)).await;
     tokio::time::sleep(ASLEEP).await;
     let one = bench.goes_on(&suspended).await;
@@ -83,9 +80,25 @@ async fn runs_from_one_snapshot_share_the_past_and_neither_random_numbers_nor_ti
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wait_below_twenty_thousand_calls_returns_to_all_of_them() {
-    let bench = Bench::new().await;
+    let bench = Bench::new("rust-chain").await;
     let expected = (1..=CALLS).fold(0_u64, |sum, left| sum.wrapping_mul(31).wrapping_add(left));
     let suspended = bench.suspended("deep", json!({ "calls": CALLS })).await;
     assert!(suspended.0.raw_bytes > 16 * CALLS, "every call is in the snapshot, of {} bytes", suspended.0.raw_bytes);
     assert_eq!(bench.goes_on(&suspended).await, json!(expected));
+}
+
+/// The host's stack has room for all that JavaScript's own limit allows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recursion_without_end_in_javascript_is_an_error_that_it_can_catch() {
+    let bench = Bench::new("js-chain").await;
+    let setup = step::setup(bench.scratch(), Duration::ZERO);
+    let mut execution = Execution::start(&bench.component, setup, bench.platform()).await.unwrap();
+    let output: Value = match execution.call("depths", &Packet::json(&json!(null))).await {
+        Step::Returned(Ok(output)) => serde_json::from_slice(&output.data).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    for how in ["plain", "sorting", "parsing"] {
+        assert_eq!(output[how]["name"], "InternalError", "{output:#}");
+        assert!(output[how]["calls"].as_u64().unwrap() > 50, "{output:#}");
+    }
 }

@@ -9,10 +9,9 @@ use dormouse::{
 };
 use serde_json::json;
 
-use crate::support::{compiled::Kept, guests};
-
 use super::{
     caller::{Platform, Waits, elapsed},
+    prepared::Prepared,
     step,
 };
 
@@ -23,17 +22,15 @@ const WAITS: u32 = 40;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_a_large_memory_a_suspension_stores_what_has_changed() {
-    let kept = tokio::task::spawn_blocking(|| Kept::of("bench", &guests::guest("bench"))).await.unwrap().unwrap();
     let folder = tempfile::Builder::new().prefix("dormouse-large-").tempdir().unwrap();
     let (scratch, blobs) = (folder.path().join("run"), folder.path().join("blobs"));
-    let machine = || step::runtime(&kept.cache, &blobs);
+    let Prepared { kept, whole: mut component, runtime: _one, .. } = Prepared::new("bench", &blobs).await.unwrap();
+    let other = step::runtime(&kept.cache, &blobs);
     let load =
         async |runtime: &Runtime| runtime.load(&kept.rewriting, Part::Whole, async || Ok(kept.bytes.clone())).await.unwrap();
     let platform = |waits| Arc::new(Platform::new(waits, &folder.path().join("log")));
     let payload = json!({ "mib": MEMORY / MIB, "changed_kib": CHANGED / 1024, "n": WAITS });
 
-    let mut runtime = machine();
-    let mut component = load(&runtime).await;
     let straight = Execution::start(&component, step::setup(&scratch, Duration::MAX), platform(Waits::Straight)).await;
     let Step::Returned(Ok(expected)) = straight.unwrap().call("bench-large", &Packet::json(&payload)).await else {
         panic!("the straight run did not return")
@@ -50,9 +47,8 @@ async fn of_a_large_memory_a_suspension_stores_what_has_changed() {
         before.difference(&named).for_each(|digest| std::fs::remove_file(path(&blobs, digest)).unwrap());
         before = named;
         if stored.len() == WAITS as usize / 2 {
-            // Another machine has none of the packs at hand.
-            runtime = machine();
-            component = load(&runtime).await;
+            // It has none of the packs at hand.
+            component = load(&other).await;
         }
         execution = Execution::restore(&component, &snapshot.bytes, setup.clone(), suspended()).await.unwrap();
         step = execution.resume(elapsed(&request)).await;

@@ -10,6 +10,7 @@ mod caller;
 mod chain;
 mod forks;
 mod large;
+mod prepared;
 mod step;
 
 use std::io::Write as _;

@@ -2,6 +2,7 @@
 // engine. This file is the way from the host's call to the task's function.
 
 import { chain } from "./chain";
+import { depths } from "./depths";
 import { fetching } from "./fetching";
 import * as work from "./work";
 
@@ -10,6 +11,7 @@ type Task = (payload: any) => unknown;
 const definitions: Record<string, { task: Task; description?: string }> = {
   ...Object.fromEntries(Object.entries(work).map(([id, task]) => [id, { task }])),
   chain: { task: chain, description: "Waits n times from every kind of stack" },
+  depths: { task: depths, description: "Recurses until the engine says that it is enough" },
   echo: { task: (payload) => payload },
   fetch: { task: fetching, description: "Sends a request and reads the answer" },
 };
