@@ -18,7 +18,7 @@ use super::{
     caller::EngineCaller,
     leases::{Hold, Stop},
     logs::LogBuffer,
-    scratch::{Packed, Scratch},
+    scratch::{PackError, Packed, Scratch},
 };
 use crate::{
     blobs::{self, Area},
@@ -316,7 +316,10 @@ impl Attempt {
             }
         };
         // After the snapshot: capturing flushes what the guest has written.
-        let Packed { kept: files, pack } = self.scratch.pack().await.map_err(|error| NotSuspended::NotStored(error.into()))?;
+        let Packed { kept: files, pack } = self.scratch.pack().await.map_err(|error| match error {
+            PackError::TooMuch(words) => NotSuspended::Ends(RunError::internal(ErrorCode::TaskRunCrashed, words)),
+            error => NotSuspended::NotStored(error.into()),
+        })?;
         if let Some(pack) = pack {
             self.context.blobs.put(Area::Files, pack).await.map_err(|error| NotSuspended::NotStored(error.into()))?;
         }

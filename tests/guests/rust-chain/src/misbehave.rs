@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use dormouse::{TaskError, context, log, metadata};
+use dormouse::{TaskError, context, log, metadata, wait};
 use serde::Deserialize;
 
 /// Executes `unreachable`, without a word.
@@ -101,6 +101,41 @@ pub fn flood(payload: Flood) -> Result<u64, TaskError> {
         }
     }
     Ok(payload.count)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Much {
+    Levels,
+    Size,
+}
+
+#[derive(Deserialize)]
+pub struct Hoard {
+    what: Much,
+    count: u64,
+    ms: u64,
+}
+
+/// Has more in its files than it may, all at once, and waits.
+#[dormouse::task(id = "hoard", retry(max_attempts = 1))]
+pub fn hoard(payload: Hoard) -> Result<(), TaskError> {
+    match payload.what {
+        // Each folder goes into a new one, so that no path is ever long.
+        Much::Levels => {
+            let name = "a name that is not short ".repeat(8);
+            for _ in 0..payload.count {
+                std::fs::create_dir("outer")?;
+                if std::fs::metadata(&name).is_ok() {
+                    std::fs::rename(&name, format!("outer/{name}"))?;
+                }
+                std::fs::rename("outer", &name)?;
+            }
+        }
+        Much::Size => std::fs::File::create("sparse")?.set_len(payload.count)?,
+    }
+    wait::duration(Duration::from_millis(payload.ms))?;
+    Ok(())
 }
 
 /// Looks for what is not its own: the names of the variables it sees, and the files it can read of those it should not.
