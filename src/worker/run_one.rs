@@ -179,6 +179,7 @@ impl Attempt {
             used_cpu: Duration::from_millis(self.claimed.used_cpu_ms),
             variables: self.claimed.variables.clone(),
             scratch: self.scratch.path().to_owned(),
+            open_files: self.scratch.open_files(),
             grace: self.context.config.grace,
             egress: self.context.egress.clone(),
         }

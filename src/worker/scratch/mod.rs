@@ -15,7 +15,10 @@ use bytes::Bytes;
 use rustix::io::Errno;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::model::{attempt::Lease, checkpoint::KeptFiles, id::RunId};
+use crate::{
+    host::OpenFiles,
+    model::{attempt::Lease, checkpoint::KeptFiles, id::RunId},
+};
 
 mod files;
 mod home;
@@ -52,6 +55,8 @@ pub enum PackError {
 pub struct Scratch {
     folder: PathBuf,
     run: RunId,
+    /// What the run has open in it.
+    open_files: OpenFiles,
     /// What its checkpoint has of the files that are in it.
     known: Arc<Mutex<files::Known>>,
 }
@@ -59,12 +64,22 @@ pub struct Scratch {
 impl Scratch {
     /// The folder that this lease has or would have below `all`.
     pub fn of(all: &Path, lease: &Lease) -> Scratch {
-        Scratch { folder: all.join(format!("{}-{}", lease.run, lease.epoch)), run: lease.run, known: Arc::default() }
+        Scratch {
+            folder: all.join(format!("{}-{}", lease.run, lease.epoch)),
+            run: lease.run,
+            open_files: OpenFiles::default(),
+            known: Arc::default(),
+        }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.folder
+    }
+
+    /// For the run to note what it has open.
+    pub fn open_files(&self) -> OpenFiles {
+        self.open_files.clone()
     }
 
     /// Makes the folder with the files of a checkpoint, of which these are the packs, or empty.
@@ -108,8 +123,8 @@ impl Scratch {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             beat.tick().await;
-            let (folder, within) = (self.folder.clone(), *quota);
-            match spawn_blocking(move || measure(&folder, &within)).await {
+            let (folder, open, within) = (self.folder.clone(), self.open_files.clone(), *quota);
+            match spawn_blocking(move || measure(&folder, &open, &within)).await {
                 Ok(Ok(_)) => {}
                 // The machine's fault, not the folder's.
                 Ok(Err(Error::Io(error))) if is_shortage(&error) => {
@@ -145,9 +160,10 @@ fn is_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
-/// What the files take.
-fn measure(folder: &Path, quota: &Quota) -> Result<Usage, Error> {
+/// What the files take, those included that were deleted while they are open.
+fn measure(folder: &Path, open_files: &OpenFiles, quota: &Quota) -> Result<Usage, Error> {
     let mut usage = Usage::default();
+    usage.add_bytes(open_files.deleted_bytes(), quota)?;
     tree::walk(folder, |path, found| usage.add(path, found, quota))?;
     Ok(usage)
 }
@@ -191,15 +207,16 @@ mod tests {
         std::os::unix::fs::symlink("/", scratch.path().join("link")).unwrap();
         std::fs::create_dir(scratch.path().join("folder")).unwrap();
         std::fs::write(scratch.path().join("folder/file"), vec![1; 100_000]).unwrap();
+        let none = OpenFiles::default();
         let within = |bytes, files| Quota { bytes, files, names: 1000 };
-        assert!(measure(scratch.path(), &within(200_000, 3)).is_ok());
-        assert!(matches!(measure(scratch.path(), &within(90_000, 3)), Err(Error::TooMuch)));
-        assert!(matches!(measure(scratch.path(), &Quota { names: 10, ..within(200_000, 3) }), Err(Error::TooMuch)));
+        assert!(measure(scratch.path(), &none, &within(200_000, 3)).is_ok());
+        assert!(matches!(measure(scratch.path(), &none, &within(90_000, 3)), Err(Error::TooMuch)));
+        assert!(matches!(measure(scratch.path(), &none, &Quota { names: 10, ..within(200_000, 3) }), Err(Error::TooMuch)));
         assert!(scratch.beyond(&within(50_000, 10)).await.contains("10 files"));
         assert!(scratch.beyond(&within(1 << 30, 2)).await.contains("2 files"));
         let fits = within(1 << 30, 10);
         assert!(tokio::time::timeout(Duration::from_millis(20), scratch.beyond(&fits)).await.is_err());
-        assert!(measure(&scratch.path().join("gone"), &fits).is_ok());
+        assert!(measure(&scratch.path().join("gone"), &none, &fits).is_ok());
     }
 
     #[tokio::test]

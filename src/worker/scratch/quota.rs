@@ -70,7 +70,15 @@ impl Usage {
             self.names += found.st_size as u64;
         }
         // What a sparse file does not take on the disk it takes in memory when it is kept.
-        self.bytes = self.bytes.saturating_add((found.st_size as u64).max(found.st_blocks as u64 * BLOCK));
+        self.add_bytes((found.st_size as u64).max(found.st_blocks as u64 * BLOCK), quota)
+    }
+
+    /// Counts bytes of no file or folder.
+    ///
+    /// # Errors
+    /// [`Error::TooMuch`] if they are too many.
+    pub fn add_bytes(&mut self, bytes: u64, quota: &Quota) -> Result<(), Error> {
+        self.bytes = self.bytes.saturating_add(bytes);
         let is_within = self.bytes <= quota.bytes && self.files <= quota.files && self.names <= quota.names;
         if is_within { Ok(()) } else { Err(Error::TooMuch) }
     }
