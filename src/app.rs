@@ -6,10 +6,11 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::{
     api::{self, AppState, DeployError, DeployOptions, Deployed, Deployer, Reason},
@@ -60,6 +61,7 @@ pub struct Ready {
 /// # Errors
 /// What keeps the server from starting, with the way out where there is one.
 pub async fn run(config: Config, announce: impl FnOnce(&Ready) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    raise_open_files();
     std::fs::create_dir_all(&config.data_dir).with_context(|| format!("could not make {}", config.data_dir.display()))?;
     let data_dir = config.data_dir.canonicalize()?;
     let private = match &config.database.url {
@@ -72,6 +74,14 @@ pub async fn run(config: Config, announce: impl FnOnce(&Ready) -> anyhow::Result
         private.stop().await;
     }
     ended
+}
+
+/// Takes as many file descriptors as may be had: every connection, request and open file of a task has one, and the limit that a
+/// process begins with is often 1,024.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    debug!(before = ?limit.current, at_most = ?limit.maximum, is_raised = raised.is_ok(), "file descriptors");
 }
 
 async fn serve(

@@ -65,6 +65,7 @@ pub fn setup(folder: &Folder) -> anyhow::Result<RunSetup> {
         used_cpu: Duration::ZERO,
         variables: vec![],
         scratch,
+        open_files: Default::default(),
         grace: Duration::ZERO,
         egress: Default::default(),
     })

@@ -11,6 +11,12 @@ pub const HOSTCALL_FUEL: usize = 16 << 20;
 pub const MAX_HANDLES: usize = 4096;
 /// Host objects behind the handles: some handles have two (a timer and its pollable).
 pub const MAX_RESOURCES: usize = 4 * MAX_HANDLES;
+/// Files and directories that a guest may have open at a time: each has a file descriptor.
+pub const MAX_OPEN_FILES: usize = 128;
+/// Directory listings that a guest may be reading at a time: each is whole in memory.
+pub const MAX_LISTINGS: usize = 16;
+/// Bytes of the path by which an open file is found again. One with a longer path keeps its run in memory.
+pub const MAX_LOCATION_BYTES: usize = 4096;
 /// Random bytes in one call.
 pub const MAX_RANDOM_BYTES: u64 = 1 << 20;
 /// Elements of all tables together. Real guests have some tens of thousands.

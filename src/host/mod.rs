@@ -24,6 +24,7 @@ pub mod wasi;
 pub use caller::{Caller, HostError, HostErrorCode, WaitDecision};
 pub use http::{Egress, HttpLimits};
 pub use state::{Begin, CpuMeter, HostState, RebuildError, Run, Setup, exit_code};
+pub use wasi::files::OpenFiles;
 
 use wasmtime::{
     bail,

@@ -15,6 +15,7 @@ use super::{
     limits::{Account, MAX_RANDOM_BYTES, MAX_RESOURCES, MemoryLimiter},
     wasi::{
         clock::{GuestClock, SavedClock},
+        files::OpenFiles,
         ids::{Ids, SavedIds},
         reopen,
         stdio::LineLog,
@@ -54,6 +55,8 @@ pub struct Run {
     pub variables: Vec<(String, String)>,
     /// An existing directory of this run alone; the guest sees it as its root.
     pub scratch: PathBuf,
+    /// Those of its files that are open, for whoever counts them.
+    pub open_files: OpenFiles,
     /// How long a wait through WASI stays in memory before the run is suspended.
     pub grace: Duration,
     /// What its HTTP requests are sent with.

@@ -9,7 +9,9 @@ use std::{
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::{Begin, Caller, CpuMeter, Egress, HostError, HostErrorCode, HostState, HttpLimits, Run, Setup, WaitDecision};
+use super::{
+    Begin, Caller, CpuMeter, Egress, HostError, HostErrorCode, HostState, HttpLimits, OpenFiles, Run, Setup, WaitDecision,
+};
 use crate::model::{
     context::{EnvironmentKind, RunContext},
     egress::{Allowed, EgressPolicy},
@@ -125,6 +127,7 @@ pub fn state(begin: Begin, scratch: &Path, caller: Arc<Recorder>) -> HostState {
         caller,
         variables: vec![("NAME".into(), "value".into())],
         scratch: scratch.to_owned(),
+        open_files: OpenFiles::default(),
         grace: Duration::from_millis(50),
         egress: Egress::new(policy, limits),
     };

@@ -57,6 +57,8 @@ pub struct RunSetup {
     pub variables: Vec<(String, String)>,
     /// An existing folder of this run alone, which the guest sees as its root.
     pub scratch: PathBuf,
+    /// Those of its files that are open, for whoever counts them.
+    pub open_files: host::OpenFiles,
     /// How long a wait through WASI stays in memory before the run is suspended.
     pub grace: Duration,
     /// What its HTTP requests are sent with.
@@ -186,6 +188,7 @@ impl Execution {
             caller,
             variables: setup.variables,
             scratch: setup.scratch,
+            open_files: setup.open_files,
             grace: setup.grace,
             egress: setup.egress,
         };

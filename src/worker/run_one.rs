@@ -18,7 +18,7 @@ use super::{
     caller::EngineCaller,
     leases::{Hold, Stop},
     logs::LogBuffer,
-    scratch::{Packed, Scratch},
+    scratch::{PackError, Packed, Scratch},
 };
 use crate::{
     blobs::{self, Area},
@@ -179,6 +179,7 @@ impl Attempt {
             used_cpu: Duration::from_millis(self.claimed.used_cpu_ms),
             variables: self.claimed.variables.clone(),
             scratch: self.scratch.path().to_owned(),
+            open_files: self.scratch.open_files(),
             grace: self.context.config.grace,
             egress: self.context.egress.clone(),
         }
@@ -316,7 +317,10 @@ impl Attempt {
             }
         };
         // After the snapshot: capturing flushes what the guest has written.
-        let Packed { kept: files, pack } = self.scratch.pack().await.map_err(|error| NotSuspended::NotStored(error.into()))?;
+        let Packed { kept: files, pack } = self.scratch.pack().await.map_err(|error| match error {
+            PackError::TooMuch(words) => NotSuspended::Ends(RunError::internal(ErrorCode::TaskRunCrashed, words)),
+            error => NotSuspended::NotStored(error.into()),
+        })?;
         if let Some(pack) = pack {
             self.context.blobs.put(Area::Files, pack).await.map_err(|error| NotSuspended::NotStored(error.into()))?;
         }

@@ -121,6 +121,7 @@ pub fn setup(folder: &Path, grace: Duration) -> RunSetup {
         used_cpu: Duration::ZERO,
         variables: vec![],
         scratch,
+        open_files: Default::default(),
         grace,
         egress: Default::default(),
     }

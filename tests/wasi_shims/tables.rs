@@ -5,6 +5,8 @@ pub const LEFT_OUT: &[&str] = &["wasi:cli/run", "wasi:clocks/timezone", "wasi:ht
 
 /// Functions that this host implements itself, by their path; they take the whole state and their arguments.
 pub const OURS: &[(&str, &str)] = &[
+    ("wasi:filesystem/types.[method]descriptor.open-at", "super::files::open_at"),
+    ("wasi:filesystem/types.[method]descriptor.read-directory", "super::files::read_directory"),
     ("wasi:http/outgoing-handler.handle", "crate::host::http::handle"),
     ("wasi:http/types.http-error-code", "crate::host::http::error_code"),
 ];
@@ -79,13 +81,10 @@ pub const REOPEN: &[(&str, &str)] = &[
     ("wasi:clocks/monotonic-clock.subscribe-duration", "Reopen::Timer(state.clock.now().saturating_add(a0))"),
     ("wasi:filesystem/preopens.get-directories", "Reopen::preopen()"),
     ("wasi:filesystem/types.[method]descriptor.open-at", "state.ids.file_at(a0, a1, &a2, a3, a4)"),
-    ("wasi:filesystem/types.[method]descriptor.read-via-stream", "state.ids.of_file(a0, |file| Reopen::Read(file, a1))"),
-    ("wasi:filesystem/types.[method]descriptor.write-via-stream", "state.ids.of_file(a0, |file| Reopen::Write(file, a1))"),
-    ("wasi:filesystem/types.[method]descriptor.append-via-stream", "state.ids.of_file(a0, Reopen::Append)"),
-    (
-        "wasi:filesystem/types.[method]descriptor.read-directory",
-        "state.ids.of_file(a0, |directory| Reopen::Entries(directory, 0))",
-    ),
+    ("wasi:filesystem/types.[method]descriptor.read-via-stream", "state.of_file(a0, |file| Reopen::Read(file, a1))"),
+    ("wasi:filesystem/types.[method]descriptor.write-via-stream", "state.of_file(a0, |file| Reopen::Write(file, a1))"),
+    ("wasi:filesystem/types.[method]descriptor.append-via-stream", "state.of_file(a0, Reopen::Append)"),
+    ("wasi:filesystem/types.[method]descriptor.read-directory", "state.of_file(a0, |directory| Reopen::Entries(directory, 0))"),
     ("wasi:http/types.[constructor]fields", "Reopen::fields(true)"),
     ("wasi:http/types.[static]fields.from-list", "Reopen::fields(true)"),
     ("wasi:http/types.[method]fields.clone", "Reopen::fields(true)"),

@@ -78,6 +78,7 @@ const IMPORTS: &[(&str, &str, &[&str])] = &[
             "m-descriptor-x-open-at | u32 $path-flags string $open-flags $descriptor-flags | *(result u32 (error $error-code)) \
              | i32 i32 i32 i32 i32 i32",
             "m-descriptor-x-read-via-stream | u32 u64 | *(result u32 (error $error-code)) | i32 i64",
+            "m-descriptor-x-read-directory | u32 | *(result u32 (error $error-code)) | i32",
             "m-descriptor-x-write-via-stream | u32 u64 | *(result u32 (error $error-code)) | i32 i64",
         ],
     ),
@@ -254,12 +255,15 @@ impl Guest {
     }
 
     pub async fn open(&mut self, path: &str, flags: DescriptorFlags) -> u32 {
+        self.try_open(path, flags).await.unwrap()
+    }
+
+    pub async fn try_open(&mut self, path: &str, flags: DescriptorFlags) -> Result<u32, ErrorCode> {
         let directories: Vec<(u32, String)> = self.call("preopens-get-directories", ()).await;
         let (directory, name) = &directories[0];
         assert_eq!(name, "/");
         let params = (*directory, PathFlags::empty(), path, OpenFlags::CREATE, flags);
-        let opened: Result<u32, ErrorCode> = self.call("types-m-descriptor-x-open-at", params).await;
-        opened.unwrap()
+        self.call("types-m-descriptor-x-open-at", params).await
     }
 
     pub async fn stream(&mut self, how: &str, file: u32, at: u64) -> u32 {

@@ -13,7 +13,9 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{DescriptorFlags, ErrorCode}
 
 use self::guest::Guest;
 use super::{
-    Begin, HostErrorCode, HostState, Setup, exit_code, link,
+    Begin, HostErrorCode, HostState, Setup, exit_code,
+    limits::{MAX_LISTINGS, MAX_OPEN_FILES},
+    link,
     task::bindings::dormouse::task::{context, metadata, telemetry, telemetry::Level, types},
     testing::{Asked, Recorder, state},
     wasi::{
@@ -155,6 +157,89 @@ async fn a_file_that_was_deleted_keeps_the_wait_in_memory() {
     let expected = "its descriptor (handle 2) is open on \"gone\", which was deleted \
                     or renamed; close it before the wait";
     assert_eq!(reason, expected);
+}
+
+#[tokio::test]
+async fn a_stream_whose_file_is_another_now_keeps_the_wait_in_memory() {
+    let (scratch, caller) = (tempfile::tempdir().unwrap(), Arc::new(Recorder::default()));
+    std::fs::write(scratch.path().join("file"), "x").unwrap();
+    let mut guest = Guest::new(Begin::Fresh, scratch.path(), &caller).await;
+    let file = guest.open("file", DescriptorFlags::READ).await;
+    guest.stream("read", file, 0).await;
+    guest.run("handles-drop", (file,)).await.unwrap();
+    assert_eq!(warm_reason(guest.state()), None);
+    let saved = guest.state().save().await;
+    let mut restored = Guest::new(Begin::Restored, scratch.path(), &caller).await;
+    restored.state().rebuild(&saved).await.unwrap();
+    assert_eq!(warm_reason(restored.state()), None);
+    std::fs::write(scratch.path().join("other"), "y").unwrap();
+    std::fs::rename(scratch.path().join("other"), scratch.path().join("file")).unwrap();
+    for state in [guest.state(), restored.state()] {
+        assert!(warm_reason(state).unwrap().contains("is open on \"file\", which was deleted or renamed"));
+    }
+}
+
+#[tokio::test]
+async fn open_files_are_bounded_with_those_that_streams_keep_and_come_back_sharing_descriptors() {
+    let (scratch, caller) = (tempfile::tempdir().unwrap(), Arc::new(Recorder::default()));
+    let mut guest = Guest::new(Begin::Fresh, scratch.path(), &caller).await;
+    let flags = DescriptorFlags::READ | DescriptorFlags::WRITE;
+    let mut streams = vec![];
+    for n in 0..MAX_OPEN_FILES {
+        let file = guest.open(&format!("file-{n}"), flags).await;
+        streams.push(guest.stream("write", file, 0).await);
+        guest.stream("read", file, 0).await;
+        if n % 2 == 0 {
+            guest.run("handles-drop", (file,)).await.unwrap();
+        }
+    }
+    assert_eq!(guest.try_open("one more", flags).await, Err(ErrorCode::InsufficientMemory));
+    let saved = guest.state().save().await;
+    let mut guest = Guest::new(Begin::Restored, scratch.path(), &caller).await;
+    guest.state().rebuild(&saved).await.unwrap();
+    assert_eq!(guest.state().run.as_ref().unwrap().open_files.count(), MAX_OPEN_FILES);
+    assert_eq!(guest.try_open("one more", flags).await, Err(ErrorCode::InsufficientMemory));
+    guest.print(streams[7], "text").await.unwrap();
+    assert_eq!(std::fs::read_to_string(scratch.path().join("file-7")).unwrap(), "text");
+    // The descriptor itself was dropped before.
+    for stream in [streams[0], streams[0] + 1] {
+        guest.run("handles-drop", (stream,)).await.unwrap();
+    }
+    guest.open("one more", flags).await;
+}
+
+#[tokio::test]
+async fn a_file_that_was_deleted_counts_for_as_long_as_it_is_open() {
+    let (scratch, caller) = (tempfile::tempdir().unwrap(), Arc::new(Recorder::default()));
+    let mut guest = Guest::new(Begin::Fresh, scratch.path(), &caller).await;
+    let file = guest.open("file", DescriptorFlags::WRITE).await;
+    guest.open("file", DescriptorFlags::READ).await;
+    std::fs::write(scratch.path().join("file"), vec![1; 100_000]).unwrap();
+    let open_files = guest.state().run.as_ref().unwrap().open_files.clone();
+    assert_eq!((open_files.count(), open_files.deleted_bytes()), (2, 0));
+    std::fs::remove_file(scratch.path().join("file")).unwrap();
+    let deleted = open_files.deleted_bytes();
+    assert!((100_000..200_000).contains(&deleted), "{deleted}");
+    guest.run("handles-drop", (file,)).await.unwrap();
+    assert_eq!(open_files.deleted_bytes(), deleted);
+    drop(guest);
+    assert_eq!((open_files.count(), open_files.deleted_bytes()), (0, 0));
+}
+
+#[tokio::test]
+async fn directory_listings_are_bounded() {
+    let (scratch, caller) = (tempfile::tempdir().unwrap(), Arc::new(Recorder::default()));
+    let mut guest = Guest::new(Begin::Fresh, scratch.path(), &caller).await;
+    let directories: Vec<(u32, String)> = guest.call("preopens-get-directories", ()).await;
+    let mut last = Err::<u32, _>(ErrorCode::NoEntry);
+    for _ in 0..MAX_LISTINGS {
+        last = guest.call("types-m-descriptor-x-read-directory", (directories[0].0,)).await;
+    }
+    let refused: Result<u32, ErrorCode> = guest.call("types-m-descriptor-x-read-directory", (directories[0].0,)).await;
+    assert_eq!(refused, Err(ErrorCode::InsufficientMemory));
+    guest.run("handles-drop", (last.unwrap(),)).await.unwrap();
+    let again: Result<u32, ErrorCode> = guest.call("types-m-descriptor-x-read-directory", (directories[0].0,)).await;
+    again.unwrap();
 }
 
 #[tokio::test]

@@ -188,7 +188,7 @@ fn link_filesystem_types(instance: &mut LinkerInstance<'_, HostState>) -> wasmti
     instance.resource("directory-entry-stream", ResourceType::host::<filesystem::types::DirectoryEntryStream>(), |_, _| Ok(()))?;
     instance.func_wrap("m-descriptor-x-read-via-stream", |mut store: Store<'_>, (a0, a1): (u32, u64)| {
         let state = store.data_mut();
-        let reopen = state.ids.of_file(a0, |file| Reopen::Read(file, a1));
+        let reopen = state.of_file(a0, |file| Reopen::Read(file, a1));
         let h0 = Resource::<filesystem::types::Descriptor>::new_borrow(state.ids.borrow(a0, Kind::Descriptor)?);
         let value = filesystem::types::HostDescriptor::read_via_stream(&mut state.filesystem(), h0, a1);
         let value = match value {
@@ -203,7 +203,7 @@ fn link_filesystem_types(instance: &mut LinkerInstance<'_, HostState>) -> wasmti
     })?;
     instance.func_wrap("m-descriptor-x-write-via-stream", |mut store: Store<'_>, (a0, a1): (u32, u64)| {
         let state = store.data_mut();
-        let reopen = state.ids.of_file(a0, |file| Reopen::Write(file, a1));
+        let reopen = state.of_file(a0, |file| Reopen::Write(file, a1));
         let h0 = Resource::<filesystem::types::Descriptor>::new_borrow(state.ids.borrow(a0, Kind::Descriptor)?);
         let value = filesystem::types::HostDescriptor::write_via_stream(&mut state.filesystem(), h0, a1);
         let value = match value {
@@ -218,7 +218,7 @@ fn link_filesystem_types(instance: &mut LinkerInstance<'_, HostState>) -> wasmti
     })?;
     instance.func_wrap("m-descriptor-x-append-via-stream", |mut store: Store<'_>, (a0,): (u32,)| {
         let state = store.data_mut();
-        let reopen = state.ids.of_file(a0, Reopen::Append);
+        let reopen = state.of_file(a0, Reopen::Append);
         let h0 = Resource::<filesystem::types::Descriptor>::new_borrow(state.ids.borrow(a0, Kind::Descriptor)?);
         let value = filesystem::types::HostDescriptor::append_via_stream(&mut state.filesystem(), h0);
         let value = match value {
@@ -313,9 +313,9 @@ fn link_filesystem_types(instance: &mut LinkerInstance<'_, HostState>) -> wasmti
     }) })?;
     instance.func_wrap_async("m-descriptor-x-read-directory", |mut store: Store<'_>, (a0,): (u32,)| { Box::new(async move {
         let state = store.data_mut();
-        let reopen = state.ids.of_file(a0, |directory| Reopen::Entries(directory, 0));
+        let reopen = state.of_file(a0, |directory| Reopen::Entries(directory, 0));
         let h0 = Resource::<filesystem::types::Descriptor>::new_borrow(state.ids.borrow(a0, Kind::Descriptor)?);
-        let value = filesystem::types::HostDescriptor::read_directory(&mut state.filesystem(), h0).await;
+        let value = super::files::read_directory(state, h0).await;
         let value = match value {
             Ok(value) => Ok(value),
             Err(error) => Err(filesystem::types::Host::convert_error_code(&mut state.filesystem(), error)?),
@@ -391,7 +391,7 @@ fn link_filesystem_types(instance: &mut LinkerInstance<'_, HostState>) -> wasmti
         let state = store.data_mut();
         let reopen = state.ids.file_at(a0, a1, &a2, a3, a4);
         let h0 = Resource::<filesystem::types::Descriptor>::new_borrow(state.ids.borrow(a0, Kind::Descriptor)?);
-        let value = filesystem::types::HostDescriptor::open_at(&mut state.filesystem(), h0, a1, a2, a3, a4).await;
+        let value = super::files::open_at(state, h0, a1, a2, a3, a4).await;
         let value = match value {
             Ok(value) => Ok(value),
             Err(error) => Err(filesystem::types::Host::convert_error_code(&mut state.filesystem(), error)?),

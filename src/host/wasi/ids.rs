@@ -4,7 +4,7 @@
 //! it is and how the thing can be made again. A number that a guest made up reaches nothing but its own run's things, and
 //! traps unless the kind is right.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use wasmtime::{
@@ -17,8 +17,8 @@ use wasmtime_wasi::p2::bindings::{
     io::streams::StreamError,
 };
 
-use super::generated::Kind;
-use crate::host::limits::MAX_HANDLES;
+use super::{files::Identity, generated::Kind};
+use crate::host::limits::{MAX_HANDLES, MAX_LOCATION_BYTES};
 
 /// The largest number, as in the canonical ABI; guests' bindings use `u32::MAX` as "none".
 const MAX_ID: u32 = (1 << 28) - 1;
@@ -70,18 +70,36 @@ pub enum Reopen {
 pub type Fields = Vec<(String, Vec<u8>)>;
 
 /// Where a file is and how it was opened. Creating, truncating and insisting on a new file are not repeated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Location {
     /// Which of the preopened directories it is under.
     pub preopen: u32,
-    /// Relative to that; empty for the directory itself.
-    pub path: String,
+    /// Relative to that; empty for the directory itself. At most [`MAX_LOCATION_BYTES`].
+    #[serde(with = "shared_text")]
+    pub path: Arc<str>,
     /// Whether a symbolic link at the end of the path is followed.
     pub is_followed: bool,
     /// Whether it was opened as a directory.
     pub is_directory: bool,
     /// One bit for each of [`DESCRIPTOR_FLAGS`].
     pub flags: u8,
+    /// Of what is made of a file: which one was there when it was made. A descriptor can be asked.
+    #[serde(skip)]
+    pub(super) identity: Option<Identity>,
+}
+
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        text.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        Ok(String::deserialize(deserializer)?.into())
+    }
 }
 
 /// The descriptor flags in the order of [`Location::flags`].
@@ -110,7 +128,8 @@ impl Reopen {
 
     /// The first preopened directory.
     pub(super) fn preopen() -> Reopen {
-        Reopen::File(Location { preopen: 0, path: String::new(), is_followed: true, is_directory: true, flags: 0 })
+        let path = "".into();
+        Reopen::File(Location { preopen: 0, path, is_followed: true, is_directory: true, flags: 0, identity: None })
     }
 }
 
@@ -224,22 +243,17 @@ impl Ids {
         flags: DescriptorFlags,
     ) -> Reopen {
         let Some(Reopen::File(directory)) = self.live.get(&id).map(|entry| &entry.reopen) else { return Reopen::Never };
+        let Some(whole) = join(&directory.path, path) else { return Reopen::Never };
+        let ends_in_folder = path.ends_with('/') || path == "." || path.ends_with("/.");
         let bits = DESCRIPTOR_FLAGS.iter().enumerate().filter(|(_, flag)| flags.contains(**flag));
         Reopen::File(Location {
             preopen: directory.preopen,
-            path: if directory.path.is_empty() { path.into() } else { format!("{}/{path}", directory.path) },
-            is_followed: path_flags.contains(PathFlags::SYMLINK_FOLLOW),
+            path: whole,
+            is_followed: path_flags.contains(PathFlags::SYMLINK_FOLLOW) || ends_in_folder,
             is_directory: open_flags.contains(OpenFlags::DIRECTORY),
             flags: bits.fold(0, |bits, (place, _)| bits | 1 << place),
+            identity: None,
         })
-    }
-
-    /// How something made of file `id` is made again.
-    pub(super) fn of_file(&self, id: u32, make: impl FnOnce(Location) -> Reopen) -> Reopen {
-        match self.live.get(&id).map(|entry| &entry.reopen) {
-            Some(Reopen::File(location)) => make(location.clone()),
-            _ => Reopen::Never,
-        }
     }
 
     /// The exchange that what is made of handle `id` belongs to.
@@ -292,6 +306,21 @@ impl Ids {
     pub(super) fn put_back(&mut self, id: u32, kind: Kind, reopen: Reopen, place: Result<u32, String>) {
         self.live.insert(id, Entry { kind, reopen, place });
     }
+}
+
+/// A path in a directory, without the parts that lead nowhere, of which a guest could pile up any number. None: it is too long.
+fn join(directory: &str, path: &str) -> Option<Arc<str>> {
+    let mut whole = String::new();
+    for part in directory.split('/').chain(path.split('/')).filter(|part| !part.is_empty() && *part != ".") {
+        if whole.len() + 1 + part.len() > MAX_LOCATION_BYTES {
+            return None;
+        }
+        if !whole.is_empty() {
+            whole.push('/');
+        }
+        whole.push_str(part);
+    }
+    Some(if whole.is_empty() { ".".into() } else { whole.into() })
 }
 
 /// WASI's `stream-error` with a number in place of the handle.
@@ -360,7 +389,32 @@ mod tests {
         let directory = ids.put(1, Kind::Descriptor, directory).unwrap();
         let create = OpenFlags::CREATE | OpenFlags::TRUNCATE;
         let file = ids.file_at(directory, PathFlags::SYMLINK_FOLLOW, "b", create, DescriptorFlags::WRITE);
-        let expected = Location { preopen: 0, path: "a/b".into(), is_followed: true, is_directory: false, flags: 0b10 };
+        let expected =
+            Location { preopen: 0, path: "a/b".into(), is_followed: true, is_directory: false, flags: 0b10, identity: None };
         assert_eq!(file, Reopen::File(expected));
+    }
+
+    #[test]
+    fn the_path_of_an_open_file_does_not_grow_with_what_leads_nowhere_and_is_bounded() {
+        let mut ids = Ids::default();
+        let mut directory = ids.put(0, Kind::Descriptor, Reopen::preopen()).unwrap();
+        let mut open = |path: &str| {
+            let reopen = ids.file_at(directory, PathFlags::empty(), path, OpenFlags::DIRECTORY, DescriptorFlags::READ);
+            directory = ids.put(0, Kind::Descriptor, reopen.clone()).unwrap();
+            match reopen {
+                Reopen::File(location) => Some((location.path.to_string(), location.is_followed)),
+                _ => None,
+            }
+        };
+        assert_eq!(open("./."), Some((".".into(), true)));
+        for _ in 0..10 {
+            assert_eq!(open(&"./".repeat(5000)), Some((".".into(), true)));
+        }
+        assert_eq!(open("a//./b"), Some(("a/b".into(), false)));
+        assert_eq!(open("../c/"), Some(("a/b/../c".into(), true)));
+        assert_eq!(open(&"d/".repeat(2000)).map(|(path, _)| path.len()), Some(4008));
+        assert_eq!(open(&"d/".repeat(200)), None);
+        // What is in there cannot be found again either.
+        assert_eq!(open("e"), None);
     }
 }

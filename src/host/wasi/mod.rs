@@ -5,6 +5,7 @@
 
 pub mod clock;
 mod exchange;
+pub mod files;
 #[rustfmt::skip]
 pub mod generated;
 pub mod ids;

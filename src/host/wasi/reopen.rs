@@ -4,7 +4,7 @@
 //! were. What is gone by then (a file that another machine does not have) comes back as a stream whose operations fail, or as a
 //! handle that traps when it is used.
 
-use std::{os::unix::fs::MetadataExt, path::Path};
+use std::{collections::HashMap, path::Path};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -39,6 +39,7 @@ use wasmtime_wasi_http::{
 
 use super::{
     exchange,
+    files::{self, Identity, identity, identity_of},
     generated::Kind,
     ids::{DESCRIPTOR_FLAGS, Entry, Ids, Location, Reopen, SavedIds},
 };
@@ -57,7 +58,6 @@ pub fn warm_reason(state: &HostState) -> Option<String> {
 
 /// What keeps a handle from being saved.
 fn obstacle(state: &HostState, entry: &Entry, scratch: Option<&Path>) -> Option<String> {
-    let path = |location: &Location| scratch.map(|scratch| scratch.join(&location.path));
     match (&entry.reopen, &entry.place) {
         // It was lost before and is no worse afterwards.
         (_, Err(_)) => None,
@@ -67,21 +67,19 @@ fn obstacle(state: &HostState, entry: &Entry, scratch: Option<&Path>) -> Option<
             Some(parent) => obstacle(state, parent, scratch),
             None => Some("listens to something that cannot be saved".into()),
         },
-        (Reopen::File(location), Ok(place)) => {
-            let file = match state.table.get(&Resource::<Descriptor>::new_borrow(*place)).ok()? {
-                Descriptor::File(file) => &file.file,
-                Descriptor::Dir(directory) => &directory.dir,
-            };
-            let (open, found) = (file.metadata().ok()?, std::fs::metadata(path(location)?).ok());
-            let is_same = found.is_some_and(|found| (found.dev(), found.ino()) == (open.dev(), open.ino()));
-            (!is_same).then(|| format!("is open on {:?}, which was deleted or renamed", location.path))
-        }
-        (Reopen::Read(location, _) | Reopen::Write(location, _) | Reopen::Append(location), _) => {
-            let is_there = path(location)?.exists();
-            (!is_there).then(|| format!("is open on {:?}, which was deleted or renamed", location.path))
+        (Reopen::File(location), Ok(place)) => is_elsewhere(location, identity_of(&state.table, *place), scratch?),
+        (Reopen::Read(location, _) | Reopen::Write(location, _) | Reopen::Append(location) | Reopen::Entries(location, _), _) => {
+            is_elsewhere(location, location.identity, scratch?)
         }
         _ => None,
     }
+}
+
+/// Whether by the path there is another file now than the one that is open, or none.
+fn is_elsewhere(location: &Location, open: Option<Identity>, scratch: &Path) -> Option<String> {
+    let found = std::fs::metadata(scratch.join(&*location.path)).ok().as_ref().map(identity);
+    let is_same = open.is_some() && open == found;
+    (!is_same).then(|| format!("is open on {:?}, which was deleted or renamed", location.path))
 }
 
 /// Waits until everything written has reached its file, then tells what to keep. A write that failed is kept as a stream that
@@ -118,8 +116,10 @@ pub async fn rebuild(state: &mut HostState, saved: SavedIds) -> Result<(), Strin
     // Subscriptions need what they subscribe to.
     let (children, others): (Vec<_>, Vec<_>) =
         saved.live.into_iter().partition(|(_, _, reopen)| matches!(reopen, Reopen::Child(_)));
-    for (id, kind, reopen) in others.into_iter().chain(children) {
-        let place = match open(state, kind, &reopen).await {
+    // What is open on one file shares a descriptor, as streams did with the one they were made of.
+    let mut opened = Opened::new();
+    for (id, kind, mut reopen) in others.into_iter().chain(children) {
+        let place = match open(state, kind, &mut reopen, &mut opened).await {
             Ok(place) => Ok(place),
             Err(error) => lost(state, kind, format!("{error:#}")),
         };
@@ -128,8 +128,10 @@ pub async fn rebuild(state: &mut HostState, saved: SavedIds) -> Result<(), Strin
     Ok(())
 }
 
+type Opened = HashMap<Location, Descriptor>;
+
 /// Makes one thing again: its place in the resource table.
-async fn open(state: &mut HostState, kind: Kind, reopen: &Reopen) -> wasmtime::Result<u32> {
+async fn open(state: &mut HostState, kind: Kind, reopen: &mut Reopen, opened: &mut Opened) -> wasmtime::Result<u32> {
     Ok(match reopen {
         Reopen::Never => return Err(format_err!("it cannot be opened again")),
         Reopen::Failure(text) if kind == Kind::Error => state.table.push(format_err!("{text}"))?.rep(),
@@ -140,8 +142,10 @@ async fn open(state: &mut HostState, kind: Kind, reopen: &Reopen) -> wasmtime::R
         Reopen::Network => instance_network::Host::instance_network(&mut state.sockets())?.rep(),
         Reopen::Timer(deadline) => monotonic_clock::Host::subscribe_instant(&mut state.clocks(), *deadline)?.rep(),
         Reopen::Child(parent) => subscribe_to(state, *parent)?,
-        Reopen::File(location) => open_file(state, location).await?.rep(),
-        Reopen::Read(..) | Reopen::Write(..) | Reopen::Append(_) | Reopen::Entries(..) => open_on_file(state, reopen).await?,
+        Reopen::File(location) => open_file(state, location, opened).await?.rep(),
+        Reopen::Read(..) | Reopen::Write(..) | Reopen::Append(_) | Reopen::Entries(..) => {
+            open_on_file(state, reopen, opened).await?
+        }
         Reopen::Fields(..) | Reopen::Exchange(_) | Reopen::Response(..) | Reopen::Ended | Reopen::Empty | Reopen::Taken => {
             exchange::open(state, kind, reopen)?
         }
@@ -162,7 +166,10 @@ fn subscribe_to(state: &mut HostState, parent: u32) -> wasmtime::Result<u32> {
     })
 }
 
-async fn open_file(state: &mut HostState, location: &Location) -> wasmtime::Result<Resource<Descriptor>> {
+async fn open_file(state: &mut HostState, location: &Location, opened: &mut Opened) -> wasmtime::Result<Resource<Descriptor>> {
+    if let Some(descriptor) = opened.get(location) {
+        return Ok(state.table.push(descriptor.clone())?);
+    }
     let mut filesystem = state.filesystem();
     let mut preopens = preopens::Host::get_directories(&mut filesystem)?;
     let is_there = (location.preopen as usize) < preopens.len();
@@ -179,19 +186,23 @@ async fn open_file(state: &mut HostState, location: &Location) -> wasmtime::Resu
     let flags = DESCRIPTOR_FLAGS.iter().enumerate().filter(|(place, _)| location.flags & 1 << place != 0);
     let flags = flags.fold(DescriptorFlags::empty(), |all, (_, flag)| all | *flag);
     let borrowed = Resource::new_borrow(directory.rep());
-    let opened = filesystem.open_at(borrowed, path_flags, location.path.clone(), open_flags, flags).await;
-    HostDescriptor::drop(&mut filesystem, directory)?;
-    opened.map_err(|error| format_err!("{:?} cannot be opened: {error}", location.path))
+    let file = files::open_again(state, borrowed, path_flags, location.path.to_string(), open_flags, flags).await;
+    HostDescriptor::drop(&mut state.filesystem(), directory)?;
+    let file = file.map_err(|error| format_err!("{:?} cannot be opened: {error}", location.path))?;
+    opened.insert(location.clone(), state.table.get(&file)?.clone());
+    Ok(file)
 }
 
 /// A stream or a listing; it holds its file by itself, so the descriptor it is made of is closed again.
-async fn open_on_file(state: &mut HostState, reopen: &Reopen) -> wasmtime::Result<u32> {
+async fn open_on_file(state: &mut HostState, reopen: &mut Reopen, opened: &mut Opened) -> wasmtime::Result<u32> {
     let (Reopen::Read(location, _) | Reopen::Write(location, _) | Reopen::Append(location) | Reopen::Entries(location, _)) =
         reopen
     else {
         return Err(format_err!("it is not made of a file"));
     };
-    let file = open_file(state, location).await?;
+    let file = open_file(state, location, opened).await?;
+    location.identity = identity_of(&state.table, file.rep());
+    let path = location.path.clone();
     let mut filesystem = state.filesystem();
     let borrowed = Resource::new_borrow(file.rep());
     let opened = match reopen {
@@ -201,7 +212,7 @@ async fn open_on_file(state: &mut HostState, reopen: &Reopen) -> wasmtime::Resul
         _ => filesystem.read_directory(borrowed).await.map(|listing| listing.rep()),
     };
     HostDescriptor::drop(&mut filesystem, file)?;
-    let place = opened.map_err(|error| format_err!("{:?} cannot be opened: {error}", location.path))?;
+    let place = opened.map_err(|error| format_err!("{path:?} cannot be opened: {error}"))?;
     if let Reopen::Entries(_, read) = reopen {
         for _ in 0..*read {
             let entry = HostDirectoryEntryStream::read_directory_entry(&mut filesystem, Resource::new_borrow(place)).await;

@@ -61,6 +61,7 @@ impl Bench {
             used_cpu: Duration::ZERO,
             variables: Vec::new(),
             scratch,
+            open_files: Default::default(),
             grace: Duration::ZERO,
             egress: Default::default(),
         }

@@ -18,15 +18,21 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fs, io,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    fs,
+    io::{self, Read},
+    os::unix::fs::OpenOptionsExt,
     path::{Component, Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
+use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
+use super::{
+    quota::{Error, Quota, Usage},
+    tree,
+};
 use crate::{
     blobs::Blobs,
     model::{checkpoint::KeptFiles, id::RunId},
@@ -38,6 +44,10 @@ const HEADER: usize = 32;
 const LEVEL: i32 = 1;
 /// Bytes of packs that may be of no use however little is.
 const WASTE: u64 = 1 << 20;
+/// Packs of one checkpoint.
+const MAX_PACKS: usize = 64;
+/// Bytes of a manifest, unpacked. The quota of names and files keeps those that are written far below.
+const MAX_MANIFEST: usize = 8 << 20;
 
 /// What a checkpoint names, and the pack that has to be stored before it.
 #[derive(Debug, Default)]
@@ -99,17 +109,19 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(found: &fs::Metadata) -> Stamp {
-        Stamp { inode: found.ino(), size: found.size(), changed: (found.ctime(), found.ctime_nsec()) }
+    #[expect(clippy::unnecessary_cast, reason = "the fields' types are the system's")]
+    fn of(found: &Stat) -> Stamp {
+        let changed = (found.st_ctime as i64, found.st_ctime_nsec as i64);
+        Stamp { inode: found.st_ino as u64, size: found.st_size as u64, changed }
     }
 }
 
 /// Reads what is in `folder`; `known` is what [`unpack`] left there, or nothing.
 ///
 /// # Errors
-/// If a file cannot be read.
-pub fn pack(folder: &Path, run: RunId, known: &Known) -> io::Result<Packed> {
-    let found = list(folder)?;
+/// If there is more than `quota`, or a file cannot be read.
+pub fn pack(folder: &Path, run: RunId, known: &Known, quota: &Quota) -> Result<Packed, Error> {
+    let found = list(folder, quota)?;
     if found.is_empty() {
         return Ok(Packed::default());
     }
@@ -117,23 +129,21 @@ pub fn pack(folder: &Path, run: RunId, known: &Known) -> io::Result<Packed> {
         |path: &Path, stamp: Stamp| known.files.get(path).filter(|(before, _)| *before == stamp).map(|(_, place)| *place);
     let needed: u64 = found.iter().filter_map(|(path, found)| is_known(path, Stamp::of(found))).map(|place| place.stored).sum();
     let held: u64 = known.packs.iter().map(|pack| pack.bytes).sum();
-    let keeps = held <= needed * 2 + WASTE;
+    let keeps = held <= needed * 2 + WASTE && known.packs.len() < MAX_PACKS;
 
     let mut manifest = Manifest { packs: if keeps { known.packs.clone() } else { vec![] }, entries: vec![] };
     let mut pack = [run.uuid().as_bytes(), &rand::random::<[u8; 16]>()[..]].concat();
-    for (path, metadata) in &found {
-        let absolute = folder.join(path);
-        let kind = if metadata.is_dir() {
-            Kind::Folder
-        } else if metadata.is_symlink() {
-            Kind::Link(text(&fs::read_link(absolute)?)?)
-        } else {
-            let modified = metadata.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-            let place = match is_known(path, Stamp::of(metadata)).filter(|_| keeps) {
-                Some(place) => Some(place),
-                None => append(&mut pack, &fs::read(absolute)?, manifest.packs.len())?,
-            };
-            Kind::File { modified, place }
+    for (path, found) in &found {
+        let kind = match FileType::from_raw_mode(found.st_mode) {
+            FileType::Directory => Kind::Folder,
+            FileType::Symlink => Kind::Link(text(&fs::read_link(folder.join(path))?)?),
+            _ => {
+                let place = match is_known(path, Stamp::of(found)).filter(|_| keeps) {
+                    Some(place) => Some(place),
+                    None => append(&mut pack, &read(folder, path, found)?, manifest.packs.len())?,
+                };
+                Kind::File { modified: modified(found), place }
+            }
         };
         manifest.entries.push((text(path)?, kind));
     }
@@ -146,6 +156,11 @@ pub fn pack(folder: &Path, run: RunId, known: &Known) -> io::Result<Packed> {
     let packs = manifest.packs.iter().zip(used).filter(|(_, used)| *used).map(|(pack, _)| pack.digest.clone()).collect();
     let manifest = postcard::to_stdvec(&manifest).map_err(io::Error::other)?;
     Ok(Packed { kept: Some(KeptFiles { manifest: zstd::bulk::compress(&manifest, LEVEL)?.into(), packs }), pack })
+}
+
+/// Since 1970; before that it is not kept.
+fn modified(found: &Stat) -> Duration {
+    Duration::new(u64::try_from(found.st_mtime).unwrap_or_default(), u32::try_from(found.st_mtime_nsec).unwrap_or_default())
 }
 
 impl Kind {
@@ -168,7 +183,7 @@ fn append(pack: &mut Vec<u8>, content: &[u8], number: usize) -> io::Result<Optio
 /// # Errors
 /// [`io::ErrorKind::InvalidData`] if what is kept is damaged; any other if a file cannot be written.
 pub fn unpack(folder: &Path, kept: &KeptFiles, packs: &[Bytes], limit: u64) -> io::Result<Known> {
-    let manifest = zstd::bulk::decompress(&kept.manifest, usize::try_from(limit).map_err(io::Error::other)?)?;
+    let manifest = zstd::bulk::decompress(&kept.manifest, MAX_MANIFEST).map_err(damaged)?;
     let manifest: Manifest = postcard::from_bytes(&manifest).map_err(damaged)?;
     let by_digest: HashMap<&str, &Bytes> = kept.packs.iter().map(String::as_str).zip(packs).collect();
     let mut known = Known { packs: manifest.packs.clone(), files: HashMap::new() };
@@ -204,7 +219,7 @@ pub fn unpack(folder: &Path, kept: &KeptFiles, packs: &[Bytes], limit: u64) -> i
                 io::Write::write_all(&mut file, &content)?;
                 file.set_modified(SystemTime::UNIX_EPOCH + *modified)?;
                 if let Some(place) = place {
-                    known.files.insert(path, (Stamp::of(&file.metadata()?), *place));
+                    known.files.insert(path, (Stamp::of(&rustix::fs::fstat(&file)?), *place));
                 }
             }
         }
@@ -213,21 +228,25 @@ pub fn unpack(folder: &Path, kept: &KeptFiles, packs: &[Bytes], limit: u64) -> i
 }
 
 /// Every path below `folder`, relative to it, folders before what is in them.
-fn list(folder: &Path) -> io::Result<Vec<(PathBuf, fs::Metadata)>> {
-    let mut all = vec![];
-    let mut folders = vec![PathBuf::new()];
-    while let Some(inside) = folders.pop() {
-        for entry in fs::read_dir(folder.join(&inside))? {
-            let entry = entry?;
-            let (path, found) = (inside.join(entry.file_name()), entry.metadata()?);
-            if found.is_dir() {
-                folders.push(path.clone());
-            }
-            all.push((path, found));
-        }
-    }
-    all.sort_unstable_by(|(left, _), (right, _)| left.cmp(right));
+fn list(folder: &Path, quota: &Quota) -> Result<Vec<(PathBuf, Stat)>, Error> {
+    let (mut all, mut usage) = (vec![], Usage::default());
+    tree::walk(folder, |path, found| {
+        usage.add(path, found, quota)?;
+        all.push((path.to_owned(), *found));
+        Ok(())
+    })?;
     Ok(all)
+}
+
+/// All of a file that is no longer than when it was listed.
+fn read(folder: &Path, path: &Path, listed: &Stat) -> io::Result<Vec<u8>> {
+    let size = listed.st_size as u64;
+    let mut content = Vec::with_capacity(size as usize);
+    tree::open_file(folder, path)?.take(size + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > size {
+        return Err(io::Error::other(format!("{path:?} was written to while it was read")));
+    }
+    Ok(content)
 }
 
 /// A path of the manifest, which leads nowhere but into the directory.
@@ -251,11 +270,13 @@ mod tests {
     use super::*;
 
     const LIMIT: u64 = 1 << 30;
+    const QUOTA: Quota = Quota { bytes: LIMIT, files: 1000, names: 10_000 };
 
     /// What can be seen of a directory.
     fn seen(folder: &Path) -> Vec<(String, String, Option<SystemTime>)> {
-        let describe = |(path, found): &(PathBuf, fs::Metadata)| {
+        let describe = |(path, _): &(PathBuf, Stat)| {
             let absolute = folder.join(path);
+            let found = fs::symlink_metadata(&absolute).unwrap();
             let content = match () {
                 () if found.is_dir() => "folder".to_owned(),
                 () if found.is_symlink() => format!("-> {}", fs::read_link(absolute).unwrap().display()),
@@ -263,7 +284,9 @@ mod tests {
             };
             (path.display().to_string(), content, found.is_file().then(|| found.modified().unwrap()))
         };
-        list(folder).unwrap().iter().map(describe).collect()
+        let mut all = list(folder, &QUOTA).unwrap();
+        all.sort_by(|(left, _), (right, _)| left.cmp(right));
+        all.iter().map(describe).collect()
     }
 
     /// Packs of one run, as the blob store holds them.
@@ -296,16 +319,16 @@ mod tests {
         fs::write(at("a/none"), "").unwrap();
         fs::write(at("a file"), "one").unwrap();
         std::os::unix::fs::symlink("../../outside", at("a/link")).unwrap();
-        kept.take(pack(first.path(), run, &Known::default()).unwrap());
+        kept.take(pack(first.path(), run, &Known::default(), &QUOTA).unwrap());
 
         let second = tempfile::tempdir().unwrap();
         let known = kept.unpack(second.path()).unwrap();
         assert_eq!(seen(second.path()), seen(first.path()));
-        assert!(pack(second.path(), run, &known).unwrap().pack.is_none(), "nothing was written");
+        assert!(pack(second.path(), run, &known, &QUOTA).unwrap().pack.is_none(), "nothing was written");
 
         fs::write(second.path().join("a file"), "two").unwrap();
         fs::remove_file(second.path().join("a/none")).unwrap();
-        let packed = pack(second.path(), run, &known).unwrap();
+        let packed = pack(second.path(), run, &known, &QUOTA).unwrap();
         let size = packed.pack.as_ref().expect("one was written").len();
         assert!(size < HEADER + 100, "only that one is packed: {size} bytes");
         kept.take(packed);
@@ -318,7 +341,7 @@ mod tests {
     #[test]
     fn an_empty_directory_takes_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        let packed = pack(folder.path(), RunId::new(), &Known::default()).unwrap();
+        let packed = pack(folder.path(), RunId::new(), &Known::default(), &QUOTA).unwrap();
         assert!(packed.kept.is_none() && packed.pack.is_none());
     }
 
@@ -329,17 +352,59 @@ mod tests {
         let noise: Vec<u8> = (0..3_000_000).map(|_| rand::random()).collect();
         fs::write(first.path().join("large"), &noise).unwrap();
         fs::write(first.path().join("small"), "small").unwrap();
-        kept.take(pack(first.path(), run, &Known::default()).unwrap());
+        kept.take(pack(first.path(), run, &Known::default(), &QUOTA).unwrap());
         let second = tempfile::tempdir().unwrap();
         let known = kept.unpack(second.path()).unwrap();
         fs::remove_file(second.path().join("large")).unwrap();
-        let packed = pack(second.path(), run, &known).unwrap();
+        let packed = pack(second.path(), run, &known, &QUOTA).unwrap();
         assert!(packed.pack.as_ref().expect("the small one is packed anew").len() < 100);
         kept.take(packed);
         assert_eq!(kept.files.as_ref().unwrap().packs.len(), 1);
         let third = tempfile::tempdir().unwrap();
         kept.unpack(third.path()).unwrap();
         assert_eq!(seen(third.path()), seen(second.path()));
+    }
+
+    #[test]
+    fn more_than_the_quota_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let packed = |quota| pack(folder.path(), RunId::new(), &Known::default(), &quota);
+        let sparse = fs::File::create(folder.path().join("sparse")).unwrap();
+        sparse.set_len(64 << 30).unwrap();
+        assert!(matches!(packed(QUOTA), Err(Error::TooMuch)));
+        sparse.set_len(1 << 20).unwrap();
+        assert!(packed(QUOTA).is_ok());
+        assert!(matches!(packed(Quota { bytes: 1 << 19, ..QUOTA }), Err(Error::TooMuch)));
+        std::os::unix::fs::symlink("x".repeat(500), folder.path().join("link")).unwrap();
+        assert!(matches!(packed(Quota { files: 1, ..QUOTA }), Err(Error::TooMuch)));
+        assert!(matches!(packed(Quota { names: 500, ..QUOTA }), Err(Error::TooMuch)));
+        assert!(packed(QUOTA).is_ok());
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_read_is_not_read_on() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("file"), "text").unwrap();
+        let listed = list(folder.path(), &QUOTA).unwrap().remove(0).1;
+        assert_eq!(read(folder.path(), Path::new("file"), &listed).unwrap(), b"text");
+        fs::write(folder.path().join("file"), "texts").unwrap();
+        assert!(read(folder.path(), Path::new("file"), &listed).is_err());
+    }
+
+    #[test]
+    fn a_file_written_in_each_of_many_suspensions_does_not_make_many_packs() {
+        let (run, mut kept) = (RunId::new(), Kept { blobs: HashMap::new(), files: None });
+        let mut folder = tempfile::tempdir().unwrap();
+        let mut known = Known::default();
+        for round in 0..2 * MAX_PACKS {
+            fs::write(folder.path().join(format!("file-{round}")), "text").unwrap();
+            kept.take(pack(folder.path(), run, &known, &QUOTA).unwrap());
+            assert!(kept.files.as_ref().unwrap().packs.len() <= MAX_PACKS);
+            let next = tempfile::tempdir().unwrap();
+            known = kept.unpack(next.path()).unwrap();
+            folder = next;
+        }
+        assert_eq!(seen(folder.path()).len(), 2 * MAX_PACKS);
     }
 
     #[test]

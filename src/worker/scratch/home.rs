@@ -11,6 +11,7 @@ use std::{
 
 use rustix::fs::{FlockOperation, flock};
 
+use super::tree;
 use crate::model::id::WorkerId;
 
 /// A folder, and the lock that says whose it is for as long as this lives.
@@ -49,7 +50,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
+        let _ = tree::remove(&self.folder);
         let _ = fs::remove_file(lock_of(&self.folder));
     }
 }
@@ -68,7 +69,7 @@ fn remove_if_abandoned(path: &Path) -> io::Result<()> {
     {
         return Ok(());
     }
-    fs::remove_dir_all(path)?;
+    tree::remove(path)?;
     match fs::remove_file(lock) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -84,6 +85,7 @@ mod tests {
         let all = tempfile::tempdir().unwrap();
         let killed = all.path().join(WorkerId::new().to_string());
         fs::create_dir_all(killed.join("run/1")).unwrap();
+        tree::tests::make_deep(&killed.join("run"), 300);
         File::create(lock_of(&killed)).unwrap();
         let live = Home::open(all.path(), WorkerId::new()).unwrap();
         assert!(!killed.exists() && !lock_of(&killed).exists());

@@ -12,25 +12,42 @@ use std::{
 };
 
 use bytes::Bytes;
+use rustix::io::Errno;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
-use crate::model::{attempt::Lease, checkpoint::KeptFiles, id::RunId};
+use crate::{
+    host::OpenFiles,
+    model::{attempt::Lease, checkpoint::KeptFiles, id::RunId},
+};
 
 mod files;
 mod home;
+mod quota;
+mod tree;
 
 pub use files::Packed;
 pub use home::Home;
 
-/// Bytes on disk that one attempt's files may take. All of them are in memory for a moment when they have been written to and the
-/// run is suspended, and when it goes on.
-const MAX_BYTES: u64 = 256 << 20;
-/// Files and folders that one attempt may have. A checkpoint's row names each.
-const MAX_FILES: u64 = 10_000;
+use quota::{Error, Quota, Usage};
+
+/// What one attempt's files may take. All of them are in memory for a moment when they have been written to and the run is
+/// suspended, and when it goes on; a checkpoint's row names each.
+const QUOTA: Quota = Quota { bytes: 256 << 20, files: 10_000, names: 2 << 20 };
 /// Directories that are packed or unpacked at a time.
 static PACKING: Semaphore = Semaphore::const_new(2);
 /// How often they are measured.
 const MEASURE: Duration = Duration::from_secs(1);
+
+/// Why the files are not in a checkpoint.
+#[derive(Debug, thiserror::Error)]
+pub enum PackError {
+    /// There are more than an attempt may have, in words for its user.
+    #[error("{0}")]
+    TooMuch(String),
+    /// They cannot be read now.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
 
 /// The folder of a run for as long as one lease is held. Under the next lease it has another: a run that was suspended may go on, in
 /// this very process, before whoever suspended it has cleared up.
@@ -38,6 +55,8 @@ const MEASURE: Duration = Duration::from_secs(1);
 pub struct Scratch {
     folder: PathBuf,
     run: RunId,
+    /// What the run has open in it.
+    open_files: OpenFiles,
     /// What its checkpoint has of the files that are in it.
     known: Arc<Mutex<files::Known>>,
 }
@@ -45,12 +64,22 @@ pub struct Scratch {
 impl Scratch {
     /// The folder that this lease has or would have below `all`.
     pub fn of(all: &Path, lease: &Lease) -> Scratch {
-        Scratch { folder: all.join(format!("{}-{}", lease.run, lease.epoch)), run: lease.run, known: Arc::default() }
+        Scratch {
+            folder: all.join(format!("{}-{}", lease.run, lease.epoch)),
+            run: lease.run,
+            open_files: OpenFiles::default(),
+            known: Arc::default(),
+        }
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.folder
+    }
+
+    /// For the run to note what it has open.
+    pub fn open_files(&self) -> OpenFiles {
+        self.open_files.clone()
     }
 
     /// Makes the folder with the files of a checkpoint, of which these are the packs, or empty.
@@ -60,10 +89,10 @@ impl Scratch {
     pub async fn prepare(&self, kept: Option<(KeptFiles, Vec<Bytes>)>) -> io::Result<()> {
         let (folder, known) = (self.folder.clone(), self.known.clone());
         let make = move || {
-            remove_files(&folder)?;
+            tree::remove(&folder)?;
             std::fs::create_dir_all(&folder)?;
             if let Some((kept, packs)) = kept {
-                *known.lock().expect("nobody panics with it") = files::unpack(&folder, &kept, &packs, 2 * MAX_BYTES)?;
+                *known.lock().expect("nobody panics with it") = files::unpack(&folder, &kept, &packs, QUOTA.bytes)?;
             }
             Ok(())
         };
@@ -73,31 +102,40 @@ impl Scratch {
     /// The files for a checkpoint.
     ///
     /// # Errors
-    /// If a file cannot be read.
-    pub async fn pack(&self) -> io::Result<Packed> {
+    /// If there are more than an attempt may have, or a file cannot be read.
+    pub async fn pack(&self) -> Result<Packed, PackError> {
         let (folder, run, known) = (self.folder.clone(), self.run, self.known.clone());
-        blocking(move || files::pack(&folder, run, &known.lock().expect("nobody panics with it"))).await
+        let packed = blocking(move || Ok(files::pack(&folder, run, &known.lock().expect("nobody panics with it"), &QUOTA))).await;
+        packed?.map_err(|error| match error {
+            Error::TooMuch => PackError::TooMuch(QUOTA.words()),
+            Error::Io(error) => PackError::Io(error),
+        })
     }
 
     /// Returns when there is more in the folder than an attempt may have, with the words for its user.
     pub async fn overflow(&self) -> String {
         tokio::time::sleep(MEASURE).await;
-        self.beyond(MAX_BYTES, MAX_FILES).await
+        self.beyond(&QUOTA).await
     }
 
-    async fn beyond(&self, max_bytes: u64, max_files: u64) -> String {
+    async fn beyond(&self, quota: &Quota) -> String {
         let mut beat = tokio::time::interval(MEASURE);
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             beat.tick().await;
-            let folder = self.folder.clone();
-            // A folder that changes while it is read is measured again at the next beat.
-            let Ok(Ok((bytes, files))) = spawn_blocking(move || measure(&folder, max_bytes, max_files)).await else { continue };
-            if bytes > max_bytes || files > max_files {
-                return format!(
-                    "the task's files take more than the {max_files} files and folders, or {} MiB, that it may have",
-                    max_bytes >> 20
-                );
+            let (folder, open, within) = (self.folder.clone(), self.open_files.clone(), *quota);
+            match spawn_blocking(move || measure(&folder, &open, &within)).await {
+                Ok(Ok(_)) => {}
+                // The machine's fault, not the folder's.
+                Ok(Err(Error::Io(error))) if is_shortage(&error) => {
+                    tracing::debug!(%error, "a scratch directory was not measured")
+                }
+                // What cannot be measured is not bounded.
+                Ok(Err(error)) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "a scratch directory is beyond its bounds");
+                    return quota.words();
+                }
+                Err(error) => tracing::error!(%error, "measuring a scratch directory failed"),
             }
         }
     }
@@ -105,7 +143,7 @@ impl Scratch {
     /// Removes the folder; to the end, even if nobody waits for it.
     pub async fn remove(&self) {
         let folder = self.folder.clone();
-        let removed = spawn_blocking(move || remove_files(&folder));
+        let removed = spawn_blocking(move || tree::remove(&folder));
         if let Ok(Err(error)) = removed.await {
             tracing::debug!(%error, "a scratch directory could not be removed");
         }
@@ -117,35 +155,17 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
     spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
-fn remove_files(folder: &Path) -> io::Result<()> {
-    match std::fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// Whether descriptors or memory are lacking.
+fn is_shortage(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }
 
-/// Bytes on disk, and files and folders; stops counting once there are too many. Follows no links.
-fn measure(folder: &Path, max_bytes: u64, max_files: u64) -> io::Result<(u64, u64)> {
-    use std::os::unix::fs::MetadataExt;
-    const BLOCK: u64 = 512;
-    let (mut bytes, mut files) = (0, 0);
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            let found = entry.metadata()?;
-            // A sparse file takes what is in it.
-            bytes += found.blocks() * BLOCK;
-            files += 1;
-            if bytes > max_bytes || files > max_files {
-                return Ok((bytes, files));
-            }
-            if found.is_dir() {
-                folders.push(entry.path());
-            }
-        }
-    }
-    Ok((bytes, files))
+/// What the files take, those included that were deleted while they are open.
+fn measure(folder: &Path, open_files: &OpenFiles, quota: &Quota) -> Result<Usage, Error> {
+    let mut usage = Usage::default();
+    usage.add_bytes(open_files.deleted_bytes(), quota)?;
+    tree::walk(folder, |path, found| usage.add(path, found, quota))?;
+    Ok(usage)
 }
 
 #[cfg(test)]
@@ -187,11 +207,28 @@ mod tests {
         std::os::unix::fs::symlink("/", scratch.path().join("link")).unwrap();
         std::fs::create_dir(scratch.path().join("folder")).unwrap();
         std::fs::write(scratch.path().join("folder/file"), vec![1; 100_000]).unwrap();
-        let (bytes, files) = measure(scratch.path(), u64::MAX, u64::MAX).unwrap();
-        assert!(files == 3 && (100_000..200_000).contains(&bytes), "{files} files, {bytes} bytes");
-        assert!(scratch.beyond(50_000, 10).await.contains("10 files"));
-        assert!(scratch.beyond(1 << 30, 2).await.contains("2 files"));
-        let within = scratch.beyond(1 << 30, 10);
-        assert!(tokio::time::timeout(Duration::from_millis(20), within).await.is_err());
+        let none = OpenFiles::default();
+        let within = |bytes, files| Quota { bytes, files, names: 1000 };
+        assert!(measure(scratch.path(), &none, &within(200_000, 3)).is_ok());
+        assert!(matches!(measure(scratch.path(), &none, &within(90_000, 3)), Err(Error::TooMuch)));
+        assert!(matches!(measure(scratch.path(), &none, &Quota { names: 10, ..within(200_000, 3) }), Err(Error::TooMuch)));
+        assert!(scratch.beyond(&within(50_000, 10)).await.contains("10 files"));
+        assert!(scratch.beyond(&within(1 << 30, 2)).await.contains("2 files"));
+        let fits = within(1 << 30, 10);
+        assert!(tokio::time::timeout(Duration::from_millis(20), scratch.beyond(&fits)).await.is_err());
+        assert!(measure(&scratch.path().join("gone"), &none, &fits).is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_tree_that_is_too_deep_is_noticed_not_kept_and_removed() {
+        let all = tempfile::TempDir::new().unwrap();
+        let scratch = Scratch::of(all.path(), &lease(1));
+        scratch.prepare(None).await.unwrap();
+        tree::tests::make_deep(scratch.path(), 1000);
+        assert!(scratch.beyond(&QUOTA).await.contains("64 levels"));
+        let refused = scratch.pack().await.unwrap_err();
+        assert!(matches!(&refused, PackError::TooMuch(words) if words.contains("64 levels")), "{refused}");
+        scratch.remove().await;
+        assert_eq!(std::fs::read_dir(all.path()).unwrap().count(), 0);
     }
 }

@@ -33,6 +33,7 @@ dormouse::bundle!(
     misbehave::exit,
     misbehave::fail,
     misbehave::flood,
+    misbehave::hoard,
     misbehave::panic,
     misbehave::peek,
     misbehave::spin,

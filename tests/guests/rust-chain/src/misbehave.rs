@@ -1,8 +1,11 @@
 //! Tasks that do what tasks should not.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    io::Write,
+    time::{Duration, SystemTime},
+};
 
-use dormouse::{TaskError, context, log, metadata};
+use dormouse::{TaskError, context, log, metadata, wait};
 use serde::Deserialize;
 
 /// Executes `unreachable`, without a word.
@@ -101,6 +104,59 @@ pub fn flood(payload: Flood) -> Result<u64, TaskError> {
         }
     }
     Ok(payload.count)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Much {
+    Levels,
+    Size,
+    Open,
+    Deleted,
+}
+
+#[derive(Deserialize)]
+pub struct Hoard {
+    what: Much,
+    count: u64,
+    ms: u64,
+}
+
+/// Has as much of something to do with files as it gets, all at once, and waits. Returns how many files it had open over the wait.
+#[dormouse::task(id = "hoard", retry(max_attempts = 1))]
+pub fn hoard(payload: Hoard) -> Result<usize, TaskError> {
+    let mut open = vec![];
+    match payload.what {
+        // Each folder goes into a new one, so that no path is ever long.
+        Much::Levels => {
+            let name = "a name that is not short ".repeat(8);
+            for _ in 0..payload.count {
+                std::fs::create_dir("outer")?;
+                if std::fs::metadata(&name).is_ok() {
+                    std::fs::rename(&name, format!("outer/{name}"))?;
+                }
+                std::fs::rename("outer", &name)?;
+            }
+        }
+        Much::Size => std::fs::File::create("sparse")?.set_len(payload.count)?,
+        Much::Open => {
+            let files = (0..payload.count).map_while(|n| std::fs::File::create(format!("file-{n}")).ok());
+            open.extend(files);
+        }
+        Much::Deleted => {
+            let mut file = std::fs::File::create("file")?;
+            std::fs::remove_file("file")?;
+            for _ in 0..payload.count {
+                file.write_all(&[1; 1 << 16])?;
+            }
+            open.push(file);
+        }
+    }
+    wait::duration(Duration::from_millis(payload.ms))?;
+    for file in &mut open {
+        file.write_all(b"text")?;
+    }
+    Ok(open.len())
 }
 
 /// Looks for what is not its own: the names of the variables it sees, and the files it can read of those it should not.
