@@ -190,8 +190,14 @@ impl Attempt {
         let Some((resume, files)) =
             self.claimed.resume.as_ref().and_then(|resume| Some((resume, resume.checkpoint.files.clone()?)))
         else {
-            return self.scratch.prepare(None).await.map_err(|error| Fault::Passing(error.into()));
+            return self.scratch.prepare().await.map_err(|error| Fault::Passing(error.into()));
         };
+        let damaged = |error: io::Error| match error.kind() {
+            io::ErrorKind::InvalidData => Fault::Ends(lost_checkpoint(resume, &error.to_string())),
+            _ => Fault::Passing(error.into()),
+        };
+        // Before the packs are there, so that they are not in memory while they wait for it.
+        let room = Scratch::room_for(&files).await.map_err(damaged)?;
         let mut packs = vec![];
         for digest in &files.packs {
             packs.push(match self.context.blobs.get(Area::Files, digest).await {
@@ -200,10 +206,7 @@ impl Attempt {
                 Err(error) => return Err(Fault::Ends(lost_checkpoint(resume, &error.to_string()))),
             });
         }
-        self.scratch.prepare(Some((files, packs))).await.map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => Fault::Ends(lost_checkpoint(resume, &error.to_string())),
-            _ => Fault::Passing(error.into()),
-        })
+        self.scratch.restore(files, packs, room).await.map_err(damaged)
     }
 
     async fn restore(&self, component: &Arc<LoadedComponent>, resume: &Resume) -> Result<Execution, Fault> {
@@ -317,13 +320,14 @@ impl Attempt {
             }
         };
         // After the snapshot: capturing flushes what the guest has written.
-        let Packed { kept: files, pack } = self.scratch.pack().await.map_err(|error| match error {
+        let (Packed { kept: files, pack }, room) = self.scratch.pack().await.map_err(|error| match error {
             PackError::TooMuch(words) => NotSuspended::Ends(RunError::internal(ErrorCode::TaskRunCrashed, words)),
             error => NotSuspended::NotStored(error.into()),
         })?;
         if let Some(pack) = pack {
             self.context.blobs.put(Area::Files, pack).await.map_err(|error| NotSuspended::NotStored(error.into()))?;
         }
+        drop(room);
         let rewritten = Some(execution.rewriting().digest.clone());
         Ok(Checkpoint { sequence: self.caller.next_checkpoint(), snapshot, stored_bytes, raw_bytes, rewritten, files, pages })
     }

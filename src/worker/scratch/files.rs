@@ -22,7 +22,7 @@ use std::{
     io::{self, Read},
     os::unix::fs::OpenOptionsExt,
     path::{Component, Path, PathBuf},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -49,6 +49,9 @@ const MAX_PACKS: usize = 64;
 /// Bytes of a manifest, unpacked. The quota of names and files keeps those that are written far below.
 const MAX_MANIFEST: usize = 8 << 20;
 
+/// How long [`unpack`] waits for the next tick of the file system's clock: on most, 1 to 10 ms.
+const TICK: Duration = Duration::from_millis(20);
+
 /// What a checkpoint names, and the pack that has to be stored before it.
 #[derive(Debug, Default)]
 pub struct Packed {
@@ -56,6 +59,16 @@ pub struct Packed {
     pub kept: Option<KeptFiles>,
     /// The new pack; none: nothing was written since the last.
     pub pack: Option<Bytes>,
+}
+
+/// What is to be packed.
+#[derive(Debug)]
+pub struct Plan {
+    found: Vec<(PathBuf, Stat)>,
+    /// Whether the packs of the last checkpoint are named by the next.
+    keeps: bool,
+    /// Bytes of memory that it takes.
+    pub in_memory: u64,
 }
 
 /// Which contents the packs of the last checkpoint hold.
@@ -116,29 +129,46 @@ impl Stamp {
     }
 }
 
-/// Reads what is in `folder`; `known` is what [`unpack`] left there, or nothing.
+impl Known {
+    /// Where the content is, if it is what it was.
+    fn place(&self, path: &Path, found: &Stat) -> Option<Place> {
+        self.files.get(path).filter(|(before, _)| *before == Stamp::of(found)).map(|(_, place)| *place)
+    }
+}
+
+/// Looks through `folder`; `known` is what [`unpack`] left there, or nothing.
 ///
 /// # Errors
-/// If there is more than `quota`, or a file cannot be read.
-pub fn pack(folder: &Path, run: RunId, known: &Known, quota: &Quota) -> Result<Packed, Error> {
+/// If there is more than `quota`, or a folder cannot be read.
+pub fn plan(folder: &Path, known: &Known, quota: &Quota) -> Result<Plan, Error> {
     let found = list(folder, quota)?;
+    let needed: u64 = found.iter().filter_map(|(path, found)| known.place(path, found)).map(|place| place.stored).sum();
+    let held: u64 = known.packs.iter().map(|pack| pack.bytes).sum();
+    let keeps = held <= needed * 2 + WASTE && known.packs.len() < MAX_PACKS;
+    let read = found.iter().filter(|(path, found)| !keeps || known.place(path, found).is_none());
+    let sizes = read.map(|(_, found)| found.st_size as u64);
+    // A file whole, and all of them packed.
+    let (all, largest) = sizes.fold((0, 0), |(all, largest), size| (all + size, size.max(largest)));
+    Ok(Plan { found, keeps, in_memory: all + largest })
+}
+
+/// Reads what is in `folder`.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn pack(folder: &Path, run: RunId, known: &Known, plan: &Plan) -> Result<Packed, Error> {
+    let Plan { found, keeps, .. } = plan;
     if found.is_empty() {
         return Ok(Packed::default());
     }
-    let is_known =
-        |path: &Path, stamp: Stamp| known.files.get(path).filter(|(before, _)| *before == stamp).map(|(_, place)| *place);
-    let needed: u64 = found.iter().filter_map(|(path, found)| is_known(path, Stamp::of(found))).map(|place| place.stored).sum();
-    let held: u64 = known.packs.iter().map(|pack| pack.bytes).sum();
-    let keeps = held <= needed * 2 + WASTE && known.packs.len() < MAX_PACKS;
-
-    let mut manifest = Manifest { packs: if keeps { known.packs.clone() } else { vec![] }, entries: vec![] };
+    let mut manifest = Manifest { packs: if *keeps { known.packs.clone() } else { vec![] }, entries: vec![] };
     let mut pack = [run.uuid().as_bytes(), &rand::random::<[u8; 16]>()[..]].concat();
-    for (path, found) in &found {
+    for (path, found) in found {
         let kind = match FileType::from_raw_mode(found.st_mode) {
             FileType::Directory => Kind::Folder,
             FileType::Symlink => Kind::Link(text(&fs::read_link(folder.join(path))?)?),
             _ => {
-                let place = match is_known(path, Stamp::of(found)).filter(|_| keeps) {
+                let place = match known.place(path, found).filter(|_| *keeps) {
                     Some(place) => Some(place),
                     None => append(&mut pack, &read(folder, path, found)?, manifest.packs.len())?,
                 };
@@ -178,13 +208,62 @@ fn append(pack: &mut Vec<u8>, content: &[u8], number: usize) -> io::Result<Optio
     Ok(Some(Place { pack: number, offset, stored: pack.len() as u64 - offset, size: content.len() as u64 }))
 }
 
+/// Bytes of memory that it takes to unpack the files of a checkpoint: all packs, and the largest file.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] if what is kept is damaged.
+pub fn weigh(kept: &KeptFiles) -> io::Result<u64> {
+    let manifest = read_manifest(kept)?;
+    let packs: u64 = manifest.packs.iter().filter(|pack| kept.packs.contains(&pack.digest)).map(|pack| pack.bytes).sum();
+    let sizes = manifest.entries.iter().filter_map(|(_, kind)| match kind {
+        Kind::File { place, .. } => place.map(|place| place.size),
+        _ => None,
+    });
+    Ok(packs.saturating_add(sizes.max().unwrap_or_default()))
+}
+
+fn read_manifest(kept: &KeptFiles) -> io::Result<Manifest> {
+    let manifest = zstd::bulk::decompress(&kept.manifest, MAX_MANIFEST).map_err(damaged)?;
+    postcard::from_bytes(&manifest).map_err(damaged)
+}
+
 /// Makes the files of a checkpoint in the empty `folder`. `packs` are those that the checkpoint names, in its order.
 ///
 /// # Errors
-/// [`io::ErrorKind::InvalidData`] if what is kept is damaged; any other if a file cannot be written.
+/// [`io::ErrorKind::InvalidData`] if what is kept is damaged, or has names that there cannot be here; any other if a file cannot be
+/// written.
 pub fn unpack(folder: &Path, kept: &KeptFiles, packs: &[Bytes], limit: u64) -> io::Result<Known> {
-    let manifest = zstd::bulk::decompress(&kept.manifest, MAX_MANIFEST).map_err(damaged)?;
-    let manifest: Manifest = postcard::from_bytes(&manifest).map_err(damaged)?;
+    let manifest = read_manifest(kept)?;
+    let mut known = make(folder, &manifest, kept, packs, limit).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidFilename => damaged(error),
+        _ => error,
+    })?;
+    let newest = known.files.values().map(|(stamp, _)| stamp.changed).max();
+    if let Some(newest) = newest {
+        let now = tick(folder, newest, TICK)?;
+        known.files.retain(|_, (stamp, _)| stamp.changed < now);
+    }
+    Ok(known)
+}
+
+/// Waits until what is changed has a later time than `newest`, and tells that time. Within a tick of the file system's clock a file
+/// could be changed and its stamp stay. If the clock is too slow, what has its time is not known, and packed again.
+fn tick(folder: &Path, newest: (i64, i64), patience: Duration) -> io::Result<(i64, i64)> {
+    let probe = fs::File::open(folder)?;
+    let permissions = probe.metadata()?.permissions();
+    let since = Instant::now();
+    loop {
+        // Changes nothing but the time.
+        probe.set_permissions(permissions.clone())?;
+        let now = Stamp::of(&rustix::fs::fstat(&probe)?).changed;
+        if now > newest || since.elapsed() > patience {
+            return Ok(now);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn make(folder: &Path, manifest: &Manifest, kept: &KeptFiles, packs: &[Bytes], limit: u64) -> io::Result<Known> {
     let by_digest: HashMap<&str, &Bytes> = kept.packs.iter().map(String::as_str).zip(packs).collect();
     let mut known = Known { packs: manifest.packs.clone(), files: HashMap::new() };
     let (mut room, mut folders) = (limit, HashSet::from([PathBuf::new()]));
@@ -208,10 +287,8 @@ pub fn unpack(folder: &Path, kept: &KeptFiles, packs: &[Bytes], limit: u64) -> i
                         let pack = manifest.packs.get(place.pack).and_then(|pack| by_digest.get(pack.digest.as_str()));
                         let end = place.offset.checked_add(place.stored).ok_or_else(|| damaged("a place"))?;
                         let stored = pack.and_then(|pack| pack.get(place.offset as usize..end as usize));
-                        zstd::bulk::decompress(
-                            stored.ok_or_else(|| damaged("a place outside of its pack"))?,
-                            place.size as usize,
-                        )?
+                        zstd::bulk::decompress(stored.ok_or_else(|| damaged("a place outside of its pack"))?, place.size as usize)
+                            .map_err(damaged)?
                     }
                 };
                 // Whatever is there already, a link above all, is not followed.
@@ -271,6 +348,10 @@ mod tests {
 
     const LIMIT: u64 = 1 << 30;
     const QUOTA: Quota = Quota { bytes: LIMIT, files: 1000, names: 10_000 };
+
+    fn pack(folder: &Path, run: RunId, known: &Known, quota: &Quota) -> Result<Packed, Error> {
+        super::pack(folder, run, known, &plan(folder, known, quota)?)
+    }
 
     /// What can be seen of a directory.
     fn seen(folder: &Path) -> Vec<(String, String, Option<SystemTime>)> {
@@ -336,6 +417,30 @@ mod tests {
         let third = tempfile::tempdir().unwrap();
         kept.unpack(third.path()).unwrap();
         assert_eq!(seen(third.path()), seen(second.path()));
+    }
+
+    #[test]
+    fn a_file_that_is_overwritten_as_soon_as_it_is_back_is_packed_again() {
+        let (run, mut kept) = (RunId::new(), Kept { blobs: HashMap::new(), files: None });
+        let first = tempfile::tempdir().unwrap();
+        fs::write(first.path().join("file"), "one").unwrap();
+        kept.take(pack(first.path(), run, &Known::default(), &QUOTA).unwrap());
+        for _ in 0..20 {
+            let second = tempfile::tempdir().unwrap();
+            let known = kept.unpack(second.path()).unwrap();
+            fs::write(second.path().join("file"), "two").unwrap();
+            assert!(pack(second.path(), run, &known, &QUOTA).unwrap().pack.is_some());
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_is_not_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = tick(folder.path(), (0, 0), Duration::ZERO).unwrap();
+        let later = tick(folder.path(), now, TICK).unwrap();
+        assert!(later > now);
+        let far = (i64::MAX, 0);
+        assert!(tick(folder.path(), far, TICK).unwrap() < far);
     }
 
     #[test]
@@ -417,6 +522,7 @@ mod tests {
             let kept = KeptFiles { manifest: zstd::bulk::compress(&manifest, 1).unwrap().into(), packs: vec![] };
             unpack(folder.path(), &kept, &[], LIMIT).unwrap_err().kind()
         };
+        assert_eq!(refused(vec![(&"x".repeat(300), Kind::Folder)]), io::ErrorKind::InvalidData);
         let place = Some(Place { pack: 3, offset: u64::MAX, stored: 9, size: 9 });
         assert_eq!(refused(vec![("../up", Kind::Folder)]), io::ErrorKind::InvalidData);
         assert_eq!(refused(vec![("/abs", Kind::Folder)]), io::ErrorKind::InvalidData);
@@ -427,5 +533,22 @@ mod tests {
         let below = vec![("m", Kind::Link("..".into())), ("m/file", Kind::File { modified: Duration::ZERO, place: None })];
         assert_eq!(refused(below), io::ErrorKind::InvalidData);
         assert!(!outside.exists());
+        let no_manifest = KeptFiles { manifest: b"no frame".to_vec().into(), packs: vec![] };
+        assert_eq!(weigh(&no_manifest).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert_eq!(unpack(folder.path(), &no_manifest, &[], LIMIT).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_damaged_pack_is_told_from_a_disk_that_fails() {
+        let (run, mut kept) = (RunId::new(), Kept { blobs: HashMap::new(), files: None });
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(first.path().join("file"), "text ".repeat(1000)).unwrap();
+        kept.take(pack(first.path(), run, &Known::default(), &QUOTA).unwrap());
+        let weight = weigh(kept.files.as_ref().unwrap()).unwrap();
+        assert!((5000 + HEADER as u64..6000).contains(&weight), "{weight}");
+        for pack in kept.blobs.values_mut() {
+            *pack = vec![0; pack.len()].into();
+        }
+        assert_eq!(kept.unpack(second.path()).unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 }

@@ -7,13 +7,16 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use bytes::Bytes;
 use rustix::io::Errno;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
 
 use crate::{
     host::OpenFiles,
@@ -33,8 +36,10 @@ use quota::{Error, Quota, Usage};
 /// What one attempt's files may take. All of them are in memory for a moment when they have been written to and the run is
 /// suspended, and when it goes on; a checkpoint's row names each.
 const QUOTA: Quota = Quota { bytes: 256 << 20, files: 10_000, names: 2 << 20 };
-/// Directories that are packed or unpacked at a time.
-static PACKING: Semaphore = Semaphore::const_new(2);
+/// Bytes of memory that packing and unpacking may take in this process, in [`UNIT`]s. What takes more than all has all.
+static MEMORY: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(UNITS as usize)));
+const UNIT: u64 = 64 << 10;
+const UNITS: u32 = 16 << 10;
 /// How often they are measured.
 const MEASURE: Duration = Duration::from_secs(1);
 
@@ -46,7 +51,16 @@ pub enum PackError {
     TooMuch(String),
     /// They cannot be read now.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
+}
+
+impl From<Error> for PackError {
+    fn from(error: Error) -> PackError {
+        match error {
+            Error::TooMuch => PackError::TooMuch(QUOTA.words()),
+            Error::Io(error) => PackError::Io(error),
+        }
+    }
 }
 
 /// The folder of a run for as long as one lease is held. Under the next lease it has another: a run that was suspended may go on, in
@@ -57,9 +71,20 @@ pub struct Scratch {
     run: RunId,
     /// What the run has open in it.
     open_files: OpenFiles,
-    /// What its checkpoint has of the files that are in it.
-    known: Arc<Mutex<files::Known>>,
+    state: Arc<Mutex<State>>,
 }
+
+/// Locked while the folder is made, packed or removed: work goes on to its end when nobody waits for it any more.
+#[derive(Debug, Default)]
+struct State {
+    /// What its checkpoint has of the files that are in it.
+    known: files::Known,
+    is_removed: bool,
+}
+
+/// Memory for files on their way, until it is dropped.
+#[derive(Debug)]
+pub struct Room(#[expect(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit);
 
 impl Scratch {
     /// The folder that this lease has or would have below `all`.
@@ -68,7 +93,7 @@ impl Scratch {
             folder: all.join(format!("{}-{}", lease.run, lease.epoch)),
             run: lease.run,
             open_files: OpenFiles::default(),
-            known: Arc::default(),
+            state: Arc::default(),
         }
     }
 
@@ -82,34 +107,61 @@ impl Scratch {
         self.open_files.clone()
     }
 
-    /// Makes the folder with the files of a checkpoint, of which these are the packs, or empty.
+    /// Makes the folder, empty.
+    ///
+    /// # Errors
+    /// If it cannot be made, or was removed for good.
+    pub async fn prepare(&self) -> io::Result<()> {
+        self.make(|_| Ok(files::Known::default())).await
+    }
+
+    /// Waits for the memory that [`Self::restore`] takes with its packs: before they are fetched.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] if what is kept is damaged.
+    pub async fn room_for(kept: &KeptFiles) -> io::Result<Room> {
+        let kept = kept.clone();
+        Ok(room(in_background(move || files::weigh(&kept)).await?).await)
+    }
+
+    /// Makes the folder with the files of a checkpoint, of which these are the packs.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] if what is kept is damaged; any other if the folder or a file cannot be made.
-    pub async fn prepare(&self, kept: Option<(KeptFiles, Vec<Bytes>)>) -> io::Result<()> {
-        let (folder, known) = (self.folder.clone(), self.known.clone());
-        let make = move || {
-            tree::remove(&folder)?;
-            std::fs::create_dir_all(&folder)?;
-            if let Some((kept, packs)) = kept {
-                *known.lock().expect("nobody panics with it") = files::unpack(&folder, &kept, &packs, QUOTA.bytes)?;
-            }
-            Ok(())
-        };
-        blocking(make).await
+    pub async fn restore(&self, kept: KeptFiles, packs: Vec<Bytes>, room: Room) -> io::Result<()> {
+        self.make(move |folder| {
+            let known = files::unpack(folder, &kept, &packs, QUOTA.bytes);
+            drop((packs, room));
+            known
+        })
+        .await
     }
 
-    /// The files for a checkpoint.
+    async fn make(&self, fill: impl FnOnce(&Path) -> io::Result<files::Known> + Send + 'static) -> io::Result<()> {
+        let (folder, state) = (self.folder.clone(), self.state.clone());
+        in_background(move || {
+            let mut state = lock(&state);
+            if state.is_removed {
+                return Err(io::Error::other("the attempt is over"));
+            }
+            tree::remove(&folder)?;
+            std::fs::create_dir_all(&folder)?;
+            state.known = fill(&folder)?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// The files for a checkpoint, and the memory they take until they are stored.
     ///
     /// # Errors
     /// If there are more than an attempt may have, or a file cannot be read.
-    pub async fn pack(&self) -> Result<Packed, PackError> {
-        let (folder, run, known) = (self.folder.clone(), self.run, self.known.clone());
-        let packed = blocking(move || Ok(files::pack(&folder, run, &known.lock().expect("nobody panics with it"), &QUOTA))).await;
-        packed?.map_err(|error| match error {
-            Error::TooMuch => PackError::TooMuch(QUOTA.words()),
-            Error::Io(error) => PackError::Io(error),
-        })
+    pub async fn pack(&self) -> Result<(Packed, Room), PackError> {
+        let (folder, state) = (self.folder.clone(), self.state.clone());
+        let plan = in_background(move || files::plan(&folder, &lock(&state).known, &QUOTA)).await?;
+        let room = room(plan.in_memory).await;
+        let (folder, run, state) = (self.folder.clone(), self.run, self.state.clone());
+        Ok(in_background(move || Ok::<_, Error>((files::pack(&folder, run, &lock(&state).known, &plan)?, room))).await?)
     }
 
     /// Returns when there is more in the folder than an attempt may have, with the words for its user.
@@ -142,17 +194,35 @@ impl Scratch {
 
     /// Removes the folder; to the end, even if nobody waits for it.
     pub async fn remove(&self) {
-        let folder = self.folder.clone();
-        let removed = spawn_blocking(move || tree::remove(&folder));
-        if let Ok(Err(error)) = removed.await {
+        let (folder, state) = (self.folder.clone(), self.state.clone());
+        let removed = in_background(move || {
+            let mut state = lock(&state);
+            state.is_removed = true;
+            tree::remove(&folder)
+        });
+        if let Err(error) = removed.await {
             tracing::debug!(%error, "a scratch directory could not be removed");
         }
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    let _turn = PACKING.acquire().await.expect("the semaphore is never closed");
+async fn room(bytes: u64) -> Room {
+    let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(UNITS).min(UNITS);
+    Room(MEMORY.clone().acquire_many_owned(units).await.expect("the semaphore is never closed"))
+}
+
+/// To the end, even if nobody waits for it.
+async fn in_background<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, E>
+where
+    T: Send + 'static,
+    E: From<io::Error> + Send + 'static,
+{
     spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+/// A panic in between leaves nothing that cannot be removed.
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether descriptors or memory are lacking.
@@ -182,16 +252,16 @@ mod tests {
         let all = tempfile::TempDir::new().unwrap();
         let lease = lease(1);
         let (first, second) = (Scratch::of(all.path(), &lease), Scratch::of(all.path(), &Lease { epoch: 2, ..lease }));
-        first.prepare(None).await.unwrap();
+        first.prepare().await.unwrap();
         std::fs::write(first.path().join("file"), "text").unwrap();
-        let Packed { kept, pack } = first.pack().await.unwrap();
-        first.prepare(None).await.unwrap();
+        let (Packed { kept, pack }, room) = first.pack().await.unwrap();
+        first.prepare().await.unwrap();
         assert!(!first.path().join("file").exists());
         let elsewhere = tempfile::TempDir::new().unwrap();
         let moved = Scratch::of(elsewhere.path(), &lease);
-        moved.prepare(Some((kept.unwrap(), vec![pack.unwrap()]))).await.unwrap();
+        moved.restore(kept.unwrap(), vec![pack.unwrap()], room).await.unwrap();
         assert_eq!(std::fs::read_to_string(moved.path().join("file")).unwrap(), "text");
-        second.prepare(None).await.unwrap();
+        second.prepare().await.unwrap();
         first.remove().await;
         assert!(!first.path().exists() && second.path().exists());
         second.remove().await;
@@ -200,10 +270,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn work_that_nobody_waits_for_any_more_does_not_bring_a_removed_folder_back() {
+        let all = tempfile::TempDir::new().unwrap();
+        let scratch = Scratch::of(all.path(), &lease(1));
+        for _ in 0..50 {
+            let _ = tokio::time::timeout(Duration::ZERO, scratch.prepare()).await;
+        }
+        let late = tokio::task::spawn_blocking({
+            let (scratch, runtime) = (
+                Scratch { state: scratch.state.clone(), ..Scratch::of(all.path(), &lease(1)) },
+                tokio::runtime::Handle::current(),
+            );
+            move || runtime.block_on(scratch.prepare())
+        });
+        scratch.remove().await;
+        let _ = late.await.unwrap();
+        assert!(scratch.prepare().await.is_err());
+        assert!(!scratch.path().exists());
+    }
+
+    #[tokio::test]
+    async fn memory_is_taken_by_weight_and_given_back() {
+        let all = room(u64::MAX).await;
+        let more = tokio::time::timeout(Duration::from_millis(10), room(1)).await;
+        assert!(more.is_err());
+        room(0).await;
+        drop(all);
+        room(1).await;
+    }
+
+    #[tokio::test]
     async fn more_files_or_bytes_than_allowed_are_noticed_and_links_are_not_followed() {
         let all = tempfile::TempDir::new().unwrap();
         let scratch = Scratch::of(all.path(), &lease(1));
-        scratch.prepare(None).await.unwrap();
+        scratch.prepare().await.unwrap();
         std::os::unix::fs::symlink("/", scratch.path().join("link")).unwrap();
         std::fs::create_dir(scratch.path().join("folder")).unwrap();
         std::fs::write(scratch.path().join("folder/file"), vec![1; 100_000]).unwrap();
@@ -223,7 +323,7 @@ mod tests {
     async fn a_tree_that_is_too_deep_is_noticed_not_kept_and_removed() {
         let all = tempfile::TempDir::new().unwrap();
         let scratch = Scratch::of(all.path(), &lease(1));
-        scratch.prepare(None).await.unwrap();
+        scratch.prepare().await.unwrap();
         tree::tests::make_deep(scratch.path(), 1000);
         assert!(scratch.beyond(&QUOTA).await.contains("64 levels"));
         let refused = scratch.pack().await.unwrap_err();
