@@ -146,7 +146,7 @@ impl HostState {
             table: HostState::empty_table(),
             ids: Ids::default(),
             clock,
-            http: Http::new(run.as_ref().map(|run| run.egress.clone()), run.as_ref().map(|run| run.caller.clone())),
+            http: Http::new(run.as_ref()),
             run,
             cpu,
             polling: Vec::new(),

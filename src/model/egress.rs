@@ -147,6 +147,12 @@ impl EgressPolicy {
         EgressPolicy { allowed }
     }
 
+    /// Whether the operator has allowed an address, or this machine, by name: not as one of the public ones.
+    pub fn names(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        self.allowed.iter().any(|allowed| matches!(allowed, Allowed::Loopback) || allowed.covers(address))
+    }
+
     /// Whether a guest may connect to an address.
     ///
     /// # Errors
@@ -301,7 +307,10 @@ mod tests {
         assert_eq!(refusal(&loopback, "::1"), None);
         assert_eq!(refusal(&loopback, "::ffff:127.0.0.1"), None);
         assert_eq!(refusal(&loopback, "169.254.169.254"), Some("a link-local"));
+        let named = |policy: &EgressPolicy| policy.names("1.1.1.1".parse().unwrap());
+        assert!(!named(&policy) && !named(&EgressPolicy::default()) && named(&loopback));
         let all = EgressPolicy::new(vec![Allowed::All]);
+        assert!(named(&all) && named(&EgressPolicy::new(vec!["1.1.1.0/24".parse().unwrap()])));
         assert_eq!(refusal(&all, "169.254.169.254"), None);
     }
 

@@ -13,14 +13,43 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, Sleep, sleep_until},
+    sync::{Notify, OwnedSemaphorePermit},
+    time::{Instant, Sleep, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
+use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::Explain;
 
-/// An answer's body. Holds the exchange's places among those that may be open.
+/// What goes with an answer of which more is to come: the run's place, and the watch over its connection, which has the others.
+pub(super) struct Kept {
+    asked: Arc<Notify>,
+    is_given_up: CancellationToken,
+    _watch: AbortOnDropJoinHandle<()>,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+impl Kept {
+    /// Cancels `given_up` when nobody has asked for more of the body for `unread`.
+    pub fn new(place: Arc<OwnedSemaphorePermit>, unread: Duration, given_up: CancellationToken) -> Kept {
+        let (asked, is_given_up) = (Arc::new(Notify::new()), given_up.clone());
+        let heard = asked.clone();
+        let watch = spawn(async move {
+            while timeout(unread, heard.notified()).await.is_ok() {}
+            given_up.cancel();
+        });
+        Kept { asked, is_given_up, _watch: watch, _place: place }
+    }
+
+    /// Somebody asks for more. False: it is too late.
+    fn ask(&self) -> bool {
+        self.asked.notify_one();
+        !self.is_given_up.is_cancelled()
+    }
+}
+
+/// An answer's body.
 pub(super) struct Answer {
     pub body: hyper::body::Incoming,
     pub left: u64,
@@ -32,7 +61,8 @@ pub(super) struct Answer {
     /// Whether trailers came, which a guest can still ask for when the body is at its end.
     pub has_trailers: bool,
     pub explain: Explain,
-    pub _places: (Arc<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+    /// None: all of it is here.
+    pub kept: Option<Kept>,
 }
 
 impl Body for Answer {
@@ -41,6 +71,9 @@ impl Body for Answer {
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let this = &mut *self;
+        if this.kept.as_ref().is_some_and(|kept| !kept.ask()) {
+            return Poll::Ready(Some(Err(Error::ConnectionReadTimeout)));
+        }
         let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
             let between_bytes = this.between_bytes;
             let timer = this.timer.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + between_bytes)));
@@ -50,6 +83,7 @@ impl Body for Answer {
         this.timer = None;
         Poll::Ready(match frame {
             None => {
+                this.kept = None;
                 this.is_over.store(!this.has_trailers, Relaxed);
                 None
             }

@@ -4,7 +4,7 @@
 
 use std::{
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -20,7 +20,8 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::Error;
 
-use super::{Explain, Shared};
+use super::{Explain, Held, Shared, Shares};
+use crate::model::egress::Refused;
 
 /// Addresses of one name that are tried.
 const MAX_ADDRESSES: usize = 8;
@@ -59,13 +60,13 @@ impl Tls {
 pub(super) async fn connect(
     egress: &Shared,
     (host, port): (&str, u16),
-    place: &Arc<OwnedSemaphorePermit>,
+    (shares, place): (&Shares, &Arc<OwnedSemaphorePermit>),
     deadline: Instant,
     explain: &Explain,
 ) -> Result<TcpStream, Error> {
     let found = match host.parse::<IpAddr>() {
         Ok(address) => vec![SocketAddr::new(address, port)],
-        Err(_) => match timeout_at(deadline, resolve(egress, (host.to_owned(), port), place.clone())).await {
+        Err(_) => match timeout_at(deadline, resolve(egress, shares, (host.to_owned(), port), place.clone())).await {
             Ok(found) => found?,
             Err(_) => return Err(Error::DnsTimeout),
         },
@@ -73,6 +74,7 @@ pub(super) async fn connect(
     let (mut open, mut refused) = (Vec::new(), None);
     for address in found {
         match egress.policy.check(address.ip()) {
+            Ok(()) if is_own(address) && !egress.policy.names(address.ip()) => refused = Some(Refused("this machine's own")),
             Ok(()) => open.push(address),
             Err(what) => refused = Some(what),
         }
@@ -88,13 +90,31 @@ pub(super) async fn connect(
     connect_to_any(&open, deadline).await
 }
 
+/// Whether an address, public or not, is one of this machine's: then the way to it begins at itself. Sends nothing.
+fn is_own(address: SocketAddr) -> bool {
+    let from: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let way = UdpSocket::bind((from, 0)).and_then(|socket| {
+        socket.connect(address)?;
+        socket.local_addr()
+    });
+    way.is_ok_and(|local| local.ip().to_canonical() == address.ip().to_canonical())
+}
+
 /// All addresses of a name. The system's resolver cannot be interrupted and has a thread while it works, also when nobody waits
-/// for it any more: until it is done it holds the run's place, and one of its own.
-async fn resolve(egress: &Shared, name: (String, u16), place: Arc<OwnedSemaphorePermit>) -> Result<Vec<SocketAddr>, Error> {
-    let lookup = egress.lookups.clone().acquire_owned().await.map_err(|_| Error::DnsTimeout)?;
+/// for it any more: until it is done it holds the exchange's place of the run, and those of its own.
+async fn resolve(
+    egress: &Shared,
+    shares: &Shares,
+    name: (String, u16),
+    place: Arc<OwnedSemaphorePermit>,
+) -> Result<Vec<SocketAddr>, Error> {
+    let mut lookups = Held::new();
+    for places in [&*shares.run, &shares.environment, &egress.of_process] {
+        lookups.push(places.lookups.clone().acquire_owned().await.map_err(|_| Error::DnsTimeout)?);
+    }
     let found = tokio::task::spawn_blocking(move || {
         let found = name.to_socket_addrs().map(Vec::from_iter);
-        drop((lookup, place));
+        drop((lookups, place));
         found
     });
     // The cause is the resolver's own text, and may name what is in its network.
@@ -145,5 +165,22 @@ pub(super) async fn secure(tls: &Tls, host: &str, stream: TcpStream, deadline: I
             Some(_) => Error::TlsProtocolError,
             None => Error::ConnectionTerminated,
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_own_addresses_are_known_whatever_they_are() {
+        assert!(is_own("127.0.0.1:80".parse().unwrap()));
+        assert!(is_own("[::ffff:127.0.0.1]:80".parse().unwrap()));
+        assert!(!is_own("192.0.2.1:80".parse().unwrap()));
+        // The address under which others see it, if it has a network.
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        if socket.connect("192.0.2.1:80").is_ok() {
+            assert!(is_own(SocketAddr::new(socket.local_addr().unwrap().ip(), 80)));
+        }
     }
 }

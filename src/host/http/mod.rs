@@ -14,16 +14,16 @@ mod send;
 mod tests;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{
-        Arc,
+        Arc, Mutex, Weak,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     time::Duration,
 };
 
 use chrono::Utc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::{
     Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
@@ -35,9 +35,10 @@ use wasmtime_wasi_http::{
 };
 
 use self::connect::Tls;
-use super::{Caller, HostState, wasi::ids::Reopen};
+use super::{Caller, HostState, Run, wasi::ids::Reopen};
 use crate::model::{
     egress::EgressPolicy,
+    id::EnvironmentId,
     log::{Level, LogRecord, Source},
 };
 
@@ -53,6 +54,10 @@ const BODY_CHUNK_BYTES: usize = 64 << 10;
 const MAX_EXCHANGES_OF_PROCESS: usize = 512;
 /// Names that are looked up at a time: each takes one of the threads on which files are read too.
 const MAX_LOOKUPS_OF_PROCESS: usize = 128;
+/// Names that one run looks up at a time.
+const MAX_LOOKUPS_OF_RUN: usize = 4;
+/// What the runs of one environment may have of a process's exchanges and lookups: one in so many.
+const SHARE_OF_ENVIRONMENT: usize = 4;
 
 /// How much one run's requests may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +73,14 @@ pub struct HttpLimits {
     pub first_byte: Duration,
     /// Longest wait for more of the answer's body, and the one if the guest names none: then `connection-read-timeout`.
     pub between_bytes: Duration,
+}
+
+impl HttpLimits {
+    /// Longest time in which nobody asks for more of an answer: then its connection is closed. A guest
+    /// that waits for more asks again within `between_bytes`.
+    fn unread(&self) -> Duration {
+        self.first_byte.max(self.between_bytes * 2)
+    }
 }
 
 impl Default for HttpLimits {
@@ -90,16 +103,53 @@ struct Shared {
     policy: EgressPolicy,
     limits: HttpLimits,
     tls: Tls,
+    of_process: Places,
+    /// By environment, for as long as a run of it is in memory.
+    of_environments: Mutex<HashMap<EnvironmentId, Weak<Places>>>,
+}
+
+/// How many exchanges and lookups there may be at a time.
+struct Places {
     exchanges: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
+}
+
+impl Places {
+    fn new(exchanges: usize, lookups: usize) -> Places {
+        Places { exchanges: Arc::new(Semaphore::new(exchanges)), lookups: Arc::new(Semaphore::new(lookups)) }
+    }
+}
+
+/// Places that are held until they are dropped: of a run, its environment and the process.
+type Held = Vec<OwnedSemaphorePermit>;
+
+/// Whose requests they are.
+#[derive(Clone)]
+struct Shares {
+    run: Arc<Places>,
+    environment: Arc<Places>,
 }
 
 impl Egress {
     /// A sender that keeps to these rules.
     pub fn new(policy: EgressPolicy, limits: HttpLimits) -> Egress {
-        let places = |most| Arc::new(Semaphore::new(most));
-        let (exchanges, lookups) = (places(MAX_EXCHANGES_OF_PROCESS), places(MAX_LOOKUPS_OF_PROCESS));
-        Egress(Arc::new(Shared { policy, limits, tls: Tls::default(), exchanges, lookups }))
+        let of_process = Places::new(MAX_EXCHANGES_OF_PROCESS, MAX_LOOKUPS_OF_PROCESS);
+        Egress(Arc::new(Shared { policy, limits, tls: Tls::default(), of_process, of_environments: Mutex::default() }))
+    }
+
+    /// What a new run of an environment may take.
+    fn shares(&self, environment: EnvironmentId) -> Shares {
+        let run = Places::new(self.0.limits.concurrent.min(Semaphore::MAX_PERMITS), MAX_LOOKUPS_OF_RUN);
+        let mut all = self.0.of_environments.lock().expect("nobody panics with it");
+        all.retain(|_, places| places.strong_count() > 0);
+        let known = all.get(&environment).and_then(Weak::upgrade);
+        let environment = known.unwrap_or_else(|| {
+            let (exchanges, lookups) = (MAX_EXCHANGES_OF_PROCESS, MAX_LOOKUPS_OF_PROCESS);
+            let places = Arc::new(Places::new(exchanges / SHARE_OF_ENVIRONMENT, lookups / SHARE_OF_ENVIRONMENT));
+            all.insert(environment, Arc::downgrade(&places));
+            places
+        });
+        Shares { run: Arc::new(run), environment }
     }
 }
 
@@ -127,20 +177,19 @@ pub struct Http {
 /// What wasmtime-wasi-http asks of the host.
 struct Hooks {
     /// None: there is no run in whose name anything could be sent.
-    egress: Option<Egress>,
+    egress: Option<(Egress, Shares)>,
     caller: Option<Arc<dyn Caller>>,
-    slots: Arc<Semaphore>,
     /// The number of the exchange that is begun, and what becomes true when it is over.
     next: (u64, Arc<AtomicBool>),
 }
 
 impl Http {
-    /// An instance that has sent nothing yet. Without `egress` it never will.
-    pub fn new(egress: Option<Egress>, caller: Option<Arc<dyn Caller>>) -> Http {
+    /// An instance that has sent nothing yet. Without a run it never will.
+    pub fn new(run: Option<&Run>) -> Http {
         let mut context = WasiHttpCtx::new();
         context.set_field_size_limit(MAX_FIELDS_BYTES);
-        let slots = egress.as_ref().map_or(0, |egress| egress.0.limits.concurrent.min(Semaphore::MAX_PERMITS));
-        let hooks = Hooks { egress, caller, slots: Arc::new(Semaphore::new(slots)), next: Default::default() };
+        let egress = run.map(|run| (run.egress.clone(), run.egress.shares(run.context.environment)));
+        let hooks = Hooks { egress, caller: run.map(|run| run.caller.clone()), next: Default::default() };
         Http { context, hooks, open: BTreeMap::new() }
     }
 
@@ -213,8 +262,9 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _processed: Box<dyn Future<Output = Result<(), Error>> + Send>,
     ) -> Box<dyn Future<Output = Sent> + Send> {
-        let Some(egress) = self.egress.clone() else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
-        let (slot, is_over, caller) = (self.slots.clone().try_acquire_owned(), self.next.1.clone(), self.caller.clone());
+        let Some((egress, shares)) = self.egress.clone() else { return Box::new(async { Err(Error::HttpRequestDenied) }) };
+        let slot = shares.run.exchanges.clone().try_acquire_owned();
+        let (is_over, caller) = (self.next.1.clone(), self.caller.clone());
         Box::new(async move {
             let explain: Explain = Arc::new(move |message| tell(caller.as_deref(), message));
             let Ok(slot) = slot else {
@@ -223,7 +273,7 @@ impl WasiHttpHooks for Hooks {
                 return Err(Error::ConnectionLimitReached);
             };
             let (answer, connection) =
-                send::send(&egress.0, request, options.unwrap_or_default(), Arc::new(slot), is_over, explain).await?;
+                send::send(&egress.0, &shares, request, options.unwrap_or_default(), slot, is_over, explain).await?;
             Ok((answer, Box::new(connection) as _))
         })
     }

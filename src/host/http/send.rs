@@ -17,12 +17,13 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_util::sync::CancellationToken;
 use wasmtime_wasi::runtime::{AbortOnDropJoinHandle, spawn};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, io::TokioIo, p2::bindings::http::types::ErrorCode};
 
 use super::{
-    Explain, MAX_FIELDS, MAX_HEAD_BYTES, Shared,
-    body::{Answer, Request},
+    Explain, Held, MAX_FIELDS, MAX_HEAD_BYTES, Shared, Shares,
+    body::{Answer, Kept, Request},
     connect::{Connection, connect, secure},
 };
 
@@ -32,18 +33,24 @@ const BUFFER_BYTES: usize = 64 << 10;
 /// Sends a request. The future that comes with the answer carries the connection: when it is dropped, so is that.
 pub(super) async fn send(
     egress: &Shared,
+    shares: &Shares,
     request: http::Request<WasiBody>,
     options: RequestOptions,
-    place: Arc<OwnedSemaphorePermit>,
+    place: OwnedSemaphorePermit,
     is_over: Arc<AtomicBool>,
     explain: Explain,
 ) -> Result<(Response<WasiBody>, impl Future<Output = Result<(), Error>> + Send + use<>), Error> {
     let limits = &egress.limits;
     let to = Destination::of(&request)?;
     let deadline = Instant::now() + at_most(options.connect_timeout, limits.connect);
-    let of_process = timeout_at(deadline, egress.exchanges.clone().acquire_owned()).await;
-    let of_process = of_process.map_err(|_| Error::ConnectionLimitReached)?.map_err(|_| Error::ConnectionLimitReached)?;
-    let stream = connect(egress, (&to.host, to.port), &place, deadline, &explain).await?;
+    let place = Arc::new(place);
+    let mut others = Held::new();
+    // The environment's first: who waits for that takes nothing from others.
+    for places in [&*shares.environment, &egress.of_process] {
+        let one = timeout_at(deadline, places.exchanges.clone().acquire_owned()).await;
+        others.push(one.map_err(|_| Error::ConnectionLimitReached)?.map_err(|_| Error::ConnectionLimitReached)?);
+    }
+    let stream = connect(egress, (&to.host, to.port), (shares, &place), deadline, &explain).await?;
     let stream: Box<dyn Connection> =
         if to.is_secure { secure(&egress.tls, &to.host, stream, deadline).await? } else { Box::new(stream) };
 
@@ -51,7 +58,13 @@ pub(super) async fn send(
     settings.max_buf_size(BUFFER_BYTES).max_header_size(MAX_HEAD_BYTES).max_headers(MAX_FIELDS);
     let (mut sender, connection) = settings.handshake(TokioIo::new(stream)).await?;
     // It reads and writes by itself, also while the guest does something else.
-    let connection: AbortOnDropJoinHandle<Result<(), hyper::Error>> = spawn(connection);
+    let given_up = CancellationToken::new();
+    let until = given_up.clone();
+    let connection: AbortOnDropJoinHandle<()> = spawn(async move {
+        // What ends it before its time is seen by whoever reads the body.
+        let _ = until.run_until_cancelled_owned(connection).await;
+        drop(others);
+    });
     let answered = sender.send_request(outgoing(request, limits.body_bytes));
     let answer = timeout(at_most(options.first_byte_timeout, limits.first_byte), answered)
         .await
@@ -61,7 +74,8 @@ pub(super) async fn send(
         return Err(Error::HttpResponseBodySize(Some(length)));
     }
     let answer = answer.map(|body| {
-        is_over.store(body.is_end_stream(), Relaxed);
+        let is_empty = body.is_end_stream();
+        is_over.store(is_empty, Relaxed);
         let answer = Answer {
             body,
             left: limits.body_bytes,
@@ -71,13 +85,12 @@ pub(super) async fn send(
             timer: None,
             has_trailers: false,
             explain,
-            _places: (place, of_process),
+            kept: (!is_empty).then(|| Kept::new(place, limits.unread(), given_up)),
         };
         answer.boxed_unsync()
     });
     Ok((answer, async move {
-        // What ends it before its time is seen by whoever reads the body.
-        let _ = connection.await;
+        connection.await;
         Ok(())
     }))
 }
