@@ -34,9 +34,9 @@
 //! Numbers are little-endian. Nothing here belongs to the engine: a snapshot can be read by another engine, or another
 //! processor, as long as it runs the same rewritten component.
 //!
-//! Versions 3 and 2, which are read too, have no content 2 and no packs; and version 2 has no bytes 92 to 123: rewritten components were not kept
-//! then. Such a snapshot can be restored for as long as the rewriter makes the same of the component, that is, until its version
-//! goes up; then it is refused with both versions. Version 1 is refused. A later version that changes the body must go on to read
+//! Versions 3 and 2, which are read too, have no content 2 and no packs; and version 2 has no bytes 92 to 123: rewritten
+//! components were not kept then. Such a snapshot can be restored for as long as the rewriter makes the same of the component,
+//! that is, until its version goes up; then it is refused with both versions. Version 1 is refused. A later version that changes the body must go on to read
 //! the earlier ones, or say here why it cannot.
 //!
 //! A snapshot's bytes, and with them its name in a store that names bytes by their content, are its own: whoever replaces it
@@ -46,16 +46,18 @@
 //! with the body; but a run of zero pages has few bytes in the body and more in memory, and what bounds their number is that all
 //! memories together are held to the limit too, as they are when the guest grows them.
 
-use std::{cell::RefCell, io, ops::Range};
-
-use bytes::Bytes;
-use uuid::Uuid;
-use zstd::bulk::{Compressor, Decompressor};
-
-use self::pages::{Base, Difference};
-use crate::model::{id::RunId, waitpoint::WaitRequest};
-
 pub mod pages;
+mod read;
+mod write;
+
+use std::{cell::RefCell, io};
+
+use crate::model::id::RunId;
+
+pub use self::{
+    read::{Content, Contents, Memory, Run, decode},
+    write::Writer,
+};
 
 /// Version of the layout above. A change of the layout, or of what the host state or the wait are encoded as, is a new one.
 pub const VERSION: u32 = 4;
@@ -84,14 +86,6 @@ const SECTION_PACKS: u8 = 5;
 const CONTENT_ZERO: u8 = 0;
 const CONTENT_BYTES: u8 = 1;
 const CONTENT_WORDS: u8 = 2;
-/// The fastest: a snapshot is written at every wait, and most of it is zeros and pointers.
-const ZSTD_LEVEL: i32 = 1;
-
-thread_local! {
-    // To make these costs as much as to compress a small snapshot.
-    static COMPRESSOR: RefCell<Option<Compressor<'static>>> = const { RefCell::new(None) };
-    static DECOMPRESSOR: RefCell<Option<Decompressor<'static>>> = const { RefCell::new(None) };
-}
 
 /// What a snapshot belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -171,259 +165,6 @@ pub enum Refused {
     Malformed(&'static str),
 }
 
-/// Collects a body section by section, then seals it.
-#[derive(Debug, Default)]
-pub struct Writer {
-    body: Vec<u8>,
-}
-
-impl Writer {
-    /// Adds what the host keeps for the run.
-    pub fn host_state(&mut self, state: &[u8]) {
-        self.section(SECTION_HOST, state);
-    }
-
-    /// Adds the wait that the run is suspended on.
-    pub fn wait(&mut self, request: &WaitRequest) {
-        let bytes = postcard::to_stdvec(request).expect("a wait request has only plain fields");
-        self.section(SECTION_WAIT, &bytes);
-    }
-
-    /// Adds the call stack.
-    pub fn aux(&mut self, stack: &[u8]) {
-        self.section(SECTION_AUX, stack);
-    }
-
-    /// Adds those of the `dirty` pages of the memory `index` (from 1) that differ from their base, and returns true; or, if that were
-    /// more than `most` bytes, none of them, and returns false. The ranges count pages of 4 KiB, ascend, do not overlap and lie
-    /// within the memory, whose length is a multiple of 64 KiB.
-    pub fn memory<'a>(
-        &mut self,
-        index: u32,
-        memory: &[u8],
-        base: impl Fn(u32) -> Base<'a>,
-        dirty: &[Range<u32>],
-        most: usize,
-    ) -> bool {
-        let wasm_pages =
-            u32::try_from(memory.len() / (PAGE * PAGES_PER_WASM_PAGE as usize)).expect("a memory has at most 65,536 pages");
-        self.body.push(SECTION_MEMORY);
-        let length_at = self.body.len();
-        self.body.extend_from_slice(&[0; 8]);
-        self.body.extend_from_slice(&index.to_le_bytes());
-        self.body.extend_from_slice(&wasm_pages.to_le_bytes());
-        let runs_at = self.body.len();
-        let mut runs = Runs { body: &mut self.body, last: None };
-        let is_all = dirty.iter().cloned().flatten().all(|page| {
-            let bytes = &memory[page as usize * PAGE..][..PAGE];
-            runs.page(page, bytes, pages::compare(bytes, base(page)));
-            runs.body.len() - runs_at <= most
-        });
-        if !is_all {
-            self.body.truncate(runs_at);
-        }
-        let length = (self.body.len() - length_at - 8) as u64;
-        self.body[length_at..length_at + 8].copy_from_slice(&length.to_le_bytes());
-        is_all
-    }
-
-    /// Adds the names of the packs that pages lie in, the lowest first.
-    pub fn packs(&mut self, digests: impl Iterator<Item = [u8; 32]>) {
-        self.section(SECTION_PACKS, &digests.collect::<Vec<_>>().concat());
-    }
-
-    /// Bytes collected so far.
-    pub fn raw_bytes(&self) -> u64 {
-        self.body.len() as u64
-    }
-
-    /// The snapshot's bytes.
-    ///
-    /// # Errors
-    /// If there is not enough memory to compress it.
-    pub fn seal(self, identity: Identity) -> io::Result<Vec<u8>> {
-        let stored = with(&COMPRESSOR, || Compressor::new(ZSTD_LEVEL), |compressor| compressor.compress(&self.body))?;
-        let mut bytes = Vec::with_capacity(HEADER + stored.len() + CHECKSUM);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&VERSION.to_le_bytes());
-        bytes.extend_from_slice(&identity.component);
-        bytes.extend_from_slice(&identity.rewriter.to_le_bytes());
-        bytes.extend_from_slice(identity.run.uuid().as_bytes());
-        bytes.extend_from_slice(&rand::random::<[u8; 16]>());
-        bytes.extend_from_slice(&(self.body.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&(stored.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(&identity.rewritten);
-        bytes.extend_from_slice(&stored);
-        let checksum = blake3::hash(&bytes);
-        bytes.extend_from_slice(checksum.as_bytes());
-        Ok(bytes)
-    }
-
-    fn section(&mut self, tag: u8, bytes: &[u8]) {
-        self.body.push(tag);
-        self.body.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        self.body.extend_from_slice(bytes);
-    }
-}
-
-/// Writes pages in runs of one content each.
-struct Runs<'a> {
-    body: &'a mut Vec<u8>,
-    /// Where the last run's count is, the page after it, and its content.
-    last: Option<(usize, u32, u8)>,
-}
-
-impl Runs<'_> {
-    /// Adds a page, which is after the last one.
-    fn page(&mut self, number: u32, page: &[u8], difference: Difference) {
-        let content = match difference {
-            Difference::None => return,
-            Difference::Zero => CONTENT_ZERO,
-            Difference::Words(_) => CONTENT_WORDS,
-            Difference::Whole => CONTENT_BYTES,
-        };
-        self.count(number, content);
-        match difference {
-            Difference::None | Difference::Zero => {}
-            Difference::Words(bits) => pages::encode(page, &bits, self.body),
-            Difference::Whole => self.body.extend_from_slice(page),
-        }
-    }
-
-    /// Makes the last run one longer, or begins another.
-    fn count(&mut self, number: u32, content: u8) {
-        let count_at = match self.last {
-            Some((count_at, end, of)) if end == number && of == content => count_at,
-            _ => {
-                self.body.extend_from_slice(&number.to_le_bytes());
-                self.body.extend_from_slice(&[0; 4]);
-                self.body.push(content);
-                self.body.len() - 5
-            }
-        };
-        let count = &mut self.body[count_at..count_at + 4];
-        let longer = u32::from_le_bytes(count.try_into().expect("4 bytes")) + 1;
-        count.copy_from_slice(&longer.to_le_bytes());
-        self.last = Some((count_at, number + 1, content));
-    }
-}
-
-/// What a snapshot holds.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Contents {
-    /// What the host keeps for the run.
-    pub host_state: Bytes,
-    /// The wait that the run is suspended on.
-    pub wait: WaitRequest,
-    /// The call stack.
-    pub aux: Bytes,
-    /// The memories, from index 1 on.
-    pub memories: Vec<Memory>,
-    /// The packs that pages lie in, the lowest first.
-    pub packs: Vec<[u8; 32]>,
-}
-
-impl Contents {
-    /// How many pages of all memories it holds.
-    pub fn pages(&self) -> u64 {
-        self.memories.iter().flat_map(|memory| &memory.runs).map(|run| run.pages.len() as u64).sum()
-    }
-}
-
-/// One memory of a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Memory {
-    /// Its length in pages of 64 KiB.
-    pub wasm_pages: u32,
-    /// Pages that differ from their base; ascending, none twice.
-    pub runs: Vec<Run>,
-}
-
-/// Consecutive pages of 4 KiB.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Run {
-    /// Which pages.
-    pub pages: Range<u32>,
-    /// What is in them.
-    pub content: Content,
-}
-
-/// What is in a run of pages.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// Zeros.
-    Zero,
-    /// These bytes.
-    Bytes(Bytes),
-    /// What their base has there, but for some words: a page after the other, each to be [`pages::split`] off. There are
-    /// as many as there are pages.
-    Words(Bytes),
-}
-
-/// Reads a snapshot of `expected`, whose body, and whose memories, may have at most `limit` bytes.
-///
-/// # Errors
-/// If it is not that, or is damaged.
-pub fn decode(snapshot: &[u8], expected: Identity, limit: u64) -> Result<Contents, Refused> {
-    let mut header = Input(snapshot);
-    if header.array::<4>().ok() != Some(*MAGIC) {
-        return Err(Refused::Magic);
-    }
-    let truncated = |expected: u64| Refused::Truncated { found: snapshot.len() as u64, expected };
-    let version = header.u32().map_err(|_| truncated((HEADER + CHECKSUM) as u64))?;
-    let header_length = match version {
-        OLDEST => HEADER_2,
-        3..=VERSION => HEADER,
-        other => return Err(Refused::Version(other)),
-    };
-    let least = (header_length + CHECKSUM) as u64;
-    if (snapshot.len() as u64) < least {
-        return Err(truncated(least));
-    }
-    let component = header.array::<32>()?;
-    let rewriter = header.u32()?;
-    let run = RunId::from_uuid(Uuid::from_bytes(header.array()?));
-    header.array::<16>()?;
-    let body_length = header.u64()?;
-    let stored_length = header.u64()?;
-    let rewritten = if version == OLDEST { None } else { Some(header.array::<32>()?) };
-    if Some(snapshot.len() as u64) != stored_length.checked_add(least) {
-        return Err(truncated(stored_length.saturating_add(least)));
-    }
-    let (sealed, checksum) = snapshot.split_at(snapshot.len() - CHECKSUM);
-    if blake3::hash(sealed).as_bytes() != checksum {
-        return Err(Refused::Checksum);
-    }
-    if component != expected.component {
-        return Err(Refused::Component { found: hex::encode(component), expected: hex::encode(expected.component) });
-    }
-    if rewriter != expected.rewriter {
-        return Err(Refused::Rewriter { found: rewriter, expected: expected.rewriter });
-    }
-    if let Some(found) = rewritten.filter(|rewritten| *rewritten != expected.rewritten) {
-        return Err(Refused::Rewritten { found: hex::encode(found), expected: hex::encode(expected.rewritten) });
-    }
-    if run != expected.run {
-        return Err(Refused::Run { found: run, expected: expected.run });
-    }
-    if body_length > limit {
-        return Err(Refused::TooLarge { found: body_length, limit });
-    }
-    parse(inflate(&sealed[header_length..], body_length)?, limit)
-}
-
-/// Decompresses what must come to exactly `length` bytes.
-fn inflate(stored: &[u8], length: u64) -> Result<Bytes, Refused> {
-    let mut body = Vec::new();
-    let room = usize::try_from(length).ok().filter(|length| body.try_reserve_exact(*length).is_ok());
-    let Some(room) = room else { return Err(Refused::Malformed("there is no memory for the body")) };
-    let inflated = with(&DECOMPRESSOR, Decompressor::new, |decompressor| decompressor.decompress_to_buffer(stored, &mut body));
-    match inflated {
-        Ok(count) if count == room => Ok(body.into()),
-        _ => Err(Refused::Malformed("the body is not a zstd frame of the length it should have")),
-    }
-}
-
 /// Works with this thread's own `T`, making it at first.
 fn with<T, R>(
     own: &'static std::thread::LocalKey<RefCell<Option<T>>>,
@@ -436,136 +177,6 @@ fn with<T, R>(
         }
         work(own.as_mut().expect("it was just made"))
     })
-}
-
-fn parse(body: Bytes, limit: u64) -> Result<Contents, Refused> {
-    let (mut host_state, mut wait, mut aux, mut packs) = (None, None, None, None);
-    let mut memories: Vec<Option<Memory>> = Vec::new();
-    let mut memory_bytes = 0;
-    let mut input = Input(&body);
-    while !input.0.is_empty() {
-        let tag = input.u8()?;
-        let section = input.bytes_of_length_u64()?;
-        let is_new = match tag {
-            SECTION_HOST => host_state.replace(body.slice_ref(section)).is_none(),
-            SECTION_AUX => aux.replace(body.slice_ref(section)).is_none(),
-            SECTION_PACKS => packs.replace(parse_packs(section)?).is_none(),
-            SECTION_WAIT => wait.replace(parse_wait(section)?).is_none(),
-            SECTION_MEMORY => {
-                let (index, memory) = parse_memory(&body, section, |bytes| {
-                    memory_bytes += bytes;
-                    if memory_bytes > limit { Err(Refused::TooLarge { found: memory_bytes, limit }) } else { Ok(()) }
-                })?;
-                if memories.len() <= index {
-                    memories.resize(index + 1, None);
-                }
-                memories[index].replace(memory).is_none()
-            }
-            _ => return Err(Refused::Malformed("a section has an unknown tag")),
-        };
-        if !is_new {
-            return Err(Refused::Malformed("a section is there twice"));
-        }
-    }
-    const MISSING: Refused = Refused::Malformed("a section is missing");
-    Ok(Contents {
-        host_state: host_state.ok_or(MISSING)?,
-        wait: wait.ok_or(MISSING)?,
-        aux: aux.ok_or(MISSING)?,
-        memories: memories.into_iter().collect::<Option<_>>().ok_or(MISSING)?,
-        packs: packs.unwrap_or_default(),
-    })
-}
-
-fn parse_packs(section: &[u8]) -> Result<Vec<[u8; 32]>, Refused> {
-    match section.as_chunks() {
-        (packs, []) if packs.len() <= MAX_PACKS => Ok(packs.to_vec()),
-        _ => Err(Refused::Malformed("the names of packs cannot be read")),
-    }
-}
-
-fn parse_wait(section: &[u8]) -> Result<WaitRequest, Refused> {
-    match postcard::take_from_bytes(section) {
-        Ok((wait, [])) => Ok(wait),
-        _ => Err(Refused::Malformed("the wait cannot be read")),
-    }
-}
-
-/// The memory's place in the list, from 0, and what it holds; `charge` may refuse its length in bytes.
-fn parse_memory(
-    body: &Bytes,
-    section: &[u8],
-    charge: impl FnOnce(u64) -> Result<(), Refused>,
-) -> Result<(usize, Memory), Refused> {
-    let mut input = Input(section);
-    let index = input.u32()? as usize;
-    if index == 0 || index > MAX_MEMORIES {
-        return Err(Refused::Malformed("a memory has an impossible index"));
-    }
-    let wasm_pages = input.u32()?;
-    if wasm_pages > MAX_WASM_PAGES {
-        return Err(Refused::Malformed("a memory is longer than a memory can be"));
-    }
-    charge(u64::from(wasm_pages) * u64::from(PAGES_PER_WASM_PAGE) * PAGE as u64)?;
-    let mut runs = Vec::new();
-    let mut end_of_last = 0;
-    while !input.0.is_empty() {
-        let (first, count, content) = (input.u32()?, input.u32()?, input.u8()?);
-        let end = first.checked_add(count).filter(|end| *end <= wasm_pages * PAGES_PER_WASM_PAGE);
-        let Some(end) = end.filter(|_| first >= end_of_last && count > 0) else {
-            return Err(Refused::Malformed("pages of a memory are out of place"));
-        };
-        let content = match content {
-            CONTENT_ZERO => Content::Zero,
-            CONTENT_BYTES => Content::Bytes(body.slice_ref(input.bytes(count as usize * PAGE)?)),
-            CONTENT_WORDS => Content::Words(body.slice_ref(input.words(count)?)),
-            _ => return Err(Refused::Malformed("pages of a memory have an unknown content")),
-        };
-        runs.push(Run { pages: first..end, content });
-        end_of_last = end;
-    }
-    Ok((index - 1, Memory { wasm_pages, runs }))
-}
-
-/// Bytes still to be read.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn bytes(&mut self, length: usize) -> Result<&'a [u8], Refused> {
-        let (taken, rest) = self.0.split_at_checked(length).ok_or(Refused::Malformed("a section ends too early"))?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    /// The encoded differences of so many pages.
-    fn words(&mut self, pages: u32) -> Result<&'a [u8], Refused> {
-        let mut rest = self.0;
-        for _ in 0..pages {
-            rest = pages::split(rest).ok_or(Refused::Malformed("a section ends too early"))?.1;
-        }
-        self.bytes(self.0.len() - rest.len())
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Refused> {
-        Ok(self.bytes(N)?.try_into().expect("N bytes were taken"))
-    }
-
-    fn u8(&mut self) -> Result<u8, Refused> {
-        Ok(self.array::<1>()?[0])
-    }
-
-    fn u32(&mut self) -> Result<u32, Refused> {
-        Ok(u32::from_le_bytes(self.array()?))
-    }
-
-    fn u64(&mut self) -> Result<u64, Refused> {
-        Ok(u64::from_le_bytes(self.array()?))
-    }
-
-    fn bytes_of_length_u64(&mut self) -> Result<&'a [u8], Refused> {
-        let length = self.u64()?;
-        self.bytes(usize::try_from(length).unwrap_or(usize::MAX))
-    }
 }
 
 #[cfg(test)]

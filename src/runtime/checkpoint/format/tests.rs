@@ -1,9 +1,17 @@
 //! Round trips, exact refusals, and any bytes at all.
 
-use proptest::prelude::*;
+use std::ops::Range;
 
-use super::*;
-use crate::model::id::WaitpointId;
+use bytes::Bytes;
+use proptest::prelude::*;
+use uuid::Uuid;
+
+use super::{
+    pages::Base,
+    read::{inflate, parse, parse_memory},
+    *,
+};
+use crate::model::{id::WaitpointId, waitpoint::WaitRequest};
 
 const IDENTITY: Identity =
     Identity { component: [7; 32], rewriter: 3, rewritten: [6; 32], run: RunId::from_uuid(Uuid::from_u128(5)) };
@@ -11,7 +19,7 @@ const LIMIT: u64 = 64 << 20;
 const WASM_PAGE: usize = PAGE * PAGES_PER_WASM_PAGE as usize;
 
 fn wait() -> WaitRequest {
-    WaitRequest::Any { waitpoints: vec![WaitpointId::from_uuid(uuid::Uuid::from_u128(1))] }
+    WaitRequest::Any { waitpoints: vec![WaitpointId::from_uuid(Uuid::from_u128(1))] }
 }
 
 /// A memory of `wasm_pages` whose page n is filled with the n-th byte of `fill`.
