@@ -16,6 +16,9 @@ use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt as _;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, aws::AmazonS3Builder, local::LocalFileSystem, path::Path as Key};
 
+/// Bytes that are hashed where they are: a fraction of a millisecond.
+const HASHED_AT_ONCE: usize = 1 << 20;
+
 /// What a blob holds; each area is a folder of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Area {
@@ -97,7 +100,7 @@ impl Blobs {
     /// # Errors
     /// [`Error::Unavailable`], a full disk among the reasons.
     pub async fn put(&self, area: Area, bytes: Bytes) -> Result<String, Error> {
-        let digest = Self::digest(&bytes);
+        let digest = digest_of(bytes.clone()).await;
         let key = key(area, &digest);
         self.store.put(&key, PutPayload::from_bytes(bytes)).await.map_err(Error::Unavailable)?;
         Ok(digest)
@@ -113,7 +116,7 @@ impl Blobs {
             Err(object_store::Error::NotFound { .. }) => return Err(Error::NotFound(digest.into())),
             Err(error) => return Err(Error::Unavailable(error)),
         };
-        if Self::digest(&found) != digest {
+        if digest_of(found.clone()).await != digest {
             return Err(Error::Damaged(digest.into()));
         }
         Ok(found)
@@ -139,6 +142,14 @@ impl Blobs {
             Err(error) => Err(Error::Unavailable(error)),
         }
     }
+}
+
+/// The digest of what may be large enough to keep other tasks waiting meanwhile.
+async fn digest_of(bytes: Bytes) -> String {
+    if bytes.len() <= HASHED_AT_ONCE {
+        return Blobs::digest(&bytes);
+    }
+    tokio::task::spawn_blocking(move || Blobs::digest(&bytes)).await.expect("hashing does not panic")
 }
 
 /// Makes every folder that a blob can be in. Storing one then syncs its bytes and the folder that names it, which is what

@@ -10,10 +10,9 @@ use crate::{
 
 #[async_trait]
 impl PackStore for Blobs {
-    async fn put(&self, digest: [u8; 32], pack: Bytes) -> anyhow::Result<()> {
-        let stored = self.put(Area::Pages, pack).await?;
-        anyhow::ensure!(stored == hex::encode(digest), "a pack of pages was stored under another name");
-        Ok(())
+    async fn put(&self, pack: Bytes) -> anyhow::Result<[u8; 32]> {
+        let name = self.put(Area::Pages, pack).await?;
+        Ok(hex::FromHex::from_hex(name)?)
     }
 
     async fn get(&self, digest: [u8; 32]) -> Result<Bytes, PackError> {

@@ -26,11 +26,11 @@ const AT_ONCE: usize = 2;
 /// Where packs are stored, under the blake3 digest of their bytes.
 #[async_trait]
 pub trait PackStore: Send + Sync {
-    /// Stores a pack, and returns when it is durable.
+    /// Stores a pack, and returns its digest when it is durable.
     ///
     /// # Errors
     /// If it cannot be stored now.
-    async fn put(&self, digest: [u8; 32], pack: Bytes) -> anyhow::Result<()>;
+    async fn put(&self, pack: Bytes) -> anyhow::Result<[u8; 32]>;
 
     /// The pack of this digest.
     ///
@@ -129,9 +129,8 @@ impl Packs {
     /// If one of them cannot be stored.
     pub async fn store(&self, new: Vec<Pack>, layers: &mut Layers, identity: Identity) -> anyhow::Result<()> {
         for pack in new {
-            let seal = move || pack.seal(identity).map(|bytes| (*blake3::hash(&bytes).as_bytes(), pack, bytes));
-            let (digest, pack, bytes) = spawn_blocking(seal).await??;
-            self.store.put(digest, bytes.into()).await?;
+            let (pack, bytes) = spawn_blocking(move || pack.seal(identity).map(|bytes| (pack, bytes))).await??;
+            let digest = self.store.put(bytes.into()).await?;
             layers.add(self.keep(digest, pack));
         }
         anyhow::ensure!(layers.packs().len() <= format::MAX_PACKS, "the run's memory lies in too many packs");
