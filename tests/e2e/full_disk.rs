@@ -31,8 +31,9 @@ async fn a_full_disk_keeps_runs_alive_says_so_and_lets_them_sleep_once_there_is_
 
     let chain = |n: u32, ms: u32, letters: usize| json!({"n": n, "mode": "wait", "ms": ms, "ballast": ballast(letters)});
     let patient = server.trigger("chain", chain(1, 30_000, TOO_LARGE_FOR_A_SNAPSHOT)).await;
-    let brief = server.trigger("chain", chain(2, 700, TOO_LARGE_FOR_A_ROW)).await;
-    for run in [&patient, &brief] {
+    let brief = server.trigger("chain", chain(2, 700, TOO_LARGE_FOR_A_SNAPSHOT)).await;
+    let modest = server.trigger("chain", chain(2, 700, TOO_LARGE_FOR_A_ROW)).await;
+    for run in [&patient, &brief, &modest] {
         let line = eventually("the log says why the run is kept in memory", SOON, async || {
             let lines = server.logs(run).await;
             lines.into_iter().find(|(source, line)| source == "host" && line.contains(NOT_STORED)).map(|(_, line)| line)
@@ -44,8 +45,12 @@ async fn a_full_disk_keeps_runs_alive_says_so_and_lets_them_sleep_once_there_is_
     assert!(log.contains(&format!("kept in memory: the checkpoint {NOT_STORED}")), "{log}");
     assert_eq!(server.run(&patient).await["status"], json!("EXECUTING"));
     // A run whose waits are over before there is room ends as if nothing had been.
-    let ended = server.run_with_status(&brief, "COMPLETED", SOON).await;
-    assert_eq!(ended["output"]["waits"], json!(2), "{ended:#}");
+    for run in [&brief, &modest] {
+        let ended = server.run_with_status(run, "COMPLETED", SOON).await;
+        assert_eq!((&ended["output"]["waits"], &ended["attemptCount"]), (&json!(2), &json!(1)), "{ended:#}");
+        let lines = server.logs(run).await;
+        assert!(lines.iter().all(|(_, line)| !line.contains("could not go on")), "it went on where it was: {lines:#?}");
+    }
     // What was begun and could not be finished does not stay, to take what room there will be.
     eventually("no part of a checkpoint is left", SOON, async || {
         ["checkpoints", "pages"].iter().all(|area| super::files(&blobs.join(area)).is_empty()).then_some(())

@@ -16,6 +16,7 @@ mod wait;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde_json::json;
@@ -26,7 +27,7 @@ use crate::{
     engine::{self, Error, finish::Finished, project, suspend::Suspended},
     model::{
         attempt::{Claimed, Lease, Outcome, RetryDecision},
-        checkpoint::{Checkpoint, Stored},
+        checkpoint::{Checkpoint, KeptFiles, Stored},
         deployment::{Deployment, NewDeployment, Promotion},
         environment::{ApiKeyKind, EnvironmentKind, NewApiKey, NewProject},
         error::RunError,
@@ -183,8 +184,8 @@ fn checkpoint(sequence: u64) -> Checkpoint {
         stored_bytes: 10,
         raw_bytes: 100,
         rewritten: None,
-        files: None,
-        pages: vec![],
+        files: Some(KeptFiles { manifest: Bytes::from_static(b"files"), packs: vec![format!("pack-{sequence}")] }),
+        pages: vec![format!("pages-{sequence}")],
     }
 }
 

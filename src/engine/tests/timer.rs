@@ -78,7 +78,7 @@ async fn only_blobs_that_no_row_names_are_orphans(pool: PgPool) {
     let scene = Scene::new(pool).await;
     let lease = scene.executing().await;
     scene.suspend(&lease, 1, WaitRequest::Sleep { at: scene.now().await + secs(60) }).await.unwrap();
-    let old = ["c0ffee", "digest-1", "orphan"].map(String::from);
+    let old = ["c0ffee", "digest-1", "pack-1", "pages-1", "orphan"].map(String::from);
     assert_eq!(reconcile::gc::orphans(&scene.store, &old).await.unwrap(), ["orphan"]);
 }
 
