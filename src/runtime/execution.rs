@@ -114,8 +114,8 @@ pub struct Execution {
     run: RunId,
     meter: Arc<Meter>,
     throttle: Throttle,
-    /// The packs that it was restored from.
-    layers: checkpoint::Layers,
+    /// The packs that it was restored from; none: it was not restored.
+    layers: Option<checkpoint::Layers>,
     state: State,
 }
 
@@ -169,7 +169,7 @@ impl Execution {
             }
             Err(error) => State::Failed(error),
         };
-        execution.layers = layers;
+        execution.layers = Some(layers);
         Ok(execution)
     }
 
@@ -195,8 +195,8 @@ impl Execution {
         let cpu: host::CpuMeter = Arc::new(move || read_meter.used());
         let setup = host::Setup { machine: setup.machine, cpu, run: Some(run), begin };
         let live = Live::new(component, setup, &meter, &mut throttle).await?;
-        let (component, layers) = (component.clone(), checkpoint::Layers::default());
-        Ok((Execution { component, run: id, meter, throttle, layers, state: State::Over }, live))
+        let component = component.clone();
+        Ok((Execution { component, run: id, meter, throttle, layers: None, state: State::Over }, live))
     }
 
     /// Enters the task. Only once, and not after [`Self::restore`].
@@ -244,7 +244,7 @@ impl Execution {
         let State::Suspended(live, wait) = &mut self.state else {
             return Err(RunFault::Host(anyhow::anyhow!("a run was captured that is not suspended")));
         };
-        checkpoint::capture(live, &self.component, &self.layers, packs, self.run, wait).await
+        checkpoint::capture(live, &self.component, self.layers.as_ref(), packs, self.run, wait).await
     }
 
     /// The rewritten component that it runs, and that its snapshots fit.

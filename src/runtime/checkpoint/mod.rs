@@ -71,11 +71,12 @@ pub struct Snapshot {
     pub packs: Vec<String>,
 }
 
-/// Captures a suspended instance of this component, which lies in these layers; with everything in the snapshot, unless it may have packs.
+/// Captures a suspended instance of this component, which lies in these layers if it was restored; with everything in the snapshot,
+/// unless it may have packs.
 pub(super) async fn capture(
     live: &mut Live,
     component: &LoadedComponent,
-    layers: &Layers,
+    layers: Option<&Layers>,
     packs: Option<&Arc<Packs>>,
     run: RunId,
     wait: &WaitRequest,
@@ -84,8 +85,9 @@ pub(super) async fn capture(
     let mut writer = format::Writer::default();
     writer.host_state(&live.store.data_mut().save().await);
     writer.wait(wait);
-    let (image, layers, packs) = (component.image().await, layers.clone(), packs.cloned());
-    let saving = Saving { writer, image, layers, packs, new: vec![], failed: None };
+    let most_inline = if layers.is_some() { saving::MOST_INLINE } else { saving::MOST_INLINE_AT_FIRST };
+    let (image, layers, packs) = (component.image().await, layers.cloned().unwrap_or_default(), packs.cloned());
+    let saving = Saving { writer, image, layers, packs, most_inline, new: vec![], failed: None };
     let Transfer::Saving(Saving { mut writer, mut layers, new, failed, .. }) =
         transfer(live, Transfer::Saving(saving), save).await.map_err(|error| self::failed(live, "saving", error))?
     else {

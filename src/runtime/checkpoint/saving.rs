@@ -19,9 +19,11 @@ use super::{
     packs::Packs,
 };
 
-/// Bytes of a memory that a snapshot holds itself. More go into packs: what is in one need not be stored again, nor read at once, but
-/// each costs a blob.
-const MOST_INLINE: usize = 256 << 10;
+/// Bytes of a memory that the first snapshot of a run holds itself. More go into packs: what is in one need not be stored again, nor
+/// read at once, but each costs a blob, and many a run never waits again.
+pub const MOST_INLINE_AT_FIRST: usize = 256 << 10;
+/// The same of later snapshots: a run that has waited twice will probably wait again. Compressed, so much fits into a row.
+pub const MOST_INLINE: usize = 64 << 10;
 
 /// A snapshot that is being taken.
 pub struct Saving {
@@ -33,6 +35,8 @@ pub struct Saving {
     pub layers: Layers,
     /// Where packs are made; none: everything goes into the snapshot.
     pub packs: Option<Arc<Packs>>,
+    /// Bytes of a memory that the snapshot holds itself, if there may be packs.
+    pub most_inline: usize,
     /// New packs.
     pub new: Vec<Pack>,
     /// Why one of them could not be written. The guest, which is about to show its next memory, must not hear of it.
@@ -63,7 +67,7 @@ impl Saving {
         let (image, layers) = (self.image.as_deref(), &self.layers);
         let in_image = |page| image.map_or(Base::Unknown, |image| image.page(index, page));
         let base = |page| layers.page(index, page).map_or_else(|| in_image(page), Base::Page);
-        let most = if self.packs.is_some() { MOST_INLINE } else { usize::MAX };
+        let most = if self.packs.is_some() { self.most_inline } else { usize::MAX };
         if self.writer.memory(index, view.bytes(), base, dirty, most) {
             return None;
         }
