@@ -3,11 +3,27 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dormouse::{WaitError, wait};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeOwned, Error},
+};
 use serde_json::Value;
 
 fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64() * 1_000.0)
+}
+
+/// JSON, or a string that holds it: load generators send either.
+pub struct Input<T>(T);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Input<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let parsed = match Value::deserialize(deserializer)? {
+            Value::String(text) => serde_json::from_str(&text),
+            value => serde_json::from_value(value),
+        };
+        parsed.map(Input).map_err(D::Error::custom)
+    }
 }
 
 #[derive(Deserialize)]
@@ -23,7 +39,7 @@ pub struct Started {
 
 /// Reads the clock and is done.
 #[dormouse::task(id = "bench-noop")]
-pub fn noop(payload: Noop) -> Started {
+pub fn noop(Input(payload): Input<Noop>) -> Started {
     Started { started: now(), k: payload.k }
 }
 
@@ -42,7 +58,7 @@ pub struct Woke {
 
 /// Waits once, until the given moment.
 #[dormouse::task(id = "bench-sleep")]
-pub fn sleep(payload: Sleep) -> Result<Woke, WaitError> {
+pub fn sleep(Input(payload): Input<Sleep>) -> Result<Woke, WaitError> {
     wait::until(UNIX_EPOCH + Duration::try_from_secs_f64(payload.until / 1_000.0).unwrap_or_default())?;
     Ok(Woke { woke: now(), k: payload.k })
 }
@@ -65,7 +81,7 @@ pub struct Marks {
 
 /// Waits n times, one after the other.
 #[dormouse::task(id = "bench-loop")]
-pub fn many(payload: Many) -> Result<Marks, WaitError> {
+pub fn many(Input(payload): Input<Many>) -> Result<Marks, WaitError> {
     let length = Duration::try_from_secs_f64(payload.ms / 1_000.0).unwrap_or_default();
     let tenth = payload.n.div_ceil(10);
     let mut marks = [now(); 4];

@@ -166,22 +166,41 @@ async fn processes_that_start_together_migrate_once(pool: PgPool) {
     assert!(applied > 0);
 }
 
+/// The transaction's start is the statement's own only outside a transaction. In the simple protocol: in the extended one, parsing
+/// begins the transaction and binding the statement.
+async fn is_outside_a_transaction(store: &Store) -> bool {
+    let row = sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(&mut *store.read().await.unwrap()).await;
+    sqlx::Row::get(&row.unwrap(), 0)
+}
+
 #[sqlx::test]
-async fn a_connection_that_comes_back_inside_a_transaction_is_not_used_again(pool: PgPool) {
-    let url = pool.connect_options().to_url_lossy().to_string();
-    let store = Store::connect(&url, 1).await.unwrap();
-    let process = async |connection: &mut sqlx::PgConnection| -> i32 {
-        sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await.unwrap()
+async fn a_verb_that_fails_panics_or_loses_its_connection_leaves_no_transaction_behind(pool: PgPool) {
+    let store = Store::connect(pool.connect_options().to_url_lossy().as_str(), 1).await.unwrap();
+    let ending = |how: &'static str| {
+        store.tx(move |tx| {
+            Box::pin(async move {
+                sqlx::query("select pg_advisory_xact_lock(7)").execute(&mut *tx).await.map_err(StoreError::from)?;
+                match how {
+                    "panics" => panic!("as asked"),
+                    "is cut off" => {
+                        let end = sqlx::query("select pg_terminate_backend(pg_backend_pid())").execute(&mut *tx).await;
+                        end.map(drop).map_err(StoreError::from)
+                    }
+                    _ => Err(StoreError::Unknown { table: "none", what: how.into() }),
+                }
+            })
+        })
     };
-    let mut leaked = store.read().await.unwrap();
-    let before = process(&mut leaked).await;
-    sqlx::query("begin").execute(&mut *leaked).await.unwrap();
-    drop(leaked);
-    let mut next = store.read().await.unwrap();
-    assert_ne!(process(&mut next).await, before);
-    drop(next);
-    let mut kept = store.read().await.unwrap();
-    let same = process(&mut kept).await;
-    drop(kept);
-    assert_eq!(process(&mut *store.read().await.unwrap()).await, same, "a clean one is used again");
+    for how in ["fails", "panics", "is cut off"] {
+        let error = ending(how).await.unwrap_err();
+        let is_told = match how {
+            "fails" => matches!(error, StoreError::Unknown { .. }),
+            "panics" => matches!(error, StoreError::BrokenOff(_)),
+            _ => matches!(error, StoreError::Unavailable(_)),
+        };
+        assert!(is_told, "{how}: {error:?}");
+        let free: bool = sqlx::query_scalar("select pg_try_advisory_xact_lock(7)").fetch_one(&pool).await.unwrap();
+        assert!(free, "{how}: its lock is gone");
+        assert!(is_outside_a_transaction(&store).await, "{how}");
+    }
 }
