@@ -132,6 +132,7 @@ async fn serve(
             blobs: blobs.clone(),
             runtime: runtime.clone(),
             rewritings: rewritings.clone(),
+            completions: worker::completions(&store),
             signals: signals.clone(),
             config: config.worker.clone(),
             egress: egress(&config.egress),

@@ -44,6 +44,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod group;
 pub mod host;
 pub mod model;
 pub mod postgres;

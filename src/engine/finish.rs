@@ -3,7 +3,7 @@
 //! A result is written once. Whoever comes late, with a lease that is no longer the newest or for a run that is over,
 //! writes nothing and is told so.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
@@ -14,6 +14,7 @@ use crate::{
         attempt::{Lease, Outcome, RetryDecision},
         error::{Cause, ErrorCode, MAX_MESSAGE_CHARS, RunError},
         event::EventKind,
+        id::RunId,
         machine::Machine,
         payload::{MAX_OUTPUT_BYTES, Packet},
         run::{Happening, RunStatus},
@@ -22,7 +23,7 @@ use crate::{
     },
     store::{
         Store,
-        endings::{self, Ending},
+        endings::{self, Completed, Ending},
         events,
         leases::{self, Held},
         notify, places,
@@ -58,6 +59,28 @@ pub async fn finish(store: &Store, lease: &Lease, outcome: Outcome, used_cpu_ms:
             Box::pin(async move {
                 let held = held_by(tx, &lease).await?;
                 end_attempt(tx, &held, outcome, used_cpu_ms.max(held.attempt_cpu_ms)).await
+            })
+        })
+        .await
+}
+
+/// Most runs that [`complete_together`] takes: their ids fit into one notification.
+pub const MOST_TOGETHER: usize = 128;
+/// Longest output of a run that is completed beside others, in bytes: one of 10 MiB shall not keep them waiting.
+pub const MOST_OUTPUT_TOGETHER: usize = 64 * 1024;
+
+/// Completes up to [`MOST_TOGETHER`] runs in one transaction, and says which of them are over now. The others are not as simple as
+/// that, or not held by their leases any more: for them there is [`finish`].
+///
+/// # Errors
+/// If the database does not answer: then none is over.
+pub async fn complete_together(store: &Store, completed: Vec<Completed>) -> Result<HashSet<RunId>, Error> {
+    store
+        .tx(move |tx| {
+            Box::pin(async move {
+                let (runs, pools): (HashSet<RunId>, Vec<_>) = endings::complete(tx, &completed).await?.into_iter().unzip();
+                places::place_freed(tx, &pools).await?;
+                Ok(runs)
             })
         })
         .await

@@ -119,7 +119,7 @@ pub async fn list(
         cut.above,
         cut.limit
     )
-    .fetch_all(&mut *store.read().await?)
+    .fetch_all(&mut *store.browse().await?)
     .await?;
     let found = found.into_iter().map(|row| row.deployment(environment)).collect::<Result<Vec<_>, _>>()?;
     Ok(page.listing(found, |deployment| deployment.id))

@@ -4,9 +4,11 @@ use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, events::Changed, places::Pool, rows};
+use super::{StoreError, events::Changed, notify, places::Pool, rows};
 use crate::model::{
+    attempt::Lease,
     error::RunError,
+    event::EventKind,
     id::{QueueId, RunId},
     payload::Packet,
     run::RunStatus,
@@ -124,6 +126,81 @@ pub async fn end(
         }
     }
     Ok((changed, pools))
+}
+
+/// A run that returned, on its way to be ended beside others.
+#[derive(Debug)]
+pub struct Completed {
+    /// Who ran it.
+    pub lease: Lease,
+    /// What it returned.
+    pub output: Packet,
+    /// CPU milliseconds of its attempt.
+    pub cpu_ms: u64,
+}
+
+/// Completes runs, all in one statement, and enters that they ended. Only those that are as their leases say, nobody cancels, and
+/// no other run waits for; returns these, each with its pool. Locks them in the order of their ids.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) -> Result<Vec<(RunId, Pool)>, StoreError> {
+    let of = |each: fn(&Completed) -> Uuid| completed.iter().map(each).collect::<Vec<_>>();
+    let epochs: Vec<i64> = completed.iter().map(|run| run.lease.epoch).collect();
+    let outputs: Vec<&[u8]> = completed.iter().map(|run| run.output.data.as_slice()).collect();
+    let types: Vec<&str> = completed.iter().map(|run| run.output.content_type.as_str()).collect();
+    let cpu_ms: Vec<i64> = completed.iter().map(|run| run.cpu_ms as i64).collect();
+    let rows = query!(
+        r#"
+        with held as (
+            select r.id, r.attempt, r.attempt_started_at, done.output, done.output_type,
+                greatest(done.cpu_ms, r.attempt_cpu_ms) as cpu_ms
+            from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[])
+                as done (id, worker, epoch, output, output_type, cpu_ms)
+            join runs r on r.id = done.id
+            where r.lease_worker = done.worker and r.epoch = done.epoch and r.status = 'EXECUTING'
+                and r.cancel_requested_at is null and r.parent_id is null and r.batch_id is null
+            order by r.id for no key update of r
+        ), ended as (
+            update runs r
+            set status = 'COMPLETED', output = held.output, output_type = held.output_type, finished_at = clock_now(),
+                due_at = null, lease_worker = null, lease_expires_at = null, parked = false, in_attempt = false,
+                earlier_cpu_ms = r.earlier_cpu_ms + held.cpu_ms, attempt_cpu_ms = 0,
+                updated_at = clock_now(), event_seq = r.event_seq + 1
+            from held where r.id = held.id
+            returning r.id, r.event_seq, r.queue_id, r.concurrency_key
+        ), tried as (
+            insert into attempts (run_id, number, started_at, finished_at, cpu_ms)
+            select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), cpu_ms from held
+            on conflict (run_id, number) do nothing
+        ), entries as (
+            insert into run_events (run_id, seq, at, kind, status)
+            select id, event_seq, clock_now(), $7, 'COMPLETED' from ended
+        ), edges as (
+            delete from run_waits where run_id in (select id from held)
+        ), calls as (
+            delete from journal where run_id in (select id from held)
+        ), left_behind as (
+            delete from checkpoints where run_id in (select id from held)
+        ), told as (
+            select pg_notify($8, string_agg(replace(id::text, '-', ''), ',')) from ended having count(*) > 0
+        )
+        select id as "id!", queue_id as "queue_id!", concurrency_key as "concurrency_key!", (select count(*) from told) as told
+        from ended
+        "#,
+        &of(|run| run.lease.run.uuid()),
+        &of(|run| run.lease.worker.uuid()),
+        &epochs,
+        &outputs as &[&[u8]],
+        &types as &[&str],
+        &cpu_ms,
+        EventKind::Finished.as_str(),
+        notify::RUNS
+    )
+    .fetch_all(connection)
+    .await?;
+    let pool = |queue, key| Pool { queue: QueueId::from_uuid(queue), key };
+    Ok(rows.into_iter().map(|row| (RunId::from_uuid(row.id), pool(row.queue_id, row.concurrency_key))).collect())
 }
 
 /// Drops what an attempt leaves behind: edges, journal, checkpoint.

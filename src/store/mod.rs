@@ -42,9 +42,12 @@ const IDLE_IN_TRANSACTION: &str = "30s";
 const LOCK_TIMEOUT: &str = "10s";
 
 /// Statements are planned once for each connection, not each time with what they are asked for: planning takes longer than most of
-/// them, and none has a better plan for some values than for others. A plan made while a table is still empty must be right when it
-/// is large, so no table is scanned that has an index for the question.
+/// them, and but for lists none has a better plan for some values than for others. A plan made while a table is still empty must
+/// be right when it is large, so no table is scanned that has an index for the question.
 const PLANS: [(&str, &str); 2] = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off")];
+
+/// Connections for lists.
+const LISTS: u32 = 4;
 
 static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migrations");
 
@@ -52,6 +55,8 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migration
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    /// For lists, so that no page that somebody leafs to keeps a run waiting.
+    lists: PgPool,
 }
 
 /// Why the database did not answer as asked.
@@ -118,20 +123,23 @@ impl Store {
         let mut connection = PgConnection::connect_with(&options).await?;
         MIGRATIONS.run(&mut connection).await?;
         connection.close().await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(max_connections)
-            .acquire_timeout(Duration::from_secs(10))
-            // Asking every time would cost each transaction a round trip; one that was used just now is there still.
-            .test_before_acquire(false)
-            .before_acquire(|connection, used| Box::pin(is_alive(connection, used.idle_for)))
-            .connect_with(options.options([("lock_timeout", LOCK_TIMEOUT)]).options(PLANS))
-            .await?;
-        Ok(Store { pool })
+        let pool = |max| {
+            PgPoolOptions::new()
+                .max_connections(max)
+                .acquire_timeout(Duration::from_secs(10))
+                // Asking every time would cost each transaction a round trip; one that was used just now is there still.
+                .test_before_acquire(false)
+                .before_acquire(|connection, used| Box::pin(is_alive(connection, used.idle_for)))
+        };
+        let options = options.options([("lock_timeout", LOCK_TIMEOUT)]);
+        let lists = pool(LISTS.min(max_connections)).connect_lazy_with(options.clone());
+        let pool = pool(max_connections).connect_with(options.options(PLANS)).await?;
+        Ok(Store { pool, lists })
     }
 
     /// The store of a pool whose schema is up to date. For tests, which get their pool from `#[sqlx::test]`.
     pub fn over(pool: PgPool) -> Store {
-        Store { pool }
+        Store { lists: pool.clone(), pool }
     }
 
     /// The pool, for what is not a verb: a LISTEN connection, a health check.
@@ -145,6 +153,14 @@ impl Store {
     /// [`StoreError::Unavailable`] if none is free in time.
     pub async fn read(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         Ok(self.pool.acquire().await?)
+    }
+
+    /// A connection to read a list with, whose statement is planned each time: what makes a good plan is which filters it has.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if none is free in time.
+    pub async fn browse(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        Ok(self.lists.acquire().await?)
     }
 
     /// Runs `work` in one transaction, to its end whatever becomes of the caller: committed if it returns `Ok`, undone

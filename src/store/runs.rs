@@ -1,6 +1,7 @@
 //! Runs as they are read: one, all of it, or a page of a list.
 
 use chrono::{DateTime, Utc};
+use serde::Deserialize;
 use serde_json::Value;
 use sqlx::{PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
@@ -8,6 +9,7 @@ use uuid::Uuid;
 use super::{Listing, Page, Store, StoreError, page, rows};
 use crate::model::{
     attempt::Attempt,
+    error::RunError,
     id::{BatchId, EnvironmentId, RunId, RunKind},
     payload::Packet,
     run::{Run, RunDetail, RunStatus},
@@ -144,24 +146,28 @@ pub async fn exists(connection: &mut PgConnection, environment: EnvironmentId, i
 pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Result<Option<RunDetail>, StoreError> {
     let connection = &mut *store.read().await?;
     let Some(run) = by_ids(connection, environment, &[id.uuid()]).await?.pop() else { return Ok(None) };
+    // With one statement for the run and one for what belongs to it, asking again and again is cheap while nothing happens.
     let values = query!(
-        "select payload, payload_type, output, output_type, in_attempt, attempt, attempt_started_at
-         from runs where id = $1",
+        r#"
+        select r.payload, r.payload_type, r.output, r.output_type, r.in_attempt, r.attempt, r.attempt_started_at,
+            exists (select from runs where parent_id = r.id) as "has_children!",
+            (select coalesce(json_agg(json_build_object('number', number, 'startedAt', started_at, 'finishedAt', finished_at,
+                'error', error, 'cpuMs', cpu_ms) order by number), '[]') from attempts where run_id = r.id) as "attempts!"
+        from runs r where r.id = $1
+        "#,
         id.uuid()
     )
     .fetch_one(&mut *connection)
     .await?;
-    let mut attempts = ended_attempts(connection, id).await?;
+    let ended: Vec<EndedAttempt> = rows::json("attempts", values.attempts)?;
+    let mut attempts = ended.into_iter().map(EndedAttempt::attempt).collect::<Vec<_>>();
     if let (true, Some(started_at)) = (values.in_attempt, values.attempt_started_at) {
         let number = values.attempt.unsigned_abs();
         attempts.push(Attempt { number, started_at, finished_at: None, error: None, cpu_ms: None });
     }
-    let children = query_scalar!("select id from runs where parent_id = $1 order by id desc limit $2", id.uuid(), MAX_CHILDREN)
-        .fetch_all(&mut *connection)
-        .await?;
-    let children = by_ids(connection, environment, &children).await?;
+    let children = if values.has_children { children(connection, environment, id).await? } else { Vec::new() };
     let above: Vec<Uuid> = run.parent.into_iter().chain((run.root != id).then_some(run.root)).map(|id| id.uuid()).collect();
-    let above = by_ids(connection, environment, &above).await?;
+    let above = if above.is_empty() { Vec::new() } else { by_ids(connection, environment, &above).await? };
     let find = |id: RunId| above.iter().find(|run| run.id == id).cloned();
     Ok(Some(RunDetail {
         payload: Packet { data: values.payload, content_type: values.payload_type },
@@ -174,21 +180,29 @@ pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Res
     }))
 }
 
-async fn ended_attempts(connection: &mut PgConnection, run: RunId) -> Result<Vec<Attempt>, StoreError> {
-    query!("select number, started_at, finished_at, error, cpu_ms from attempts where run_id = $1 order by number", run.uuid())
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .map(|row| {
-            Ok(Attempt {
-                number: row.number.unsigned_abs(),
-                started_at: row.started_at,
-                finished_at: Some(row.finished_at),
-                error: row.error.map(|error| rows::json("attempts", error)).transpose()?,
-                cpu_ms: Some(rows::count(row.cpu_ms)),
-            })
-        })
-        .collect()
+/// The newest of a run's children.
+async fn children(connection: &mut PgConnection, environment: EnvironmentId, id: RunId) -> Result<Vec<Run>, StoreError> {
+    let ids = query_scalar!("select id from runs where parent_id = $1 order by id desc limit $2", id.uuid(), MAX_CHILDREN)
+        .fetch_all(&mut *connection)
+        .await?;
+    by_ids(connection, environment, &ids).await
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EndedAttempt {
+    number: u32,
+    started_at: DateTime<Utc>,
+    finished_at: DateTime<Utc>,
+    error: Option<RunError>,
+    cpu_ms: u64,
+}
+
+impl EndedAttempt {
+    fn attempt(self) -> Attempt {
+        let EndedAttempt { number, started_at, finished_at, error, cpu_ms } = self;
+        Attempt { number, started_at, finished_at: Some(finished_at), error, cpu_ms: Some(cpu_ms) }
+    }
 }
 
 /// Runs, newest first.
@@ -201,7 +215,7 @@ pub async fn list(
     filter: &Filter,
     page: Page<RunKind>,
 ) -> Result<Listing<Run, RunKind>, StoreError> {
-    let connection = &mut *store.read().await?;
+    let connection = &mut *store.browse().await?;
     let found = find(connection, environment, filter, page.cut()).await?;
     let listing = page.listing(found, |id| RunId::from_uuid(*id));
     let items = by_ids(connection, environment, &listing.items).await?;

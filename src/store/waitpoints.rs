@@ -123,7 +123,7 @@ pub async fn list_tokens(
         cut.above,
         cut.limit
     )
-    .fetch_all(&mut *store.read().await?)
+    .fetch_all(&mut *store.browse().await?)
     .await?;
     let found = found.into_iter().map(Row::token).collect::<Result<Vec<_>, _>>()?;
     Ok(page.listing(found, |token| token.id))

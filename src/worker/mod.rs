@@ -12,7 +12,7 @@ pub mod rewritings;
 mod run_one;
 pub mod scratch;
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,11 +21,12 @@ use tracing::{error, info, warn};
 use crate::{
     blobs::Blobs,
     config,
-    engine::lease,
+    engine::{finish, lease},
+    group::Group,
     host::Egress,
     model::id::WorkerId,
     runtime::Runtime,
-    store::{Store, listen::Signals},
+    store::{Store, endings::Completed, listen::Signals},
 };
 use leases::Leases;
 use rewritings::Rewritings;
@@ -36,6 +37,8 @@ const IDLE_POLL: Duration = Duration::from_secs(1);
 const AFTER_ERROR: Duration = Duration::from_millis(250);
 /// How long runs in progress may go on to their next wait when the process is told to end.
 const DRAIN_FOR: Duration = Duration::from_secs(3);
+/// Transactions that complete runs beside each other: one more than waits for the disk, so that none waits for nothing.
+const COMPLETING_AT_ONCE: usize = 2;
 /// Runs claimed by one statement.
 const CLAIM_BATCH: usize = 32;
 
@@ -49,6 +52,8 @@ pub struct Context {
     pub runtime: Arc<Runtime>,
     /// Components as new runs use them.
     pub rewritings: Arc<Rewritings>,
+    /// Where runs that returned are completed together; false: not so, and it has to be done by itself.
+    pub completions: Group<Completed, bool>,
     /// News of waitpoints and runs.
     pub signals: Signals,
     /// Grace, lease and concurrency.
@@ -59,6 +64,22 @@ pub struct Context {
     pub scratch: scratch::Home,
     /// The address at which users reach the API, for callback URLs.
     pub public_url: String,
+}
+
+/// Completes runs together with others that return at the same time.
+pub fn completions(store: &Store) -> Group<Completed, bool> {
+    let store = store.clone();
+    Group::new(finish::MOST_TOGETHER, COMPLETING_AT_ONCE, move |completed: Vec<Completed>| {
+        let store = store.clone();
+        async move {
+            let runs: Vec<_> = completed.iter().map(|completed| completed.lease.run).collect();
+            let over = finish::complete_together(&store, completed).await.unwrap_or_else(|error| {
+                warn!(error = &error as &dyn std::error::Error, runs = runs.len(), "runs could not be completed together");
+                HashSet::new()
+            });
+            runs.iter().map(|run| over.contains(run)).collect()
+        }
+    })
 }
 
 /// One process's share of the work.

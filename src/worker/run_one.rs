@@ -32,6 +32,7 @@ use crate::{
         waitpoint::WaitRequest,
     },
     runtime::{Execution, LoadedComponent, Part, PrepareError, RunFault, RunSetup, Step},
+    store::endings::Completed,
 };
 
 /// Shortest and longest pause before a checkpoint that could not be stored is tried again while the run stays in memory.
@@ -352,6 +353,9 @@ impl Attempt {
         let (mut pause, mut refusals) = (Duration::from_millis(50), 0);
         loop {
             self.write_logs().await;
+            if self.complete_with_others(&outcome, used_cpu_ms).await {
+                break;
+            }
             let error = match finish::finish(&self.context.store, &self.claimed.lease, outcome.clone(), used_cpu_ms).await {
                 Ok(finished) => {
                     debug!(?finished, "attempt ended");
@@ -378,6 +382,17 @@ impl Attempt {
         let blob = self.claimed.resume.as_ref().and_then(|resume| resume.checkpoint.snapshot.blob());
         self.forget_checkpoint(blob.map(ToOwned::to_owned)).await;
         self.forget_packs(&Packs::default()).await;
+    }
+
+    /// Completes the run in a transaction that others share. False if it is not that simple, or did not work.
+    async fn complete_with_others(&self, outcome: &Outcome, cpu_ms: u64) -> bool {
+        match outcome {
+            Outcome::Completed(output) if output.data.len() <= finish::MOST_OUTPUT_TOGETHER => {
+                let completed = Completed { lease: self.claimed.lease, output: output.clone(), cpu_ms };
+                self.context.completions.ask(completed).await == Some(true)
+            }
+            Outcome::Completed(_) | Outcome::Failed { .. } => false,
+        }
     }
 
     async fn hand_back(&self, why: &str) {

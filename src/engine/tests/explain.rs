@@ -43,19 +43,25 @@ async fn seed(scene: &Scene) {
     }
 }
 
-/// The plan of the one statement in `src/store` that contains `marker`, with values in place of its parameters.
+/// The plan of the one statement in `src/store` that contains `marker`, asked with these values.
 async fn plan(scene: &Scene, source: &'static str, marker: &str, values: &[&str]) -> String {
     let at = source.find(marker).expect("the statement is there");
     let call = source[..at].rfind("query").expect("the statement is in a query");
     let start = call + source[call..].find('"').expect("the statement begins with a quote") + 1;
     let closing = if source[..start].ends_with("r#\"") { "\"#" } else { "\"" };
     let end = at + source[at..].find(closing).expect("the statement ends with a quote");
-    let mut sql = source[start..end].to_owned();
-    for (place, value) in (1..).zip(values) {
-        sql = sql.replace(&format!("${place}"), value);
-    }
-    let lines: Vec<String> =
-        sqlx::query_scalar(sqlx::AssertSqlSafe(format!("explain {sql}"))).fetch_all(&scene.pool).await.unwrap();
+    let sql = &source[start..end];
+    let is_list = marker.contains("cardinality");
+    let connection = &mut *scene.pool.acquire().await.unwrap();
+    // As the connections of a store have it, and those for lists.
+    let settings = if is_list { "" } else { "set plan_cache_mode = force_generic_plan; set enable_seqscan = off;" };
+    let values = if values.is_empty() { String::new() } else { format!("({})", values.join(", ")) };
+    let prepare = format!("{settings} prepare statement as {sql}");
+    sqlx::raw_sql(sqlx::AssertSqlSafe(prepare)).execute(&mut *connection).await.unwrap();
+    let explain = format!("explain execute statement {values}");
+    let plan = sqlx::raw_sql(sqlx::AssertSqlSafe(explain)).fetch_all(&mut *connection).await.unwrap();
+    let lines: Vec<String> = plan.iter().map(|line| sqlx::Row::get(line, 0)).collect();
+    sqlx::raw_sql("deallocate statement; reset all").execute(connection).await.unwrap();
     lines.join("\n")
 }
 

@@ -1,0 +1,111 @@
+//! Group commit: what is asked while earlier work is under way is done together.
+//!
+//! A lone question is answered at once; a thousand at the same time share a few transactions. Nothing waits for company.
+
+use std::{future::Future, sync::Arc};
+
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+/// Questions that wait for their turn; whoever asks beyond that waits before asking.
+const WAITING: usize = 4096;
+
+/// Asks `I`, is answered `O`. Cheap to clone; ends with its last clone.
+#[derive(Debug)]
+pub struct Group<I, O> {
+    questions: mpsc::Sender<(I, oneshot::Sender<O>)>,
+}
+
+impl<I, O> Clone for Group<I, O> {
+    fn clone(&self) -> Self {
+        Group { questions: self.questions.clone() }
+    }
+}
+
+impl<I: Send + 'static, O: Send + 'static> Group<I, O> {
+    /// `work` is given 1 to `most` questions and returns as many answers, in their order; it runs at most `at_once` times beside
+    /// itself, always to its end.
+    pub fn new<W, F>(most: usize, at_once: usize, work: W) -> Group<I, O>
+    where
+        W: Fn(Vec<I>) -> F + Send + Sync + 'static,
+        F: Future<Output = Vec<O>> + Send,
+    {
+        let (questions, mut asked) = mpsc::channel::<(I, oneshot::Sender<O>)>(WAITING);
+        let (work, places) = (Arc::new(work), Arc::new(Semaphore::new(at_once.max(1))));
+        tokio::spawn(async move {
+            loop {
+                // First the place, then the questions: those that come meanwhile come along.
+                let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+                let mut taken = Vec::new();
+                if asked.recv_many(&mut taken, most.max(1)).await == 0 {
+                    return;
+                }
+                let work = work.clone();
+                tokio::spawn(async move {
+                    let (items, answers): (Vec<I>, Vec<oneshot::Sender<O>>) = taken.into_iter().unzip();
+                    for (answer, told) in work(items).await.into_iter().zip(answers) {
+                        // Whoever asked may have gone.
+                        drop(told.send(answer));
+                    }
+                    drop(place);
+                });
+            }
+        });
+        Group { questions }
+    }
+
+    /// The answer; none if the work panicked.
+    pub async fn ask(&self, item: I) -> Option<O> {
+        let (answer, told) = oneshot::channel();
+        self.questions.send((item, answer)).await.ok()?;
+        told.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::join_all;
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_asked_meanwhile_is_answered_together_and_each_gets_its_own_answer() {
+        let (begun, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (began, may_go) = (begun.clone(), go.clone());
+        let group = Group::new(100, 1, move |items: Vec<u32>| {
+            let (began, may_go) = (began.clone(), may_go.clone());
+            async move {
+                began.notify_one();
+                may_go.notified().await;
+                let count = items.len();
+                items.into_iter().map(|item| (item, count)).collect()
+            }
+        });
+        let first = tokio::spawn({
+            let group = group.clone();
+            async move { group.ask(0).await }
+        });
+        begun.notified().await;
+        let others = tokio::spawn(async move { join_all((1..=250).map(|item| group.ask(item))).await });
+        tokio::task::yield_now().await;
+        for _ in 0..4 {
+            go.notify_one();
+            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        assert_eq!(first.await.unwrap(), Some((0, 1)), "alone, at once");
+        let others = others.await.unwrap();
+        let expected = (1..=250).map(|item| Some((item, if item <= 200 { 100 } else { 50 }))).collect::<Vec<_>>();
+        assert_eq!(others, expected);
+    }
+
+    #[tokio::test]
+    async fn work_that_panics_answers_nobody_and_takes_no_place_for_ever() {
+        let group = Group::new(1, 1, |items: Vec<u32>| async move {
+            assert_ne!(items[0], 13, "as asked");
+            items
+        });
+        assert_eq!(group.ask(13).await, None);
+        assert_eq!(group.ask(14).await, Some(14));
+    }
+}
