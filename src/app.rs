@@ -17,7 +17,10 @@ use crate::{
     auth,
     blobs::{Area, Blobs},
     config::{self, Config},
-    engine,
+    engine::{
+        self,
+        intake::{Intake, Workplace},
+    },
     host::{Egress, HttpLimits},
     model::{
         context::EnvironmentKind,
@@ -125,6 +128,7 @@ async fn serve(
     let api_url = format!("http://{address}");
     let public_url = config.http.public_url.clone().unwrap_or_else(|| api_url.clone());
 
+    let mut workplace = None;
     if config.role.works() {
         let id = WorkerId::new();
         let context = worker::Context {
@@ -139,9 +143,10 @@ async fn serve(
             scratch: Home::open(&data_dir.join("scratch"), id).context("cannot make the folder for scratch files")?,
             public_url: public_url.clone(),
         };
-        let (worker, no_more) = (Worker::new(id, context), shutdown.token(Phase::Intake));
+        let worker = Arc::new(Worker::new(id, context, shutdown.token(Phase::Intake)));
+        workplace = Some(Arc::new(worker.clone()) as Arc<dyn Workplace>);
         shutdown.spawn(Phase::Runs, "the worker", async move {
-            worker.run(no_more).await;
+            worker.run().await;
             Ok(())
         });
         let rewriter = runtime.rewriter();
@@ -150,7 +155,8 @@ async fn serve(
     // A process that only works leaves the address alone: who asked there would wait for ever.
     if let Some(listener) = listener {
         let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime, rewritings });
-        let router = api::router(AppState::new(store, deployer, config.limits.clone(), public_url));
+        let router =
+            api::router(AppState::new(store.clone(), Intake::new(store, workplace), deployer, config.limits.clone(), public_url));
         let stop = shutdown.token(Phase::Intake);
         shutdown.spawn(Phase::Intake, "the API", async move {
             let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());

@@ -31,6 +31,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
     config::Limits,
+    engine::intake::Intake,
     model::{
         deployment::{Deployment, Promotion},
         environment::Environment,
@@ -44,6 +45,8 @@ pub use error::Error;
 pub struct AppState {
     /// The rows.
     pub store: Store,
+    /// Makes runs.
+    pub intake: Intake,
     /// Turns uploaded bytes into a deployment.
     pub deployer: Arc<dyn Deployer>,
     /// How much is let in.
@@ -56,9 +59,15 @@ pub struct AppState {
 
 impl AppState {
     /// The state of one server.
-    pub fn new(store: Store, deployer: Arc<dyn Deployer>, limits: Limits, public_url: impl Into<Arc<str>>) -> AppState {
+    pub fn new(
+        store: Store,
+        intake: Intake,
+        deployer: Arc<dyn Deployer>,
+        limits: Limits,
+        public_url: impl Into<Arc<str>>,
+    ) -> AppState {
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
-        AppState { store, deployer, limits, public_url: public_url.into(), deploys }
+        AppState { store, intake, deployer, limits, public_url: public_url.into(), deploys }
     }
 }
 

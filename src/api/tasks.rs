@@ -20,15 +20,12 @@ use super::{
     tokens::Minted,
     when,
 };
-use crate::{
-    engine,
-    model::{
-        id::RunId,
-        machine::Machine,
-        payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
-        token::{MAX_TAG_CHARS, MAX_TAGS},
-        trigger::{MAX_ATTEMPTS, MAX_KEY_CHARS, NewRun, RunIdempotency},
-    },
+use crate::model::{
+    id::RunId,
+    machine::Machine,
+    payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
+    token::{MAX_TAG_CHARS, MAX_TAGS},
+    trigger::{MAX_ATTEMPTS, MAX_KEY_CHARS, NewRun, RunIdempotency},
 };
 
 const MAX_NAME_CHARS: usize = 128;
@@ -159,7 +156,7 @@ pub(super) async fn trigger(
         new.request_key = Some(format!("otu:{}", hex::encode(Sha256::digest(token.as_bytes()))));
     }
 
-    let triggered = engine::trigger::trigger(&state.store, caller.environment.id, new).await?;
+    let triggered = state.intake.trigger(caller.environment.id, new).await?;
 
     let scopes = vec![format!("read:runs:{}", triggered.id), format!("write:inputStreams:{}", triggered.id)];
     let minted = Minted::new(&caller, scopes, now, TimeDelta::hours(1));

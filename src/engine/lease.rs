@@ -59,16 +59,18 @@ pub struct Renewed {
 /// # Errors
 /// If the database does not answer.
 pub async fn claim(store: &Store, worker: WorkerId, max: u32, lease_for: Duration, rewriter: u32) -> Result<Vec<Claimed>, Error> {
-    store.tx(move |tx| Box::pin(async move { claim_in(tx, worker, max.min(MAX_CLAIM), lease_for, rewriter).await })).await
+    store.tx(move |tx| Box::pin(async move { claim_in(tx, worker, max, lease_for, rewriter).await })).await
 }
 
-async fn claim_in(
+/// [`claim`], as part of another transaction.
+pub(super) async fn claim_in(
     tx: &mut PgConnection,
     worker: WorkerId,
     max: u32,
     lease_for: Duration,
     rewriter: u32,
 ) -> Result<Vec<Claimed>, Error> {
+    let max = max.min(MAX_CLAIM);
     let mut admitted: Vec<InLine> = Vec::new();
     let mut unreadable: HashSet<Uuid> = HashSet::new();
     for _ in 0..MAX_ROUNDS {

@@ -7,6 +7,7 @@
 pub mod cancel;
 pub mod deploy;
 pub mod finish;
+pub mod intake;
 pub mod journal;
 pub mod lease;
 pub mod log;

@@ -111,7 +111,7 @@ async fn ancestry(tx: &mut PgConnection, environment: EnvironmentId, id: RunId, 
 }
 
 /// Where the run begins: delayed if its time is to come, pending without a deployment that has its task, else in line.
-fn decide<'a>(
+pub(super) fn decide<'a>(
     id: RunId,
     environment: EnvironmentId,
     new: &'a NewRun,
@@ -146,7 +146,7 @@ fn decide<'a>(
 }
 
 /// The request within its limits, or why not.
-fn normal(mut new: NewRun) -> Result<NewRun, Error> {
+pub(super) fn normal(mut new: NewRun) -> Result<NewRun, Error> {
     short("taskIdentifier", &new.task, MAX_NAME_CHARS)?;
     short("payloadType", &new.payload.content_type, MAX_NAME_CHARS)?;
     if new.payload.data.len() > MAX_PAYLOAD_BYTES {

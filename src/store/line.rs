@@ -165,6 +165,91 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
     Ok(seq.map(|seq| Changed { id: run.id, seq, status: run.status }))
 }
 
+/// Writes runs, their first entries and their requests' keys in one statement, and tells workers, the timer loop and followers.
+/// Returns those it made: a run whose request was here before is not. They have neither an idempotency key nor a parent nor a
+/// version, and no two have the same request key.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn insert_all(
+    connection: &mut PgConnection,
+    runs: &[&Decided<'_>],
+    tell_workers: bool,
+) -> Result<Vec<RunId>, StoreError> {
+    macro_rules! column {
+        ($run:ident => $value:expr) => {
+            runs.iter().map(|$run| $value).collect::<Vec<_>>()
+        };
+    }
+    let ids = column!(run => run.id.uuid());
+    let is_any_due = runs.iter().any(|run| run.due_at.is_some());
+    let is_any_in_line = tell_workers && runs.iter().any(|run| run.status == RunStatus::Queued);
+    let made = query_scalar!(
+        r#"
+        with asked as (
+            select * from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bytea[], $6::text[], $7::text[], $8::bool[],
+                $9::timestamptz[], $10::bigint[], $11::bigint[], $12::integer[], $13::bigint[], $14::text[], $15::uuid[],
+                $16::text[], $17::timestamptz[], $18::timestamptz[], $19::text[], $20::text[])
+            as asked (id, environment_id, task, status, payload, payload_type, tags, is_test, delay_until, ttl_ms, priority_ms,
+                max_attempts, max_duration_ms, machine, queue_id, concurrency_key, position, due_at, metadata, request_key)
+        ), requested as (
+            insert into trigger_requests (environment_id, task, request_key, run_id, expires_at)
+            select environment_id, task, request_key, id, clock_now() + interval '24 hours' from asked
+            where request_key is not null
+            order by environment_id, task, request_key
+            on conflict (environment_id, task, request_key)
+            do update set run_id = excluded.run_id, expires_at = excluded.expires_at
+                where trigger_requests.expires_at <= clock_now()
+            returning run_id
+        ), made as (
+            insert into runs (id, environment_id, task, status, payload, payload_type, tags, is_test, root_id, delay_until, ttl_ms,
+                priority_ms, max_attempts, max_duration_ms, machine, queue_id, concurrency_key, position, due_at, metadata,
+                event_seq)
+            select id, environment_id, task, status, payload, payload_type,
+                array(select json_array_elements_text(tags::json)), is_test, id, delay_until, ttl_ms, priority_ms, max_attempts,
+                max_duration_ms, machine, queue_id, concurrency_key, position, due_at, metadata::json, 1
+            from asked
+            where request_key is null or id in (select run_id from requested)
+            returning id, status
+        ), entries as (
+            insert into run_events (run_id, seq, at, kind, status) select id, 1, clock_now(), $21, status from made
+        ), told as (
+            select pg_notify($22, string_agg(replace(id::text, '-', ''), ',')) from made having count(*) > 0
+            union all
+            select pg_notify(channel, '') from unnest($23::text[]) as channel
+        )
+        select id as "id!" from made where (select count(*) from told) is not null
+        "#,
+        &ids,
+        &column!(run => run.environment.uuid()),
+        &column!(run => run.new.task.as_str()) as &[&str],
+        &column!(run => run.status.as_str()) as &[&str],
+        &column!(run => run.new.payload.data.as_slice()) as &[&[u8]],
+        &column!(run => run.new.payload.content_type.as_str()) as &[&str],
+        &column!(run => rows::to_json(&run.new.tags)),
+        &column!(run => run.ancestry.is_test),
+        &column!(run => run.new.delay_until) as &[Option<DateTime<Utc>>],
+        &column!(run => run.new.ttl_ms.map(to_column)) as &[Option<i64>],
+        &column!(run => run.new.priority_ms),
+        &column!(run => run.new.max_attempts.map(|most| i32::try_from(most).unwrap_or(i32::MAX))) as &[Option<i32>],
+        &column!(run => run.new.max_duration_ms.map(to_column)) as &[Option<i64>],
+        &column!(run => run.new.machine.map(|machine| machine.as_str())) as &[Option<&str>],
+        &column!(run => run.queue.uuid()),
+        &column!(run => run.new.concurrency_key.as_deref().unwrap_or_default()) as &[&str],
+        &column!(run => run.position) as &[Option<DateTime<Utc>>],
+        &column!(run => run.due_at) as &[Option<DateTime<Utc>>],
+        &column!(run => rows::to_json(&run.new.metadata)),
+        &column!(run => run.new.request_key.as_deref()) as &[Option<&str>],
+        EventKind::Triggered.as_str(),
+        notify::RUNS,
+        &[is_any_due.then_some(notify::TIMERS), is_any_in_line.then_some(notify::LINE)].into_iter().flatten().collect::<Vec<_>>()
+            as &[&str]
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows::ids(made))
+}
+
 /// Milliseconds as a column holds them.
 fn to_column(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)

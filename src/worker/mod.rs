@@ -14,17 +14,24 @@ pub mod scratch;
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use tokio::sync::Semaphore;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 use tracing::{error, info, warn};
 
 use crate::{
     blobs::Blobs,
     config,
-    engine::{finish, lease},
+    engine::{
+        finish,
+        intake::{Room, Terms, Workplace},
+        lease,
+    },
     group::Group,
     host::Egress,
-    model::id::WorkerId,
+    model::{attempt::Claimed, id::WorkerId},
     runtime::Runtime,
     store::{Store, endings::Completed, listen::Signals},
 };
@@ -88,30 +95,31 @@ pub struct Worker {
     context: Arc<Context>,
     permits: Arc<Semaphore>,
     leases: Arc<Leases>,
+    runs: TaskTracker,
+    stop: CancellationToken,
 }
 
 impl Worker {
-    /// A worker that has leased nothing yet.
-    pub fn new(id: WorkerId, context: Context) -> Worker {
+    /// A worker that has leased nothing yet, and leases nothing any more after `stop`.
+    pub fn new(id: WorkerId, context: Context, stop: CancellationToken) -> Worker {
         let permits = Arc::new(Semaphore::new(context.config.concurrency.max(1) as usize));
-        Worker { id, permits, leases: Arc::new(Leases::default()), context: Arc::new(context) }
+        Worker { id, permits, leases: Arc::default(), runs: TaskTracker::new(), stop, context: Arc::new(context) }
     }
 
-    /// Leases and executes runs until `stop`, then waits for the ones in flight: each is suspended at its next wait or
+    /// Leases and executes runs until it shall stop, then waits for the ones in flight: each is suspended at its next wait or
     /// handed back after a few seconds, so that another worker goes on from its last checkpoint.
-    pub async fn run(self, stop: CancellationToken) {
+    pub async fn run(&self) {
         info!(worker.id = %self.id, concurrency = self.context.config.concurrency, "worker started");
-        let runs = TaskTracker::new();
         let heartbeat = CancellationToken::new();
         let renewing = tokio::spawn(self.leases.clone().renew_until(heartbeat.clone(), self.id, self.context.clone()));
-        while !stop.is_cancelled() {
-            self.tick(&runs, &stop).await;
+        while !self.stop.is_cancelled() {
+            self.tick().await;
         }
-        runs.close();
-        if tokio::time::timeout(DRAIN_FOR, runs.wait()).await.is_err() {
-            info!(runs = runs.len(), "handing running runs back");
+        self.runs.close();
+        if tokio::time::timeout(DRAIN_FOR, self.runs.wait()).await.is_err() {
+            info!(runs = self.runs.len(), "handing running runs back");
             self.leases.hand_back_all();
-            runs.wait().await;
+            self.runs.wait().await;
         }
         heartbeat.cancel();
         if let Err(panic) = renewing.await {
@@ -120,34 +128,45 @@ impl Worker {
     }
 
     /// Takes permits, claims as many runs and starts them; waits for news if there are none.
-    async fn tick(&self, runs: &TaskTracker, stop: &CancellationToken) {
+    async fn tick(&self) {
         // Interest first, then the look, then the wait: news between look and wait is not missed.
         let mut news = self.context.signals.line.clone();
         news.mark_unchanged();
         let permits = tokio::select! {
             permits = take_permits(&self.permits) => permits,
-            () = stop.cancelled() => return,
+            () = self.stop.cancelled() => return,
         };
-        let (max, rewriter) = (permits.len() as u32, self.context.runtime.rewriter());
-        let claimed = match lease::claim(&self.context.store, self.id, max, self.context.config.lease, rewriter).await {
+        let Terms { worker, max, lease_for, rewriter } = self.terms(permits.len());
+        let claimed = match lease::claim(&self.context.store, worker, max, lease_for, rewriter).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "claiming runs failed");
-                return sleep_unless(stop, AFTER_ERROR).await;
+                return sleep_unless(&self.stop, AFTER_ERROR).await;
             }
         };
         if claimed.is_empty() {
+            // Whoever triggers a run here may need them.
+            drop(permits);
             tokio::select! {
                 Ok(()) = news.changed() => {}
                 () = tokio::time::sleep(IDLE_POLL) => {}
-                () = stop.cancelled() => {}
+                () = self.stop.cancelled() => {}
             }
             return;
         }
+        self.begin(claimed, permits);
+    }
+
+    fn terms(&self, permits: usize) -> Terms {
+        let lease_for = self.context.config.lease;
+        Terms { worker: self.id, max: permits as u32, lease_for, rewriter: self.context.runtime.rewriter() }
+    }
+
+    fn begin(&self, claimed: Vec<Claimed>, permits: Vec<OwnedSemaphorePermit>) {
         for (claimed, permit) in claimed.into_iter().zip(permits) {
-            let (context, leases) = (self.context.clone(), self.leases.clone());
-            let hold = leases.hold(claimed.lease);
-            runs.spawn(async move {
+            let context = self.context.clone();
+            let hold = self.leases.hold(claimed.lease);
+            self.runs.spawn(async move {
                 run_one::run_one(&context, claimed, &hold).await;
                 drop((hold, permit));
             });
@@ -155,8 +174,36 @@ impl Worker {
     }
 }
 
+impl Workplace for Arc<Worker> {
+    fn room(&self, most: usize) -> Option<Box<dyn Room>> {
+        // Before the look at `stop`: as long as there is a token, the worker waits for what is begun here.
+        let token = self.runs.token();
+        if self.stop.is_cancelled() {
+            return None;
+        }
+        let permits: Vec<_> = (0..most).map_while(|_| self.permits.clone().try_acquire_owned().ok()).collect();
+        (!permits.is_empty()).then(|| Box::new(FreeRoom { worker: self.clone(), permits, _token: token }) as Box<dyn Room>)
+    }
+}
+
+struct FreeRoom {
+    worker: Arc<Worker>,
+    permits: Vec<OwnedSemaphorePermit>,
+    _token: TaskTrackerToken,
+}
+
+impl Room for FreeRoom {
+    fn terms(&self) -> Terms {
+        self.worker.terms(self.permits.len())
+    }
+
+    fn begin(self: Box<Self>, claimed: Vec<Claimed>) {
+        self.worker.begin(claimed, self.permits);
+    }
+}
+
 /// At least one permit, and as many more as are free, up to a batch.
-async fn take_permits(permits: &Arc<Semaphore>) -> Vec<tokio::sync::OwnedSemaphorePermit> {
+async fn take_permits(permits: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
     let first = permits.clone().acquire_owned().await.expect("the semaphore is never closed");
     let mut taken = vec![first];
     while taken.len() < CLAIM_BATCH

@@ -15,7 +15,7 @@ use crate::{
     api::{AppState, DeployError, DeployOptions, Deployed, Deployer, Reason, router},
     auth::{self, Claims},
     config::Limits,
-    engine::{self, project},
+    engine::{self, intake::Intake, project},
     model::{
         attempt::{Claimed, Outcome},
         deployment::NewDeployment,
@@ -96,7 +96,7 @@ impl TestApi {
         let environment = project::ensure(&store, project, EnvironmentKind::Development, new_key).await.unwrap();
         let limits = Limits { bundle_bytes: 1 << 20, ..Limits::default() };
         let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
-        let router = router(AppState::new(store.clone(), deployer, limits, "http://api.test"));
+        let router = router(AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test"));
         TestApi { router, store, environment, key }
     }
 

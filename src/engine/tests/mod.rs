@@ -4,6 +4,7 @@ mod claim;
 mod deploy;
 mod explain;
 mod finish;
+mod intake;
 mod lease;
 mod metadata;
 mod queue;

@@ -1,0 +1,190 @@
+//! Takes in what is triggered at the same time: one transaction makes all the runs and, if a worker of this process has room,
+//! leases it the first in line, which on an idle system are the very runs that were made. So a run that is triggered where there
+//! is room begins without a second transaction and without a word to anybody.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::PgConnection;
+use tracing::warn;
+
+use crate::{
+    engine::{Error, deploy, lease, trigger},
+    group::Group,
+    model::{
+        attempt::Claimed,
+        id::{EnvironmentId, QueueId, RunId, WorkerId},
+        queue,
+        run::RunStatus,
+        trigger::{NewRun, Triggered},
+    },
+    store::{
+        Store,
+        line::{self, Ancestry, Decided, Scene},
+        notify, queues,
+    },
+};
+
+/// Most runs of one transaction: their ids fit into one notification.
+const MOST: usize = 64;
+/// Transactions beside each other: one more than waits for the disk.
+const AT_ONCE: usize = 2;
+/// Longest payload of a run that is made beside others, in bytes: one of 3 MiB shall not keep them waiting.
+const MOST_PAYLOAD: usize = 64 * 1024;
+
+/// Whoever can begin runs in this process.
+pub trait Workplace: Send + Sync + 'static {
+    /// Keeps room for up to `most` runs free; none if there is none.
+    fn room(&self, most: usize) -> Option<Box<dyn Room>>;
+}
+
+/// Room that is kept free. What is not used is free again when it is dropped.
+pub trait Room: Send {
+    /// With what runs are leased for it.
+    fn terms(&self) -> Terms;
+    /// Begins runs that were leased on these terms.
+    fn begin(self: Box<Self>, claimed: Vec<Claimed>);
+}
+
+/// What a claim needs to know of a worker.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Who leases.
+    pub worker: WorkerId,
+    /// Runs it can begin.
+    pub max: u32,
+    /// For how long.
+    pub lease_for: Duration,
+    /// Version of the rewriter that it begins runs with.
+    pub rewriter: u32,
+}
+
+type Asked = (EnvironmentId, NewRun);
+
+/// Where triggers of one process meet. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake {
+    store: Store,
+    group: Group<Asked, Option<Triggered>>,
+}
+
+impl Intake {
+    /// Triggers meet here from now on; runs begin in `workplace`, if there is one.
+    pub fn new(store: Store, workplace: Option<Arc<dyn Workplace>>) -> Intake {
+        let own = store.clone();
+        let group = Group::new(MOST, AT_ONCE, move |asked: Vec<Asked>| {
+            let (store, room) = (own.clone(), workplace.as_ref().and_then(|workplace| workplace.room(asked.len())));
+            async move {
+                let count = asked.len();
+                make_together(&store, asked, room).await.unwrap_or_else(|error| {
+                    warn!(error = &error as &dyn std::error::Error, runs = count, "runs could not be made together");
+                    vec![None; count]
+                })
+            }
+        });
+        Intake { store, group }
+    }
+
+    /// As [`trigger::trigger`], in a transaction that others may share.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn trigger(&self, environment: EnvironmentId, new: NewRun) -> Result<Triggered, Error> {
+        let new = trigger::normal(new)?;
+        if is_simple(&new)
+            && let Some(Some(triggered)) = self.group.ask((environment, new.clone())).await
+        {
+            return Ok(triggered);
+        }
+        trigger::trigger(&self.store, environment, new).await
+    }
+}
+
+/// Whether nothing but the request's own key can stand in the way of the run.
+fn is_simple(new: &NewRun) -> bool {
+    new.idempotency.is_none()
+        && new.version.is_none()
+        && new.parent.is_none()
+        && new.batch.is_none()
+        && new.replay_of.is_none()
+        && new.payload.data.len() <= MOST_PAYLOAD
+}
+
+/// Makes the runs, but for those that turn out not to be so simple: for these there is none in their place.
+async fn make_together(store: &Store, asked: Vec<Asked>, room: Option<Box<dyn Room>>) -> Result<Vec<Option<Triggered>>, Error> {
+    let terms = room.as_ref().map(|room| room.terms());
+    let (made, claimed) = store
+        .tx(move |tx| {
+            Box::pin(async move {
+                let made = make(tx, &asked, terms.is_none()).await?;
+                let claimed = match terms {
+                    Some(Terms { worker, max, lease_for, rewriter }) => {
+                        lease::claim_in(tx, worker, max, lease_for, rewriter).await?
+                    }
+                    None => Vec::new(),
+                };
+                let begun: HashSet<RunId> = claimed.iter().map(|claimed| claimed.lease.run).collect();
+                // Others are told if there is something left for them.
+                if terms.is_some() && made.iter().flatten().any(|made| made.is_in_line && !begun.contains(&made.id)) {
+                    notify::line(tx).await?;
+                }
+                Ok::<_, Error>((made, claimed))
+            })
+        })
+        .await?;
+    if let Some(room) = room {
+        room.begin(claimed);
+    }
+    Ok(made.into_iter().map(|made| made.map(|made| Triggered { id: made.id, is_cached: false })).collect())
+}
+
+#[derive(Clone, Copy)]
+struct Made {
+    id: RunId,
+    is_in_line: bool,
+}
+
+async fn make(tx: &mut PgConnection, asked: &[Asked], tell_workers: bool) -> Result<Vec<Option<Made>>, Error> {
+    let tasks: HashSet<(EnvironmentId, &str)> =
+        asked.iter().map(|(environment, new)| (*environment, new.task.as_str())).collect();
+    let mut scenes: HashMap<(EnvironmentId, &str), Scene> = HashMap::new();
+    for (environment, task) in tasks {
+        let scene = line::scene(tx, environment, task, None).await?.ok_or(Error::not_found("environment"))?;
+        scenes.insert((environment, task), scene);
+    }
+    let mut queues: HashMap<(EnvironmentId, String), QueueId> = HashMap::new();
+    let mut decided: Vec<Decided<'_>> = Vec::with_capacity(asked.len());
+    for (environment, new) in asked {
+        let scene = &scenes[&(*environment, new.task.as_str())];
+        let name = match (&new.queue, &scene.task) {
+            (Some(name), _) => name.clone(),
+            (None, Some(task)) => deploy::queue_of(task),
+            (None, None) => queue::name_of_task(&new.task),
+        };
+        let key = (*environment, name);
+        let queue = match queues.get(&key) {
+            Some(queue) => *queue,
+            None => {
+                let queue = queues::ensure(tx, *environment, &key.1).await?;
+                queues.insert(key, queue);
+                queue
+            }
+        };
+        let id = RunId::new();
+        let ancestry = Ancestry { root: id, depth: 0, is_test: new.is_test };
+        decided.push(trigger::decide(id, *environment, new, scene, ancestry, queue));
+    }
+    // Of a request that is here twice, the second finds the run of the first, by itself.
+    let mut requests = HashSet::new();
+    let once = asked.iter().zip(&decided).filter(|((environment, new), _)| {
+        new.request_key.as_deref().is_none_or(|key| requests.insert((*environment, new.task.as_str(), key)))
+    });
+    let once: Vec<&Decided<'_>> = once.map(|(_, run)| run).collect();
+    let made: HashSet<RunId> = line::insert_all(tx, &once, tell_workers).await?.into_iter().collect();
+    let made =
+        |run: &Decided<'_>| made.contains(&run.id).then_some(Made { id: run.id, is_in_line: run.status == RunStatus::Queued });
+    Ok(decided.iter().map(made).collect())
+}
