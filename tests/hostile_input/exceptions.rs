@@ -11,6 +11,7 @@ pub const ALL: &[super::Case] = &[
     ("a million clauses that take a thousand values", wide_clauses),
     ("a million tags of a wide type", many_tags),
     ("three hundred thousand tail calls in a try_table", tail_calls),
+    ("nine hundred thousand tags that are thrown, beside nine hundred modules", thrown_tags),
 ];
 
 fn tag(main: &mut Main, ty: u32) {
@@ -91,4 +92,15 @@ fn tail_calls() -> Vec<u8> {
         code.end().end();
     });
     main.component()
+}
+
+fn thrown_tags() -> Vec<u8> {
+    let mut main = Main::new();
+    (0..900_000).for_each(|_| tag(&mut main, NOTHING));
+    main.function(&[], |code| {
+        (0..900_000).for_each(|number| {
+            code.throw(number);
+        });
+    });
+    super::components::beside_modules(main.component(), 900)
 }
