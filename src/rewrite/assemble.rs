@@ -171,8 +171,9 @@ impl<'a> Assembler<'a, '_> {
             }),
             Section::Exports(exports) => exports.into_iter().try_for_each(|export| self.export(export?)),
             Section::Module(index) => {
+                // One without an instance would only be compiled: it was neither looked at nor held against any limit.
                 let instrumented = self.places[index].map(|place| &self.core.modules[place][..]);
-                let index = self.out.core_module(instrumented.unwrap_or(self.model.modules[index].bytes));
+                let index = self.out.core_module(instrumented.unwrap_or(&wasm_encoder::Module::HEADER));
                 self.eraser.indices.modules.push(index);
                 Ok(())
             }

@@ -17,6 +17,9 @@ pub struct Limits {
     pub max_liveness_words: usize,
     /// Words of 64 bits that the liveness analysis of all functions may look at.
     pub max_liveness_work: usize,
+    /// Sum over all functions, whether they may suspend or not, of the square of the ways from calls to handlers of exceptions. So the
+    /// compiler's time grows: a billion take it a second and a half.
+    pub max_handler_work: usize,
     /// Blocks of one function that may suspend.
     pub max_blocks_per_function: usize,
     /// Values that calls which may suspend, and the blocks around them, hand on or keep, in all functions together.
@@ -41,6 +44,7 @@ impl Default for Limits {
             max_values_per_site: 900,
             max_liveness_words: 2 << 20,
             max_liveness_work: 256 << 20,
+            max_handler_work: 8 << 30,
             max_blocks_per_function: 500_000,
             max_saved_values: 8 << 20,
             max_elements: 1_000_000,

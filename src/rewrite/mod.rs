@@ -47,7 +47,7 @@ pub use stamp::stamp;
 /// under an earlier one goes on with the bytes that version made, which are kept. So what rewritten components import and
 /// export (`ckpt:host/memory`, `ckpt-run` and the rest) must stay on offer as long as such runs may be asleep: a version may
 /// add to it, not change it.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A rewritten component.
 #[derive(Debug, Clone)]

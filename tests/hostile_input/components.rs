@@ -204,6 +204,17 @@ fn many_modules() -> Vec<u8> {
     bytes
 }
 
+/// The task component `task` with empty core modules behind it, and an instance of each.
+pub fn beside_modules(mut task: Vec<u8>, count: u32) -> Vec<u8> {
+    let mut instances = InstanceSection::new();
+    for index in 0..count {
+        ModuleSection(&Module::new()).append_to_component(&mut task);
+        instances.instantiate(core_modules() + index, [] as [(&str, ModuleArg); 0]);
+    }
+    instances.append_to_component(&mut task);
+    task
+}
+
 /// The core function that `block` is lowered to, after two aliases of the shim and one of each other.
 fn lowered_block() -> u32 {
     6

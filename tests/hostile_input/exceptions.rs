@@ -11,6 +11,9 @@ pub const ALL: &[super::Case] = &[
     ("a million clauses that take a thousand values", wide_clauses),
     ("a million tags of a wide type", many_tags),
     ("three hundred thousand tail calls in a try_table", tail_calls),
+    ("nine hundred thousand tags that are thrown, beside nine hundred modules", thrown_tags),
+    ("three thousand calls that never wait in a thousand try_tables", calls_of_a_function_that_never_waits),
+    ("waits in five hundred try_tables", waits_in_tries),
 ];
 
 fn tag(main: &mut Main, ty: u32) {
@@ -91,4 +94,43 @@ fn tail_calls() -> Vec<u8> {
         code.end().end();
     });
     main.component()
+}
+
+fn thrown_tags() -> Vec<u8> {
+    let mut main = Main::new();
+    (0..900_000).for_each(|_| tag(&mut main, NOTHING));
+    main.function(&[], |code| {
+        (0..900_000).for_each(|number| {
+            code.throw(number);
+        });
+    });
+    super::components::beside_modules(main.component(), 900)
+}
+
+/// Each call can end in every handler around it, and compiling a function takes as long as the square of these ways.
+fn calls_of_a_function_that_never_waits() -> Vec<u8> {
+    let mut main = Main::new();
+    tag(&mut main, NOTHING);
+    main.function(&[], |code| {
+        code.i32_const(1).call(WAIT);
+    });
+    main.function(&[], |code| {
+        code.throw(0);
+    });
+    main.function(&[], |code| {
+        for _ in 0..1_000 {
+            code.block(BlockType::Empty).try_table(BlockType::Empty, [Catch::One { tag: 0, label: 0 }]);
+        }
+        for _ in 0..3_000 {
+            code.call(FIRST + 1);
+        }
+        for _ in 0..2_000 {
+            code.end();
+        }
+    });
+    main.component()
+}
+
+fn waits_in_tries() -> Vec<u8> {
+    tries(500, 120, 0)
 }

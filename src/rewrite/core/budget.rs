@@ -14,6 +14,7 @@ pub const EXCEEDED: &str = "";
 #[derive(Debug)]
 pub struct Budget {
     work: AtomicUsize,
+    handlers: AtomicUsize,
     values: AtomicUsize,
     bytes: AtomicUsize,
 }
@@ -24,6 +25,7 @@ impl Budget {
         let bytes = module_bytes.saturating_mul(limits.max_growth).saturating_add(limits.free_growth);
         Budget {
             work: AtomicUsize::new(limits.max_liveness_work),
+            handlers: AtomicUsize::new(limits.max_handler_work),
             values: AtomicUsize::new(limits.max_saved_values),
             bytes: AtomicUsize::new(bytes),
         }
@@ -32,9 +34,17 @@ impl Budget {
     /// Words that the liveness analysis looks at.
     ///
     /// # Errors
-    /// [`EXCEEDED`], as all three.
+    /// [`EXCEEDED`], as all four.
     pub fn work(&self, words: usize) -> Result<(), String> {
         take(&self.work, words)
+    }
+
+    /// Ways from the calls of a function to handlers of exceptions, which the compiler's time grows with the square of.
+    ///
+    /// # Errors
+    /// [`EXCEEDED`]
+    pub fn handlers(&self, ways: usize) -> Result<(), String> {
+        take(&self.handlers, ways.saturating_mul(ways))
     }
 
     /// Values that calls and blocks hand on.
@@ -54,6 +64,8 @@ impl Budget {
             "grows too much by being made suspendable"
         } else if is_gone(&self.values) {
             "has too many values that live over calls that may suspend"
+        } else if is_gone(&self.handlers) {
+            "has too many calls within too many handlers of exceptions"
         } else {
             "has too many locals and branches around calls that may suspend"
         })

@@ -33,7 +33,8 @@ pub struct Exceptions {
 }
 
 impl Exceptions {
-    /// For each module of the program; `None`: it may catch exceptions of tags that it does not know, or that carry references.
+    /// For each module of the program; `None`: it may catch exceptions of tags that it does not know, or that carry references,
+    /// or there are too many.
     pub fn of_modules(program: &Program<'_>, wiring: &Wiring) -> Vec<Option<Exceptions>> {
         let mut thrown = BTreeSet::new();
         for (linked, tags) in program.modules.iter().zip(&wiring.tags) {
@@ -41,13 +42,16 @@ impl Exceptions {
             thrown.extend(indices.filter_map(|index| tags.get(*index as usize)));
         }
         let modules = program.modules.iter().zip(&wiring.tags);
+        if thrown.len() > MAX_TAGS {
+            return modules.map(|_| None).collect();
+        }
         modules.map(|(linked, tags)| Exceptions::of_module(&linked.module, tags, &thrown)).collect()
     }
 
     fn of_module(module: &CoreModule<'_>, known: &[TagId], thrown: &BTreeSet<TagId>) -> Option<Exceptions> {
         let mut missing = thrown.clone();
         let tags: Vec<u32> = (0..).zip(known).filter(|(_, tag)| missing.remove(tag)).map(|(index, _)| index).collect();
-        if !missing.is_empty() || tags.len() > MAX_TAGS {
+        if !missing.is_empty() {
             return None;
         }
         let kinds = |tag: &u32| module.carried(*tag).iter().map(|ty| Kind::of(*ty)).collect::<Option<Vec<Kind>>>();

@@ -77,7 +77,10 @@ pub fn write(context: &Context<'_, '_>) -> Result<Vec<Written>, Vec<Refusal>> {
 
 fn write_one(context: &Context<'_, '_>, position: usize, allocations: &mut FuncValidatorAllocations) -> Result<Written, String> {
     let invalid = |error: wasmparser::Error| format!("is not valid: {error}");
+    let to_handlers = context.module.functions[position].facts.to_handlers;
     let Some(page) = context.page(position) else {
+        // Around calls that are kept warm there are two others.
+        context.budget.handlers(to_handlers.saturating_mul(if context.may.keeps_warm() { 3 } else { 1 }))?;
         if context.needs_ckpt() {
             let code = copy::copy(context, position, allocations).map_err(invalid)?;
             context.budget.bytes(code.len() as usize)?;
@@ -86,6 +89,7 @@ fn write_one(context: &Context<'_, '_>, position: usize, allocations: &mut FuncV
         return copy::validate(context.module, position, allocations).map(|()| Written::Unchanged).map_err(invalid);
     };
     let body = Body::analyse(context, position, allocations)?;
+    context.budget.handlers(if body.sites.is_empty() { to_handlers } else { body.to_handlers() })?;
     if body.sites.is_empty() {
         let fast = copy::copy(context, position, allocations).map_err(invalid)?;
         context.budget.bytes(fast.len() as usize)?;

@@ -3,7 +3,7 @@
 
 use wasmparser::{BlockType, Catch, ValType};
 
-use super::body::{BlockId, Body};
+use super::body::{BlockId, Body, Op};
 use super::module::CoreModule;
 
 /// A `try_table`.
@@ -14,17 +14,21 @@ pub struct Try {
     pub catches: Vec<(Catch, BlockId)>,
     /// All blocks that an exception thrown inside may lead to, those of the `try_table`s around it included.
     pub targets: Vec<BlockId>,
+    /// How many clauses it and the `try_table`s around it have.
+    pub clauses: usize,
 }
 
 impl Try {
-    /// `around`: where exceptions lead that no clause catches.
-    pub fn new(ty: BlockType, catches: Vec<(Catch, BlockId)>, around: &[BlockId]) -> Try {
+    /// `around`: what catches the exceptions that no clause does.
+    pub fn new(ty: BlockType, catches: Vec<(Catch, BlockId)>, around: Option<&Try>) -> Try {
         let catches_all = catches.iter().any(|(clause, _)| matches!(clause, Catch::All { .. } | Catch::AllRef { .. }));
         let own = catches.iter().map(|(_, target)| *target);
-        let mut targets: Vec<BlockId> = own.chain(around.iter().copied().filter(|_| !catches_all)).collect();
+        let further = around.filter(|_| !catches_all).map_or(&[][..], |around| &around.targets);
+        let mut targets: Vec<BlockId> = own.chain(further.iter().copied()).collect();
         targets.sort_unstable();
         targets.dedup();
-        Try { ty, catches, targets }
+        let clauses = catches.len() + around.map_or(0, |around| around.clauses);
+        Try { ty, catches, targets, clauses }
     }
 }
 
@@ -67,6 +71,19 @@ impl Body<'_> {
             Ok(position) => &tries[throwing[position].1].targets,
             Err(_) => &[],
         }
+    }
+
+    /// Ways from calls and throws to handlers around them once the function is rewritten: around a call that may suspend there are others,
+    /// to save a frame and each caught exception, and to throw again.
+    pub fn to_handlers(&self) -> usize {
+        let ways = self.handlers.throwing.iter().map(|(at, number)| {
+            let calls = match self.ops[*at] {
+                Op::Site(site) => 3 + self.sites[site].exceptions.len(),
+                _ => 1,
+            };
+            self.handlers.tries[*number].clauses.saturating_mul(calls)
+        });
+        ways.fold(0, usize::saturating_add)
     }
 
     /// The tail call at `at`, if it is one in a `try_table`, by its number.

@@ -89,6 +89,8 @@ pub struct BodyFacts {
     pub thrown: BTreeSet<u32>,
     /// The tags that it catches exceptions of, each with whether the exception itself is taken too.
     pub caught: BTreeSet<(u32, bool)>,
+    /// Ways from its calls and throws to handlers around them.
+    pub to_handlers: usize,
     /// Reasons to refuse the module, each once.
     pub refused: BTreeSet<&'static str>,
 }
@@ -102,17 +104,24 @@ pub fn scan(body: &FunctionBody<'_>) -> wasmparser::Result<BodyFacts> {
     }
     let mut operators = body.get_operators_reader()?;
     let mut calls = CallReader::default();
+    let mut around = Around::default();
     while !operators.eof() {
         let operator = operators.read()?;
+        around.next(&operator);
         if let Some(call) = calls.next(&operator) {
             facts.callees.push(call.callee);
             facts.calls += usize::from(!call.is_tail);
             facts.has_tail_calls |= call.is_tail;
+            // A tail call leaves the handlers behind.
+            facts.to_handlers = facts.to_handlers.saturating_add(if call.is_tail { 0 } else { around.clauses });
         } else if let Some(reason) = refused(&operator) {
             facts.refused.insert(reason);
         }
         facts.dropped.extend(Dropped::by(&operator));
-        facts.throws |= matches!(operator, Operator::Throw { .. } | Operator::ThrowRef);
+        if matches!(operator, Operator::Throw { .. } | Operator::ThrowRef) {
+            facts.throws = true;
+            facts.to_handlers = facts.to_handlers.saturating_add(around.clauses);
+        }
         if let Operator::Throw { tag_index } = operator {
             facts.thrown.insert(tag_index);
         }
@@ -127,6 +136,38 @@ pub fn scan(body: &FunctionBody<'_>) -> wasmparser::Result<BodyFacts> {
     facts.callees.sort_unstable();
     facts.callees.dedup();
     Ok(facts)
+}
+
+/// The handlers around an operator.
+#[derive(Default)]
+struct Around {
+    /// Blocks that are open.
+    depth: usize,
+    /// The `try_table`s among them: how deep each is, and its clauses.
+    tries: Vec<(usize, usize)>,
+    /// Clauses of all of them.
+    clauses: usize,
+}
+
+impl Around {
+    fn next(&mut self, operator: &Operator<'_>) {
+        match operator {
+            Operator::Block { .. } | Operator::Loop { .. } | Operator::If { .. } => self.depth += 1,
+            Operator::TryTable { try_table } => {
+                self.depth += 1;
+                self.tries.push((self.depth, try_table.catches.len()));
+                self.clauses += try_table.catches.len();
+            }
+            Operator::End => {
+                if let Some((_, clauses)) = self.tries.pop_if(|(depth, _)| *depth == self.depth) {
+                    self.clauses -= clauses;
+                }
+                // The last one ends the function.
+                self.depth = self.depth.saturating_sub(1);
+            }
+            _ => {}
+        }
+    }
 }
 
 const LEGACY_EXCEPTIONS: &str = "uses the legacy exception instructions (try, catch, rethrow), which are not available: compile it with the \

@@ -120,6 +120,14 @@ fn types_keep_their_meaning_in_nested_components() {
     assert!(text.contains("m-other-x-look"));
 }
 
+/// It was not held against any limit either.
+#[test]
+fn a_core_module_without_an_instance_is_not_there_to_be_compiled() {
+    let bytes = rewritten(&task_with("(core module $unused (func (export \"never called\")))")).bytes;
+    assert!(!text(&bytes).contains("never called"));
+    Component::new(&engine(), bytes).unwrap();
+}
+
 #[test]
 fn the_same_bytes_come_of_the_same_component() {
     let bytes = task_with("");

@@ -232,7 +232,7 @@ impl<'m, 'a> Reader<'m, 'a> {
             self.context.budget.values(taken(self.context.module, *clause).count()).map_err(Fault::Refused)?;
             catches.push((*clause, self.target(label)?));
         }
-        let around = self.tries.last().map_or(&[][..], |number| &self.body.handlers.tries[*number].targets);
+        let around = self.tries.last().map(|number| &self.body.handlers.tries[*number]);
         let opened = Try::new(try_table.ty, catches, around);
         self.context.budget.values(opened.catches.len() + opened.targets.len()).map_err(Fault::Refused)?;
         let number = self.body.handlers.tries.len();
