@@ -144,7 +144,7 @@ fn returned(time: Duration, output: Output) -> wasmtime::Result<Timed> {
 
 fn store(engine: &Engine) -> wasmtime::Result<Store<HostState>> {
     let setup = host::Setup { machine: MACHINE, cpu: Arc::new(Duration::default), run: None, begin: Begin::Fresh };
-    let mut store = Store::new(engine, HostState::new(setup)?);
+    let mut store = Store::new(engine, HostState::new(setup));
     store.limiter(|state| state.limiter());
     store.set_epoch_deadline(1);
     store.epoch_deadline_callback(|_| Ok(wasmtime::UpdateDeadline::Yield(1)));

@@ -16,7 +16,7 @@ use super::{
     wasi::{
         clock::{GuestClock, SavedClock},
         files::OpenFiles,
-        ids::{Ids, SavedIds},
+        ids::{Ids, Reopen, SavedIds},
         reopen,
         stdio::LineLog,
     },
@@ -91,6 +91,8 @@ pub struct HostState {
     stdout: LineLog,
     stderr: LineLog,
     wait: Wait,
+    /// The scratch directory is there, and open.
+    has_scratch: bool,
 }
 
 /// The wait an instance is in.
@@ -122,10 +124,7 @@ pub enum RebuildError {
 
 impl HostState {
     /// The state of a new instance.
-    ///
-    /// # Errors
-    /// If the scratch directory cannot be opened.
-    pub fn new(setup: Setup) -> wasmtime::Result<HostState> {
+    pub fn new(setup: Setup) -> HostState {
         let Setup { machine, cpu, run, begin } = setup;
         let caller = run.as_ref().map(|run| run.caller.clone());
         let (stdout, stderr) = (LineLog::stdout(caller.clone()), LineLog::stderr(caller));
@@ -139,9 +138,9 @@ impl HostState {
         let mut wasi = WasiCtx::builder();
         wasi.stdout(stdout.clone()).stderr(stderr.clone()).monotonic_clock(clock.clone()).max_random_size(MAX_RANDOM_BYTES);
         if let Some(run) = &run {
-            wasi.envs(&run.variables).preopened_dir(&run.scratch, SCRATCH_IN_GUEST, FsPerms::ReadWrite)?;
+            wasi.envs(&run.variables);
         }
-        Ok(HostState {
+        HostState {
             wasi: wasi.build(),
             table: HostState::empty_table(),
             ids: Ids::default(),
@@ -156,7 +155,23 @@ impl HostState {
             stdout,
             stderr,
             wait: Wait::None,
-        })
+            has_scratch: false,
+        }
+    }
+
+    /// The scratch directory, made when the guest first asks what directories it has: most never do.
+    ///
+    /// # Errors
+    /// If it cannot be made or opened.
+    pub(super) fn preopen(&mut self) -> wasmtime::Result<Reopen> {
+        if let (false, Some(run)) = (self.has_scratch, &self.run) {
+            std::fs::create_dir_all(&run.scratch)?;
+            let mut with_directory = WasiCtx::builder();
+            with_directory.preopened_dir(&run.scratch, SCRATCH_IN_GUEST, FsPerms::ReadWrite)?;
+            mem::swap(self.wasi.filesystem(), with_directory.build().filesystem());
+            self.has_scratch = true;
+        }
+        Ok(Reopen::preopen())
     }
 
     /// For `Store::limiter`.

@@ -132,7 +132,7 @@ pub fn state(begin: Begin, scratch: &Path, caller: Arc<Recorder>) -> HostState {
         egress: Egress::new(policy, limits),
     };
     let cpu: CpuMeter = Arc::new(|| Duration::from_millis(1500));
-    HostState::new(Setup { machine: Machine::Micro, cpu, run: Some(run), begin }).unwrap()
+    HostState::new(Setup { machine: Machine::Micro, cpu, run: Some(run), begin })
 }
 
 /// A run in production.

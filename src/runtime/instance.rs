@@ -42,7 +42,7 @@ impl Live {
         throttle: &mut Throttle,
     ) -> wasmtime::Result<Result<Live, RunError>> {
         let machine = setup.machine;
-        let mut store = Store::new(component.engine(), HostState::new(setup)?);
+        let mut store = Store::new(component.engine(), HostState::new(setup));
         store.limiter(|state| state.limiter());
         store.set_hostcall_fuel(HOSTCALL_FUEL);
         store.set_epoch_deadline(1);

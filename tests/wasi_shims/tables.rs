@@ -79,7 +79,7 @@ pub const REOPEN: &[(&str, &str)] = &[
     ("wasi:clocks/monotonic-clock.subscribe-instant", "Reopen::Timer(a0)"),
     // A duration counts from the call: a restored timer must not begin anew.
     ("wasi:clocks/monotonic-clock.subscribe-duration", "Reopen::Timer(state.clock.now().saturating_add(a0))"),
-    ("wasi:filesystem/preopens.get-directories", "Reopen::preopen()"),
+    ("wasi:filesystem/preopens.get-directories", "state.preopen()?"),
     ("wasi:filesystem/types.[method]descriptor.open-at", "state.ids.file_at(a0, a1, &a2, a3, a4)"),
     ("wasi:filesystem/types.[method]descriptor.read-via-stream", "state.of_file(a0, |file| Reopen::Read(file, a1))"),
     ("wasi:filesystem/types.[method]descriptor.write-via-stream", "state.of_file(a0, |file| Reopen::Write(file, a1))"),

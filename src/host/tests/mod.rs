@@ -341,7 +341,7 @@ fn unknown_imports_are_all_named() {
 #[tokio::test]
 async fn without_a_run_calls_are_refused_and_log_lines_go_nowhere() {
     let setup = Setup { machine: Machine::Micro, cpu: Arc::new(Default::default), run: None, begin: Begin::Fresh };
-    let mut state = HostState::new(setup).unwrap();
+    let mut state = HostState::new(setup);
     assert_eq!(metadata::Host::read(&mut state).await.unwrap_err().code, HostErrorCode::Unavailable);
     let trap = context::Host::current(&mut state).await.unwrap_err().to_string();
     assert!(trap.contains("there is no run yet"), "{trap}");

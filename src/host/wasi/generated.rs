@@ -175,7 +175,7 @@ fn link_clocks_wall_clock(instance: &mut LinkerInstance<'_, HostState>) -> wasmt
 fn link_filesystem_preopens(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Result<()> {
     instance.func_wrap("get-directories", |mut store: Store<'_>, (): ()| {
         let state = store.data_mut();
-        let reopen = Reopen::preopen();
+        let reopen = state.preopen()?;
         let value = filesystem::preopens::Host::get_directories(&mut state.filesystem())?;
         let value = value.into_iter().enumerate().map(|(place, one)| Ok((state.ids.put(one.0.rep(), Kind::Descriptor, reopen.nth(place))?, one.1))).collect::<wasmtime::Result<Vec<_>>>()?;
         Ok((value,))

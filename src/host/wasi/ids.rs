@@ -127,7 +127,7 @@ impl Reopen {
     }
 
     /// The first preopened directory.
-    pub(super) fn preopen() -> Reopen {
+    pub(in crate::host) fn preopen() -> Reopen {
         let path = "".into();
         Reopen::File(Location { preopen: 0, path, is_followed: true, is_directory: true, flags: 0, identity: None })
     }

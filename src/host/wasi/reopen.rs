@@ -170,6 +170,7 @@ async fn open_file(state: &mut HostState, location: &Location, opened: &mut Open
     if let Some(descriptor) = opened.get(location) {
         return Ok(state.table.push(descriptor.clone())?);
     }
+    state.preopen()?;
     let mut filesystem = state.filesystem();
     let mut preopens = preopens::Host::get_directories(&mut filesystem)?;
     let is_there = (location.preopen as usize) < preopens.len();

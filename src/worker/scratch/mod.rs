@@ -63,7 +63,7 @@ impl From<Error> for PackError {
     }
 }
 
-/// The folder of a run for as long as one lease is held. Under the next lease it has another: a run that was suspended may go on, in
+/// The folder of a run for as long as one lease is held. The host makes it when the guest asks for it, unless there are files for it. Under the next lease it has another: a run that was suspended may go on, in
 /// this very process, before whoever suspended it has cleared up.
 #[derive(Debug)]
 pub struct Scratch {
@@ -107,14 +107,6 @@ impl Scratch {
         self.open_files.clone()
     }
 
-    /// Makes the folder, empty.
-    ///
-    /// # Errors
-    /// If it cannot be made, or was removed for good.
-    pub async fn prepare(&self) -> io::Result<()> {
-        self.make(|_| Ok(files::Known::default())).await
-    }
-
     /// Waits for the memory that [`Self::restore`] takes with its packs: before they are fetched.
     ///
     /// # Errors
@@ -129,15 +121,6 @@ impl Scratch {
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] if what is kept is damaged; any other if the folder or a file cannot be made.
     pub async fn restore(&self, kept: KeptFiles, packs: Vec<Bytes>, room: Room) -> io::Result<()> {
-        self.make(move |folder| {
-            let known = files::unpack(folder, &kept, &packs, QUOTA.bytes);
-            drop((packs, room));
-            known
-        })
-        .await
-    }
-
-    async fn make(&self, fill: impl FnOnce(&Path) -> io::Result<files::Known> + Send + 'static) -> io::Result<()> {
         let (folder, state) = (self.folder.clone(), self.state.clone());
         in_background(move || {
             let mut state = lock(&state);
@@ -146,7 +129,8 @@ impl Scratch {
             }
             tree::remove(&folder)?;
             std::fs::create_dir_all(&folder)?;
-            state.known = fill(&folder)?;
+            state.known = files::unpack(&folder, &kept, &packs, QUOTA.bytes)?;
+            drop((packs, room));
             Ok(())
         })
         .await
@@ -194,6 +178,12 @@ impl Scratch {
 
     /// Removes the folder; to the end, even if nobody waits for it.
     pub async fn remove(&self) {
+        // Most have none, and need nobody to look after it.
+        if let Ok(mut state) = self.state.try_lock()
+            && !self.folder.exists()
+        {
+            return state.is_removed = true;
+        }
         let (folder, state) = (self.folder.clone(), self.state.clone());
         let removed = in_background(move || {
             let mut state = lock(&state);
@@ -243,6 +233,12 @@ mod tests {
     use super::*;
     use crate::model::id::WorkerId;
 
+    /// As a guest would have it.
+    fn made(scratch: &Scratch) -> &Path {
+        std::fs::create_dir_all(scratch.path()).unwrap();
+        scratch.path()
+    }
+
     fn lease(epoch: i64) -> Lease {
         Lease { run: RunId::new(), worker: WorkerId::new(), epoch, attempt: 1 }
     }
@@ -252,16 +248,14 @@ mod tests {
         let all = tempfile::TempDir::new().unwrap();
         let lease = lease(1);
         let (first, second) = (Scratch::of(all.path(), &lease), Scratch::of(all.path(), &Lease { epoch: 2, ..lease }));
-        first.prepare().await.unwrap();
-        std::fs::write(first.path().join("file"), "text").unwrap();
+        assert!(first.pack().await.unwrap().0.kept.is_none());
+        std::fs::write(made(&first).join("file"), "text").unwrap();
         let (Packed { kept, pack }, room) = first.pack().await.unwrap();
-        first.prepare().await.unwrap();
-        assert!(!first.path().join("file").exists());
         let elsewhere = tempfile::TempDir::new().unwrap();
         let moved = Scratch::of(elsewhere.path(), &lease);
         moved.restore(kept.unwrap(), vec![pack.unwrap()], room).await.unwrap();
         assert_eq!(std::fs::read_to_string(moved.path().join("file")).unwrap(), "text");
-        second.prepare().await.unwrap();
+        made(&second);
         first.remove().await;
         assert!(!first.path().exists() && second.path().exists());
         second.remove().await;
@@ -273,20 +267,20 @@ mod tests {
     async fn work_that_nobody_waits_for_any_more_does_not_bring_a_removed_folder_back() {
         let all = tempfile::TempDir::new().unwrap();
         let scratch = Scratch::of(all.path(), &lease(1));
+        std::fs::write(made(&scratch).join("file"), "text").unwrap();
+        let (Packed { kept, pack }, _) = scratch.pack().await.unwrap();
+        let (kept, packs) = (kept.unwrap(), vec![pack.unwrap()]);
+        let restore = async |scratch: &Scratch| scratch.restore(kept.clone(), packs.clone(), room(0).await).await;
         for _ in 0..50 {
-            let _ = tokio::time::timeout(Duration::ZERO, scratch.prepare()).await;
+            let _ = tokio::time::timeout(Duration::ZERO, restore(&scratch)).await;
         }
-        let late = tokio::task::spawn_blocking({
-            let (scratch, runtime) = (
-                Scratch { state: scratch.state.clone(), ..Scratch::of(all.path(), &lease(1)) },
-                tokio::runtime::Handle::current(),
-            );
-            move || runtime.block_on(scratch.prepare())
-        });
         scratch.remove().await;
-        let _ = late.await.unwrap();
-        assert!(scratch.prepare().await.is_err());
+        assert!(restore(&scratch).await.is_err());
         assert!(!scratch.path().exists());
+        let never_made = Scratch::of(all.path(), &lease(2));
+        never_made.remove().await;
+        assert!(restore(&never_made).await.is_err());
+        assert!(!never_made.path().exists());
     }
 
     #[tokio::test]
@@ -303,7 +297,7 @@ mod tests {
     async fn more_files_or_bytes_than_allowed_are_noticed_and_links_are_not_followed() {
         let all = tempfile::TempDir::new().unwrap();
         let scratch = Scratch::of(all.path(), &lease(1));
-        scratch.prepare().await.unwrap();
+        made(&scratch);
         std::os::unix::fs::symlink("/", scratch.path().join("link")).unwrap();
         std::fs::create_dir(scratch.path().join("folder")).unwrap();
         std::fs::write(scratch.path().join("folder/file"), vec![1; 100_000]).unwrap();
@@ -323,7 +317,7 @@ mod tests {
     async fn a_tree_that_is_too_deep_is_noticed_not_kept_and_removed() {
         let all = tempfile::TempDir::new().unwrap();
         let scratch = Scratch::of(all.path(), &lease(1));
-        scratch.prepare().await.unwrap();
+        made(&scratch);
         tree::tests::make_deep(scratch.path(), 1000);
         assert!(scratch.beyond(&QUOTA).await.contains("64 levels"));
         let refused = scratch.pack().await.unwrap_err();
