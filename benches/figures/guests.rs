@@ -30,7 +30,7 @@ use dormouse::{
     runtime::{LoadedComponent, Part, RunSetup, Runtime, RuntimeConfig},
 };
 
-use crate::{compiled::Kept, report};
+use crate::{report, support::compiled::Kept};
 
 /// Every guest that `make guests` builds.
 pub const ALL: [&str; 8] = ["hello", "approval", "bench", "rust-chain", "c-chain", "js-chain", "python-chain", "go-chain"];

@@ -4,23 +4,25 @@
 //! measures. The guests are those that `make guests` built.
 
 mod binaryen;
-#[path = "../../tests/support/compiled.rs"]
-mod compiled;
 mod cycle;
 mod durable;
 mod guests;
 mod large;
+mod load;
 mod programs;
 mod report;
 mod size;
 mod slowdown;
 mod start;
+#[allow(dead_code, reason = "benchmarks need only some of what tests do")]
+#[path = "../../tests/support/mod.rs"]
+mod support;
 mod tables;
 
 use report::Report;
 
 /// The benchmarks by name, in the order they run.
-const NAMES: [&str; 9] = ["rewrite", "size", "slowdown", "binaryen", "start", "snapshot", "cycle", "large", "durable"];
+const NAMES: [&str; 10] = ["rewrite", "size", "slowdown", "binaryen", "start", "snapshot", "cycle", "large", "durable", "load"];
 
 fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench`.
@@ -43,7 +45,8 @@ fn main() -> anyhow::Result<()> {
             "snapshot" => runtime.block_on(cycle::snapshot(&mut report))?,
             "cycle" => runtime.block_on(cycle::cycle(&mut report))?,
             "large" => runtime.block_on(large::large(&mut report))?,
-            _ => runtime.block_on(durable::durable(&mut report))?,
+            "durable" => runtime.block_on(durable::durable(&mut report))?,
+            _ => runtime.block_on(load::load(&mut report))?,
         }
     }
     report.end()
