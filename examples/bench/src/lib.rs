@@ -1,5 +1,6 @@
-//! The tasks that benchmarks trigger: waits and clocks in [`waits`], pure computation in [`work`].
+//! The tasks that benchmarks trigger: waits and clocks in [`waits`], effects in [`five`], pure computation in [`work`].
 
+mod five;
 mod interpreter;
 mod sha256;
 mod waits;
@@ -10,6 +11,7 @@ dormouse::bundle!(
     waits::sleep,
     waits::many,
     waits::large,
+    five::five,
     work::fib,
     work::sort,
     work::json,

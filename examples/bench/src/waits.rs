@@ -14,7 +14,7 @@ fn now() -> f64 {
 }
 
 /// JSON, or a string that holds it: load generators send either.
-pub struct Input<T>(T);
+pub struct Input<T>(pub T);
 
 impl<'de, T: DeserializeOwned> Deserialize<'de> for Input<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
