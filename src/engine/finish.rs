@@ -107,9 +107,7 @@ async fn end_run(
     let status = error.map_or(RunStatus::Completed, RunError::status);
     held.status.on(Happening::Finish(status))?;
     endings::end_attempt(tx, held.id, error, cpu_ms).await?;
-    let (changed, pools) = endings::end(tx, &[held.id.uuid()], &Ending { status, output, error, cpu_ms }).await?;
-    events::record(tx, EventKind::Finished, &changed).await?;
-    places::place_freed(tx, &pools).await?;
+    endings::end(tx, &[held.id.uuid()], &Ending { status, output, error, cpu_ms }).await?;
     Ok(Finished::Final(status))
 }
 
