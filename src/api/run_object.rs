@@ -203,15 +203,11 @@ impl ErrorObject {
                 ..plain(message)
             },
             RunError::Text { raw } | RunError::Custom { raw } => plain(raw),
-            RunError::Internal { code, message, stack_trace } => {
-                let code = serde_json::to_value(code).expect("a code is a word");
-                let code = code.as_str().unwrap_or_default();
-                ErrorObject {
-                    stack_trace: stack_trace.and_then(some),
-                    causes: message.into_iter().map(plain).collect(),
-                    ..plain(format!("trigger.dev internal error ({code})"))
-                }
-            }
+            RunError::Internal { code, message, stack_trace } => ErrorObject {
+                stack_trace: stack_trace.and_then(some),
+                causes: message.into_iter().map(plain).collect(),
+                ..plain(format!("trigger.dev internal error ({})", code.text()))
+            },
         }
     }
 

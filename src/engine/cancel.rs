@@ -1,8 +1,8 @@
 //! Cancels a run: at once if nobody runs it; else its worker learns of it when it renews its lease, or its lease ends.
-//! Source: facts C7, O4.
+//! Its children in progress are cancelled with it, once it is final: [`children::cancel_some`]. Source: facts C7, O4.
 
 use crate::{
-    engine::Error,
+    engine::{Error, children},
     model::{
         error::{ErrorCode, RunError},
         event::EventKind,
@@ -12,11 +12,14 @@ use crate::{
     store::{
         Store,
         endings::{self, Ending},
-        events, leases, places, runs,
+        events, leases, runs,
     },
 };
 
-/// Cancels a run; one that is final stays as it is.
+/// Transactions for its children that the cancellation of a run waits for; the sweep does the rest.
+const ROUNDS_FOR_CHILDREN: u32 = 10;
+
+/// Cancels a run, and its children with it; one that is final stays as it is.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -43,11 +46,21 @@ pub async fn cancel(store: &Store, environment: EnvironmentId, run: RunId) -> Re
                 }
                 let cpu_ms = held.attempt_cpu_ms;
                 let ending = Ending { status: RunStatus::Canceled, output: None, error: Some(&error), cpu_ms };
-                let (changed, pools) = endings::end(tx, &[run.uuid()], &ending).await?;
-                events::record(tx, EventKind::Finished, &changed).await?;
-                places::place_freed(tx, &pools).await?;
+                endings::end(tx, &[run.uuid()], &ending).await?;
                 Ok(())
             })
         })
-        .await
+        .await?;
+    for _ in 0..ROUNDS_FOR_CHILDREN {
+        match children::cancel_some(store).await {
+            Ok(true) => {}
+            Ok(false) => break,
+            // What the sweep does is no reason to say that the run was not cancelled.
+            Err(error) => {
+                tracing::warn!(run.id = %run, error = &error as &dyn std::error::Error, "its children are left to the sweep");
+                break;
+            }
+        }
+    }
+    Ok(())
 }

@@ -69,21 +69,13 @@ pub const MOST_TOGETHER: usize = 128;
 /// Longest output of a run that is completed beside others, in bytes: one of 10 MiB shall not keep them waiting.
 pub const MOST_OUTPUT_TOGETHER: usize = 64 * 1024;
 
-/// Completes up to [`MOST_TOGETHER`] runs in one transaction, and says which of them are over now. The others are not as simple as
-/// that, or not held by their leases any more: for them there is [`finish`].
+/// Completes up to [`MOST_TOGETHER`] runs in one transaction, and says which of them are over now. The others are to be
+/// cancelled, or not held by their leases any more: for them there is [`finish`].
 ///
 /// # Errors
 /// If the database does not answer: then none is over.
 pub async fn complete_together(store: &Store, completed: Vec<Completed>) -> Result<HashSet<RunId>, Error> {
-    store
-        .tx(move |tx| {
-            Box::pin(async move {
-                let (runs, pools): (HashSet<RunId>, Vec<_>) = endings::complete(tx, &completed).await?.into_iter().unzip();
-                places::place_freed(tx, &pools).await?;
-                Ok(runs)
-            })
-        })
-        .await
+    store.tx(move |tx| Box::pin(async move { Ok(endings::complete(tx, &completed).await?.into_iter().collect()) })).await
 }
 
 /// The run, if the lease is the newest and still holds it.
@@ -130,9 +122,7 @@ async fn end_run(
     let status = error.map_or(RunStatus::Completed, RunError::status);
     held.status.on(Happening::Finish(status))?;
     endings::end_attempt(tx, held.id, error, cpu_ms).await?;
-    let (changed, pools) = endings::end(tx, &[held.id.uuid()], &Ending { status, output, error, cpu_ms }).await?;
-    events::record(tx, EventKind::Finished, &changed).await?;
-    places::place_freed(tx, &pools).await?;
+    endings::end(tx, &[held.id.uuid()], &Ending { status, output, error, cpu_ms }).await?;
     Ok(Finished::Final(status))
 }
 

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    engine::{Error, finish, wait},
+    engine::{Error, answer, finish},
     model::{
         attempt::{Claimed, Lease, Outcome, Resume, RetryDecision},
         checkpoint::{Checkpoint, KeptFiles, Stored},
@@ -196,7 +196,7 @@ async fn grant(
 async fn resumes(tx: &mut PgConnection, runs: &[InLine]) -> Result<Vec<Option<Resume>>, Error> {
     let mut resumes = runs.iter().map(suspended).collect::<Result<Vec<_>, _>>()?;
     let waits: Vec<&WaitRequest> = resumes.iter().flatten().map(|resume| &resume.wait).collect();
-    let completions = wait::completions(tx, &waits).await?;
+    let completions = answer::of_waits(tx, &waits).await?;
     for (resume, completions) in resumes.iter_mut().flatten().zip(completions) {
         resume.completions = completions;
     }

@@ -4,13 +4,17 @@
 //! [`Lease`](crate::model::attempt::Lease) it acts under; once somebody else has taken the run over it answers
 //! [`Error::LostLease`] and has written nothing.
 
+mod answer;
+pub mod batch;
 pub mod cancel;
+pub mod children;
 pub mod deploy;
 pub mod finish;
 pub mod intake;
 pub mod journal;
 pub mod lease;
 pub mod log;
+mod make;
 pub mod metadata;
 pub mod project;
 pub mod queue;

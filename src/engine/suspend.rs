@@ -4,22 +4,28 @@
 //! A moment to wait for is the run's own due time: a sleeping run costs one row and no waitpoint. Only a timer with an
 //! idempotency key is a waitpoint, because another wait may find it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::{
-    engine::{Error, finish, timer, wait::check_count},
+    engine::{Error, answer, finish, timer, wait::check_count},
     model::{
         attempt::{Lease, Outcome, RetryDecision},
         checkpoint::Checkpoint,
         error::{ErrorCode, RunError},
-        id::{EnvironmentId, WaitpointId},
+        id::{BatchId, EnvironmentId, WaitpointId},
         run::Happening,
+        waitable::Waitable,
         waitpoint::WaitRequest,
     },
-    store::{Store, checkpoints, line, places, waitpoints},
+    store::{
+        Store, batches, checkpoints,
+        edges::{self, Edge},
+        line, places,
+    },
 };
 
 /// What a suspension came to.
@@ -44,8 +50,8 @@ pub async fn suspend(
     wait: &WaitRequest,
     used_cpu_ms: u64,
 ) -> Result<Suspended, Error> {
-    if let WaitRequest::Any { waitpoints } = wait {
-        check_count(waitpoints)?;
+    if let WaitRequest::Any { waitables } = wait {
+        check_count(waitables)?;
     }
     let (lease, wait) = (*lease, wait.clone());
     store.tx(move |tx| Box::pin(async move { suspend_in(tx, &lease, &checkpoint, &wait, used_cpu_ms).await })).await
@@ -66,7 +72,7 @@ async fn suspend_in(
     }
     let is_over = frozen.is_due || block(tx, lease, frozen.environment, wait).await?;
     if is_over {
-        line::wake_waiting(tx, &[lease.run.uuid()]).await?;
+        line::wake_suspended(tx, lease.run).await?;
     }
     Ok(Suspended { requeued: is_over, replaced: frozen.replaced })
 }
@@ -96,18 +102,78 @@ fn own_moment(wait: &WaitRequest) -> Option<DateTime<Utc>> {
     }
 }
 
-/// Draws the edges to what the run waits for; true if some of it has come already.
+/// Draws the edges to what the run waits for; true if some of it has come already, and then there are none.
 async fn block(tx: &mut PgConnection, lease: &Lease, environment: EnvironmentId, wait: &WaitRequest) -> Result<bool, Error> {
-    let waitpoints = match wait {
+    let waitables = match wait {
         WaitRequest::Sleep { .. } | WaitRequest::Timer { idempotency: None, .. } => return Ok(false),
-        WaitRequest::Timer { at, idempotency } => vec![timer::ensure(tx, environment, *at, idempotency.as_ref()).await?],
-        WaitRequest::Any { waitpoints } => waitpoints.clone(),
+        WaitRequest::Timer { at, idempotency } => {
+            vec![timer::ensure(tx, environment, *at, idempotency.as_ref()).await?.into()]
+        }
+        WaitRequest::Any { waitables } => waitables.clone(),
     };
-    let looked = waitpoints::lock_and_look(tx, environment, &waitpoints).await?;
-    let asked: HashSet<&WaitpointId> = waitpoints.iter().collect();
-    if looked.len() < asked.len() {
-        return Err(Error::not_found("waitpoint"));
+    let mut wanted = edges_to(tx, environment, &waitables).await?;
+    if wanted.iter().any(|(_, edge)| edge.to == lease.run.uuid()) {
+        return Err(Error::invalid("waitables", "a run that waits for itself, or for its own batch, would wait for ever"));
     }
-    waitpoints::set_edges(tx, lease.run, &waitpoints).await?;
-    Ok(looked.iter().any(|(_, is_open)| !is_open))
+    let open = lock_and_look(tx, environment, &waitables, &wanted).await?;
+    let is_open = |edge: &Edge| open.contains(&edge.to);
+    // Each alternative is what is needed together: one waitpoint, one run, or all runs of a batch.
+    let mut alternatives: HashMap<usize, bool> = HashMap::new();
+    for (alternative, edge) in &wanted {
+        *alternatives.entry(*alternative).or_default() |= is_open(edge);
+    }
+    if alternatives.values().any(|some_is_open| !some_is_open) {
+        return Ok(true);
+    }
+    wanted.retain(|(_, edge)| is_open(edge));
+    let wanted: Vec<Edge> = wanted.into_iter().map(|(_, edge)| edge).collect();
+    edges::set(tx, lease.run, &wanted).await?;
+    Ok(false)
+}
+
+/// What each of the waitables needs, with its place in the list.
+async fn edges_to(
+    tx: &mut PgConnection,
+    environment: EnvironmentId,
+    waitables: &[Waitable],
+) -> Result<Vec<(usize, Edge)>, Error> {
+    let ids: Vec<BatchId> =
+        waitables.iter().filter_map(|waitable| if let Waitable::Batch(id) = waitable { Some(*id) } else { None }).collect();
+    let mut runs: HashMap<BatchId, BTreeSet<Uuid>> = HashMap::new();
+    for (batch, run) in batches::runs_of(tx, Some(environment), &ids).await? {
+        runs.entry(batch).or_default().insert(run);
+    }
+    let mut edges = Vec::new();
+    for (place, waitable) in waitables.iter().enumerate() {
+        match waitable {
+            Waitable::Waitpoint(id) => edges.push((place, Edge { to: id.uuid(), together: None })),
+            Waitable::Run(id) => edges.push((place, Edge { to: id.uuid(), together: None })),
+            Waitable::Batch(id) => {
+                // Who waits has looked before: a batch without runs is not there, or was made by nobody.
+                let runs = runs.get(id).ok_or(answer::not_found(waitable))?;
+                edges.extend(runs.iter().map(|run| (place, Edge { to: *run, together: Some(place as i32) })));
+            }
+        }
+    }
+    Ok(edges)
+}
+
+/// Keeps everything that is waited for as it is until the transaction ends, and says what of it is open.
+async fn lock_and_look(
+    tx: &mut PgConnection,
+    environment: EnvironmentId,
+    waitables: &[Waitable],
+    wanted: &[(usize, Edge)],
+) -> Result<HashSet<Uuid>, Error> {
+    let waitpoints: Vec<WaitpointId> =
+        waitables.iter().filter_map(|waitable| if let Waitable::Waitpoint(id) = waitable { Some(*id) } else { None }).collect();
+    let runs = wanted.iter().filter(|(place, _)| !matches!(waitables[*place], Waitable::Waitpoint(_)));
+    let runs: Vec<Uuid> = runs.map(|(_, edge)| edge.to).collect();
+    let mut looked = edges::lock_waitpoints(tx, environment, &waitpoints).await?;
+    looked.extend(edges::lock_runs(tx, environment, &runs).await?);
+    let there: HashSet<Uuid> = looked.iter().map(|(id, _)| *id).collect();
+    if let Some((place, _)) = wanted.iter().find(|(_, edge)| !there.contains(&edge.to)) {
+        return Err(answer::not_found(&waitables[*place]));
+    }
+    Ok(looked.into_iter().filter(|(_, is_open)| *is_open).map(|(id, _)| id).collect())
 }

@@ -21,7 +21,7 @@ use crate::{
     store::{
         Store,
         endings::{self, Ending},
-        events, notify, places, sweep, waitpoints,
+        events, notify, sweep, waitpoints,
     },
 };
 
@@ -98,9 +98,7 @@ async fn fire_runs(tx: &mut PgConnection, max: u32) -> Result<usize, Error> {
     events::record(tx, EventKind::DelayOver, &delayed).await?;
 
     let expired = Ending { status: RunStatus::Expired, output: None, error: None, cpu_ms: 0 };
-    let (ended, pools) = endings::end(tx, &of(RunStatus::Queued), &expired).await?;
-    events::record(tx, EventKind::Finished, &ended).await?;
-    places::place_freed(tx, &pools).await?;
+    endings::end(tx, &of(RunStatus::Queued), &expired).await?;
 
     if !(awake.is_empty() && again.is_empty() && delayed.is_empty()) {
         notify::line(tx).await?;

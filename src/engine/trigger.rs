@@ -15,6 +15,7 @@ use crate::{
         payload::{MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES},
         queue,
         run::RunStatus,
+        task::TaskDefinition,
         trigger::{DEFAULT_KEY_TTL_MS, MAX_ATTEMPTS, MAX_KEY_CHARS, MIN_MAX_DURATION_MS, NewRun, RunIdempotency, Triggered},
     },
     store::{
@@ -58,7 +59,7 @@ pub async fn reset_key(store: &Store, environment: EnvironmentId, task: String, 
         .await
 }
 
-async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
+pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
     let id = RunId::new();
     if let Some(key) = &new.request_key
         && let Some(id) = line::claim_request(tx, environment, &new.task, key, id).await?
@@ -67,16 +68,9 @@ async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &New
     }
     let scene = line::scene(tx, environment, &new.task, new.version.as_deref()).await?;
     let scene = scene.ok_or(Error::not_found("environment"))?;
-    if new.version.is_some() && (scene.deployment.is_none() || scene.task.is_none()) {
-        return Err(Error::invalid("lockToVersion", "there is no such version with this task"));
-    }
-    let ancestry = ancestry(tx, environment, id, new).await?;
-    let queue_name = match (&new.queue, &scene.task) {
-        (Some(name), _) => name.clone(),
-        (None, Some(task)) => deploy::queue_of(task),
-        (None, None) => queue::name_of_task(&new.task),
-    };
-    let queue = queues::ensure(tx, environment, &queue_name).await?;
+    check_version(new, &scene)?;
+    let ancestry = Above::of(tx, environment, new.parent).await?.below(id, new.is_test);
+    let queue = queues::ensure(tx, environment, &queue_name(new, scene.task.as_ref())).await?;
     let run = decide(id, environment, new, &scene, ancestry, queue);
     for _ in 0..MAX_ROUNDS {
         if let Some(made) = line::insert(tx, &run).await? {
@@ -100,14 +94,45 @@ async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &New
     Err(Error::Conflict("the idempotency key is being used by other requests".into()))
 }
 
-async fn ancestry(tx: &mut PgConnection, environment: EnvironmentId, id: RunId, new: &NewRun) -> Result<Ancestry, Error> {
-    let Some(parent) = new.parent else { return Ok(Ancestry { root: id, depth: 0, is_test: new.is_test }) };
-    let above = line::ancestry(tx, environment, parent).await?;
-    let above = above.ok_or(Error::invalid("parentRunId", "there is no such run"))?;
-    if above.depth >= MAX_DEPTH {
-        return Err(Error::invalid("parentRunId", format!("a run has at most {MAX_DEPTH} runs above it")));
+pub(super) fn check_version(new: &NewRun, scene: &Scene) -> Result<(), Error> {
+    if new.version.is_some() && (scene.deployment.is_none() || scene.task.is_none()) {
+        return Err(Error::invalid("lockToVersion", "there is no such version with this task"));
     }
-    Ok(Ancestry { root: above.root, depth: above.depth + 1, is_test: new.is_test || above.is_test })
+    Ok(())
+}
+
+/// The queue that the trigger names, else the task's.
+pub(super) fn queue_name(new: &NewRun, task: Option<&TaskDefinition>) -> String {
+    match (&new.queue, task) {
+        (Some(name), _) => name.clone(),
+        (None, Some(task)) => deploy::queue_of(task),
+        (None, None) => queue::name_of_task(&new.task),
+    }
+}
+
+/// Where a parent stands in its tree; none: there is no parent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Above(Option<Ancestry>);
+
+impl Above {
+    /// Looks the parent up, if there is one.
+    pub(super) async fn of(tx: &mut PgConnection, environment: EnvironmentId, parent: Option<RunId>) -> Result<Above, Error> {
+        let Some(parent) = parent else { return Ok(Above(None)) };
+        let above = line::ancestry(tx, environment, parent).await?;
+        let above = above.ok_or(Error::invalid("parentRunId", "there is no such run"))?;
+        if above.depth >= MAX_DEPTH {
+            return Err(Error::invalid("parentRunId", format!("a run has at most {MAX_DEPTH} runs above it")));
+        }
+        Ok(Above(Some(above)))
+    }
+
+    /// Where a child stands. A test's children are tests. Source: facts A27, A31.
+    pub(super) fn below(self, id: RunId, is_test: bool) -> Ancestry {
+        match self.0 {
+            None => Ancestry { root: id, depth: 0, is_test },
+            Some(above) => Ancestry { root: above.root, depth: above.depth + 1, is_test: is_test || above.is_test },
+        }
+    }
 }
 
 /// Where the run begins: delayed if its time is to come, pending without a deployment that has its task, else in line.

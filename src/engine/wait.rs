@@ -1,74 +1,61 @@
 //! Looks at what can be waited for, and completes it. Source: facts F4, F5, F11.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    engine::Error,
+    engine::{Error, answer},
     model::{
-        id::{EnvironmentId, WaitpointId},
+        id::{BatchId, EnvironmentId, RunId, WaitpointId},
         payload::{MAX_PAYLOAD_BYTES, Packet},
-        waitpoint::{Completion, Resolution, WaitRequest},
+        waitable::Waitable,
+        waitpoint::Completion,
     },
-    store::{
-        Store, line, notify,
-        waitpoints::{self, Seen},
-    },
+    store::{Store, batches, edges, notify, waitpoints},
 };
 
 /// Most things that one wait may name.
-pub const MAX_WAITPOINTS: usize = 1000;
+pub const MAX_WAITABLES: usize = 1000;
+/// Most of them that may be batches: each stands for as many as 1000 runs.
+const MAX_BATCHES: usize = 10;
 
-/// What is complete already of these, each with its place in the list. Writes nothing.
+/// What is complete already of these, each with its place in the list; not all of it if that would be more than one answer holds.
+/// Writes nothing.
 ///
 /// # Errors
-/// [`Error::NotFound`] if one is not in the environment; [`Error::Invalid`] for none or more than 1000.
-pub async fn look(store: &Store, environment: EnvironmentId, waitpoints: &[WaitpointId]) -> Result<Vec<Completion>, Error> {
-    check_count(waitpoints)?;
-    let seen = waitpoints::see(&mut *store.read().await?, Some(environment), waitpoints).await?;
-    in_order(&by_id(seen), waitpoints)
+/// [`Error::NotFound`] if one is not in the environment; [`Error::Conflict`] for a batch that is not made yet;
+/// [`Error::Invalid`] for none, more than 1000, or more than 10 batches.
+pub async fn look(store: &Store, environment: EnvironmentId, waitables: &[Waitable]) -> Result<Vec<Completion>, Error> {
+    check_count(waitables)?;
+    answer::of_waitables(&mut *store.read().await?, environment, waitables).await
 }
 
-pub(super) fn check_count(waitpoints: &[WaitpointId]) -> Result<(), Error> {
-    if waitpoints.is_empty() || waitpoints.len() > MAX_WAITPOINTS {
-        return Err(Error::invalid("waitpoints", format!("a wait names 1 to {MAX_WAITPOINTS} waitpoints")));
+/// The runs whose news concern who waits for these: those that are named, and those of batches that are.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn runs_in(store: &Store, environment: EnvironmentId, waitables: &[Waitable]) -> Result<HashSet<RunId>, Error> {
+    let of_kind = |waitable: &Waitable| if let Waitable::Batch(id) = waitable { Some(*id) } else { None };
+    let batches: Vec<BatchId> = waitables.iter().filter_map(of_kind).collect();
+    let single = waitables.iter().filter_map(|waitable| if let Waitable::Run(id) = waitable { Some(*id) } else { None });
+    let mut runs: HashSet<RunId> = single.collect();
+    if !batches.is_empty() {
+        let members = batches::runs_of(&mut *store.read().await?, Some(environment), &batches).await?;
+        runs.extend(members.into_iter().map(|(_, run)| RunId::from_uuid(run)));
+    }
+    Ok(runs)
+}
+
+pub(super) fn check_count(waitables: &[Waitable]) -> Result<(), Error> {
+    if waitables.is_empty() || waitables.len() > MAX_WAITABLES {
+        return Err(Error::invalid("waitables", format!("a wait names 1 to {MAX_WAITABLES} things to wait for")));
+    }
+    if waitables.iter().filter(|waitable| matches!(waitable, Waitable::Batch(_))).count() > MAX_BATCHES {
+        return Err(Error::invalid("waitables", format!("a wait names at most {MAX_BATCHES} batches")));
     }
     Ok(())
-}
-
-type Resolutions = HashMap<WaitpointId, Option<Resolution>>;
-
-fn by_id(seen: Vec<Seen>) -> Resolutions {
-    seen.into_iter().map(|seen| (seen.id, seen.resolution)).collect()
-}
-
-fn in_order(seen: &Resolutions, asked: &[WaitpointId]) -> Result<Vec<Completion>, Error> {
-    let mut completions = Vec::new();
-    for (index, id) in (0..).zip(asked) {
-        let resolution = seen.get(id).ok_or(Error::not_found("waitpoint"))?;
-        completions.extend(resolution.clone().map(|resolution| Completion { index, resolution }));
-    }
-    Ok(completions)
-}
-
-/// What waits that are over came to, in their order; read at once for all of them. What they name was checked when their
-/// runs were suspended.
-pub(super) async fn completions(tx: &mut PgConnection, waits: &[&WaitRequest]) -> Result<Vec<Vec<Completion>>, Error> {
-    let named = waits.iter().flat_map(|wait| match wait {
-        WaitRequest::Any { waitpoints } => waitpoints.as_slice(),
-        WaitRequest::Sleep { .. } | WaitRequest::Timer { .. } => &[],
-    });
-    let named: Vec<WaitpointId> = named.copied().collect();
-    let seen = if named.is_empty() { Vec::new() } else { waitpoints::see(tx, None, &named).await? };
-    let seen = by_id(seen);
-    let of = |wait: &&WaitRequest| match wait {
-        WaitRequest::Sleep { .. } => Ok(Vec::new()),
-        WaitRequest::Timer { .. } => Ok(vec![Completion { index: 0, resolution: Resolution::Elapsed }]),
-        WaitRequest::Any { waitpoints } => in_order(&seen, waitpoints),
-    };
-    waits.iter().map(of).collect()
 }
 
 /// Completes a token and puts the runs that wait for it back into line. False if it was completed or timed out before:
@@ -94,15 +81,12 @@ pub async fn complete(store: &Store, environment: EnvironmentId, token: Waitpoin
         .await
 }
 
-/// These waitpoints are complete: whoever waits for one of them comes back into line.
+/// These waitpoints are complete: whoever has nothing left to wait for comes back into line.
 pub(super) async fn wake_blocked(tx: &mut PgConnection, completed: &[Uuid]) -> Result<(), Error> {
     if completed.is_empty() {
         return Ok(());
     }
     notify::waitpoints(tx, completed).await?;
-    let blocked = waitpoints::blocked_by(tx, completed).await?;
-    if blocked.is_empty() {
-        return Ok(());
-    }
-    Ok(line::wake_waiting(tx, &blocked).await?)
+    let blocked = edges::blocked_by(tx, completed).await?;
+    Ok(edges::meet(tx, completed, &blocked).await?)
 }

@@ -93,8 +93,22 @@ pub enum ErrorCode {
     DiskSpaceExceeded,
     /// The run lost its host more often than it may.
     TaskRunStalledExecuting,
+    /// An item of a batch breaks a rule.
+    BatchItemCouldNotTrigger,
+    /// An item of a batch is too large.
+    PayloadTooLarge,
     /// A fault of the host.
     UnspecifiedError,
+}
+
+impl ErrorCode {
+    /// The text of the HTTP API.
+    pub fn text(self) -> String {
+        match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(text)) => text,
+            _ => unreachable!("a code is a word"),
+        }
+    }
 }
 
 impl RunError {
@@ -118,7 +132,9 @@ impl RunError {
                 | DiskSpaceExceeded => RunStatus::Crashed,
                 MaxDurationExceeded => RunStatus::TimedOut,
                 TaskRunCancelled => RunStatus::Canceled,
-                CouldNotFindTask | CouldNotImportTask | UnspecifiedError => RunStatus::SystemFailure,
+                CouldNotFindTask | CouldNotImportTask | BatchItemCouldNotTrigger | PayloadTooLarge | UnspecifiedError => {
+                    RunStatus::SystemFailure
+                }
             },
         }
     }

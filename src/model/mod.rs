@@ -1,7 +1,9 @@
 //! The words of the domain: pure types, their texts and their rules. No database, no HTTP, no WebAssembly, no async.
 
 pub mod attempt;
+pub mod batch;
 pub mod checkpoint;
+pub mod child;
 pub mod context;
 pub mod deployment;
 pub mod egress;
@@ -19,4 +21,5 @@ pub mod run;
 pub mod task;
 pub mod token;
 pub mod trigger;
+pub mod waitable;
 pub mod waitpoint;

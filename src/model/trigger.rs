@@ -1,6 +1,7 @@
 //! What a run shall be, as whoever triggers it says. Source: facts 7.1, A1-A31.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
@@ -19,11 +20,13 @@ pub const DEFAULT_KEY_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 pub const MIN_MAX_DURATION_MS: u64 = 5000;
 
 /// A run to be made. `NewRun::of` fills in what most leave out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewRun {
     /// The task's id; it need not be deployed yet. Source: facts A28.
     pub task: String,
-    /// What to run it with, at most [`super::payload::MAX_PAYLOAD_BYTES`].
+    /// What to run it with, at most [`super::payload::MAX_PAYLOAD_BYTES`]. Where a run is kept before it is made, its payload
+    /// is kept beside it.
+    #[serde(skip, default = "Packet::empty")]
     pub payload: Packet,
     /// The same key gets the run that an earlier trigger made. Source: facts A5.
     pub idempotency: Option<RunIdempotency>,
@@ -55,6 +58,8 @@ pub struct NewRun {
     pub version: Option<String>,
     /// The run that triggers it.
     pub parent: Option<RunId>,
+    /// That run means to wait for it.
+    pub awaited: bool,
     /// The batch it belongs to.
     pub batch: Option<BatchId>,
     /// The run it repeats.
@@ -62,7 +67,7 @@ pub struct NewRun {
 }
 
 /// An idempotency key of a run. Source: facts A5-A9.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunIdempotency {
     /// What is compared, 1 to [`MAX_KEY_CHARS`]: from an SDK, a hash.
     pub key: String,
@@ -75,7 +80,7 @@ pub struct RunIdempotency {
 }
 
 /// What a trigger came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Triggered {
     /// The run.
     pub id: RunId,
@@ -104,6 +109,7 @@ impl NewRun {
             is_test: false,
             version: None,
             parent: None,
+            awaited: false,
             batch: None,
             replay_of: None,
         }

@@ -3,9 +3,15 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{id::WaitpointId, payload::Packet};
+use super::{
+    child::{BatchEnd, RunEnd},
+    id::WaitpointId,
+    payload::Packet,
+    waitable::Waitable,
+};
 
-/// A wait as the guest asked for it. Every wait ends as soon as one of its waitables is complete.
+/// A wait as the guest asked for it. Every wait ends as soon as one of its waitables is complete; a batch is once all its runs
+/// are final.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum WaitRequest {
     /// A timer made by the wait itself.
@@ -15,10 +21,11 @@ pub enum WaitRequest {
         /// A later wait with the same key, in this or another attempt, is the same timer. Source: facts F9.
         idempotency: Option<Idempotency>,
     },
-    /// Things made before: tokens, timers.
+    /// Things made before: tokens, timers, runs, batches.
     Any {
-        /// 1 to 1000, in the guest's order.
-        waitpoints: Vec<WaitpointId>,
+        /// 1 to 1000, in the guest's order. Stored under the name it had when waitpoints were all there was.
+        #[serde(rename = "waitpoints")]
+        waitables: Vec<Waitable>,
     },
     /// A sleep through WASI: the guest asks again what is ready once `at` has come, so nothing is answered.
     Sleep {
@@ -45,6 +52,15 @@ pub enum Resolution {
     Completed(Packet),
     /// A token's timeout struck.
     TimedOut(DateTime<Utc>),
+    /// A run is final.
+    Run(RunEnd),
+    /// All runs of a batch are final.
+    Batch(BatchEnd),
+    /// All runs of a batch are final, but what they came to is more than one wait may answer.
+    TooLarge {
+        /// Bytes of their outputs.
+        bytes: u64,
+    },
 }
 
 /// A waitable that has completed.

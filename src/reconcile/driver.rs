@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{gc, leases, timers};
+use super::{batches, children, gc, leases, timers};
 use crate::{
     blobs::Blobs,
     store::{Store, listen::Signals},
@@ -14,8 +14,10 @@ use crate::{
 /// How often the sweeps run.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
-    /// Between two looks for lost leases.
+    /// Between two looks for lost leases, and for children of cancelled runs.
     pub leases: Duration,
+    /// Between two looks for batches that somebody left.
+    pub batches: Duration,
     /// Longest time between two looks for what is due, if no signal comes.
     pub timers: Duration,
     /// Between two collections of garbage.
@@ -28,6 +30,7 @@ impl Default for Intervals {
     fn default() -> Self {
         Self {
             leases: Duration::from_millis(500),
+            batches: Duration::from_secs(2),
             timers: Duration::from_secs(10),
             gc: Duration::from_secs(600),
             blobs: Duration::from_secs(3600),
@@ -56,6 +59,22 @@ pub fn start(
             Ok(0) => {}
             Ok(runs) => tracing::warn!(runs, "took back runs whose worker was not heard of in time"),
             Err(error) => failed("leases", &error),
+        }
+    }));
+    tasks.spawn(every(intervals.leases, stop.clone(), {
+        let store = store.clone();
+        async move || {
+            if let Err(error) = children::tick(&store).await {
+                failed("children", &error);
+            }
+        }
+    }));
+    tasks.spawn(every(intervals.batches, stop.clone(), {
+        let store = store.clone();
+        async move || match batches::tick(&store).await {
+            Ok(swept) if swept == batches::Swept::default() => {}
+            Ok(swept) => tracing::info!(made = swept.made, aborted = swept.aborted, "took up batches that were left"),
+            Err(error) => failed("batches", &error),
         }
     }));
     tasks.spawn(every(intervals.gc, stop.clone(), {

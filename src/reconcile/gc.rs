@@ -9,7 +9,7 @@ use crate::{
     blobs::{Area, Blobs},
     engine::{self, rewriting},
     model::rewriting::Rewriting,
-    store::{Store, StoreError, checkpoints, sweep},
+    store::{Store, StoreError, batches, checkpoints, sweep},
 };
 
 /// How long the logs and events of a run are kept after its end.
@@ -36,10 +36,11 @@ pub async fn tick(store: &Store) -> Result<Swept, engine::Error> {
     let mut swept = Swept::default();
     loop {
         let requests = store.tx(|tx| Box::pin(sweep::forget_requests(tx, BATCH))).await?;
+        let batches = store.tx(|tx| Box::pin(batches::forget_requests(tx, BATCH))).await?;
         let logs = store.tx(|tx| Box::pin(sweep::forget_logs(tx, KEEP_LOGS, BATCH))).await?;
-        swept.requests += requests;
+        swept.requests += requests + batches;
         swept.logs += logs;
-        if requests < BATCH as u64 && logs < BATCH as u64 {
+        if [requests, batches, logs].iter().all(|rows| *rows < BATCH as u64) {
             return Ok(swept);
         }
     }

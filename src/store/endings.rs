@@ -1,10 +1,16 @@
-//! How attempts and runs end.
+//! How attempts and runs end. Every run that becomes final does so in [`end`] or, beside others, in [`complete`].
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, events::Changed, notify, places::Pool, rows};
+use super::{
+    StoreError, edges,
+    events::{self, Changed},
+    notify,
+    places::{self, Pool},
+    rows,
+};
 use crate::model::{
     attempt::Lease,
     error::RunError,
@@ -37,6 +43,24 @@ pub async fn end_attempt(
     Ok(())
 }
 
+/// Writes down that the attempts of those of these runs that are in one end now, with what they had used at their checkpoints.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn end_attempts(connection: &mut PgConnection, runs: &[Uuid], error: &RunError) -> Result<(), StoreError> {
+    query!(
+        "insert into attempts (run_id, number, started_at, finished_at, error, cpu_ms)
+         select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), $2::text::json, attempt_cpu_ms
+         from runs where id = any($1) and in_attempt
+         on conflict (run_id, number) do nothing",
+        runs,
+        rows::to_json(error)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Lets another attempt follow at `due_at`, or at once. Frees the lease; what belonged to the attempt goes.
 ///
 /// # Errors
@@ -63,7 +87,7 @@ pub async fn retry(
     )
     .fetch_one(&mut *connection)
     .await?;
-    forget(connection, &[run.uuid()]).await?;
+    forget(connection, run).await?;
     Ok(Changed { id: run, seq, status })
 }
 
@@ -76,20 +100,17 @@ pub struct Ending<'a> {
     pub output: Option<&'a Packet>,
     /// Why it failed.
     pub error: Option<&'a RunError>,
-    /// CPU milliseconds of the attempt that ends with it.
+    /// CPU milliseconds of the attempt that ends with it, if it has used more than up to its checkpoint.
     pub cpu_ms: u64,
 }
 
-/// Ends runs that are not final yet, once and for all: nothing but their rows, events, logs and attempts remains, and a
-/// failed one's idempotency key is free. Returns the pools in which they held a lease or stood in line.
+/// Ends those of the runs that are not final yet, once and for all, and all that comes of it: nothing but their rows, events,
+/// logs and attempts remains, a failed one's idempotency key is free, their ends are entered, their places go to the next in
+/// line, whoever waited for them comes back into line, and children of cancelled ones are noted to be cancelled too.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn end(
-    connection: &mut PgConnection,
-    runs: &[Uuid],
-    ending: &Ending<'_>,
-) -> Result<(Vec<Changed>, Vec<Pool>), StoreError> {
+pub async fn end(connection: &mut PgConnection, runs: &[Uuid], ending: &Ending<'_>) -> Result<(), StoreError> {
     // A cancelled or completed run keeps its key, so that the trigger is not repeated. Source: facts A8.
     let keeps_key = matches!(ending.status, RunStatus::Completed | RunStatus::Canceled);
     let rows = query!(
@@ -102,8 +123,8 @@ pub async fn end(
         update runs r
         set status = $2, output = $3, output_type = $4, error = $5::text::json, finished_at = clock_now(), due_at = null,
             lease_worker = null, lease_expires_at = null, parked = false, in_attempt = false,
-            earlier_cpu_ms = earlier_cpu_ms + $6, attempt_cpu_ms = 0, idempotency_active = idempotency_active and $7,
-            updated_at = clock_now(), event_seq = event_seq + 1
+            earlier_cpu_ms = earlier_cpu_ms + greatest($6, attempt_cpu_ms), attempt_cpu_ms = 0,
+            idempotency_active = idempotency_active and $7, updated_at = clock_now(), event_seq = event_seq + 1
         from before where r.id = before.id
         returning r.id, r.event_seq, r.queue_id, r.concurrency_key, before.had_place as "had_place!"
         "#,
@@ -117,15 +138,50 @@ pub async fn end(
     )
     .fetch_all(&mut *connection)
     .await?;
-    forget(connection, runs).await?;
-    let (mut changed, mut pools) = (Vec::new(), Vec::new());
+    let (mut ended, mut changed, mut pools) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
+        ended.push(row.id);
         changed.push(Changed { id: RunId::from_uuid(row.id), seq: row.event_seq, status: ending.status });
         if row.had_place {
             pools.push(Pool { queue: QueueId::from_uuid(row.queue_id), key: row.concurrency_key });
         }
     }
-    Ok((changed, pools))
+    if ended.is_empty() {
+        return Ok(());
+    }
+    events::record(connection, EventKind::Finished, &changed).await?;
+    settle(connection, &ended, ending.status, &pools).await
+}
+
+/// What comes of it that runs are over.
+async fn settle(connection: &mut PgConnection, ended: &[Uuid], status: RunStatus, pools: &[Pool]) -> Result<(), StoreError> {
+    let blocked = let_go(connection, ended, status).await?;
+    places::place_freed(connection, pools).await?;
+    // Last, since from here on the ends of other runs that the same one waits for have to wait for this transaction.
+    edges::meet(connection, ended, &blocked).await
+}
+
+/// Drops what final runs leave behind, notes those whose children are to be cancelled, and says who waited for them.
+///
+/// A statement after the one that ended them: only now, with their locks held, are all edges to them there to be seen, and all
+/// their children.
+async fn let_go(connection: &mut PgConnection, ended: &[Uuid], status: RunStatus) -> Result<Vec<Uuid>, StoreError> {
+    Ok(query_scalar!(
+        "with edges as (delete from run_waits where run_id = any($1)),
+              calls as (delete from journal where run_id = any($1)),
+              kept as (delete from checkpoints where run_id = any($1)),
+              parents as (
+                  insert into cancelled_parents (run_id, cancelled_at)
+                  select distinct parent_id, clock_now() from runs
+                  where $2 and parent_id = any($1) and finished_at is null
+                  on conflict (run_id) do nothing
+              )
+         select distinct run_id from run_waits where waitpoint_id = any($1)",
+        ended,
+        status == RunStatus::Canceled
+    )
+    .fetch_all(connection)
+    .await?)
 }
 
 /// A run that returned, on its way to be ended beside others.
@@ -139,12 +195,12 @@ pub struct Completed {
     pub cpu_ms: u64,
 }
 
-/// Completes runs, all in one statement, and enters that they ended. Only those that are as their leases say, nobody cancels, and
-/// no other run waits for; returns these, each with its pool. Locks them in the order of their ids.
+/// Completes runs, all in one statement, with all that comes of it, as [`end`] does. Only those that are as their leases say and that
+/// nobody cancels; returns these. Locks them in the order of their ids.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) -> Result<Vec<(RunId, Pool)>, StoreError> {
+pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) -> Result<Vec<RunId>, StoreError> {
     let of = |each: fn(&Completed) -> Uuid| completed.iter().map(each).collect::<Vec<_>>();
     let epochs: Vec<i64> = completed.iter().map(|run| run.lease.epoch).collect();
     let outputs: Vec<&[u8]> = completed.iter().map(|run| run.output.data.as_slice()).collect();
@@ -159,7 +215,7 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
                 as done (id, worker, epoch, output, output_type, cpu_ms)
             join runs r on r.id = done.id
             where r.lease_worker = done.worker and r.epoch = done.epoch and r.status = 'EXECUTING'
-                and r.cancel_requested_at is null and r.parent_id is null and r.batch_id is null
+                and r.cancel_requested_at is null
             order by r.id for no key update of r
         ), ended as (
             update runs r
@@ -176,12 +232,6 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status)
             select id, event_seq, clock_now(), $7, 'COMPLETED' from ended
-        ), edges as (
-            delete from run_waits where run_id in (select id from held)
-        ), calls as (
-            delete from journal where run_id in (select id from held)
-        ), left_behind as (
-            delete from checkpoints where run_id in (select id from held)
         ), told as (
             select pg_notify($8, string_agg(replace(id::text, '-', ''), ',')) from ended having count(*) > 0
         )
@@ -197,19 +247,25 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
         EventKind::Finished.as_str(),
         notify::RUNS
     )
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await?;
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ended: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
     let pool = |queue, key| Pool { queue: QueueId::from_uuid(queue), key };
-    Ok(rows.into_iter().map(|row| (RunId::from_uuid(row.id), pool(row.queue_id, row.concurrency_key))).collect())
+    let pools: Vec<Pool> = rows.into_iter().map(|row| pool(row.queue_id, row.concurrency_key)).collect();
+    settle(connection, &ended, RunStatus::Completed, &pools).await?;
+    Ok(rows::ids(ended))
 }
 
 /// Drops what an attempt leaves behind: edges, journal, checkpoint.
-async fn forget(connection: &mut PgConnection, runs: &[Uuid]) -> Result<(), StoreError> {
+async fn forget(connection: &mut PgConnection, run: RunId) -> Result<(), StoreError> {
     query!(
-        "with edges as (delete from run_waits where run_id = any($1)),
-              calls as (delete from journal where run_id = any($1))
-         delete from checkpoints where run_id = any($1)",
-        runs
+        "with edges as (delete from run_waits where run_id = $1),
+              calls as (delete from journal where run_id = $1)
+         delete from checkpoints where run_id = $1",
+        run.uuid()
     )
     .execute(connection)
     .await?;

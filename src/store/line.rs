@@ -123,9 +123,9 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         insert into runs (id, environment_id, task, status, deployment_id, payload, payload_type, tags, is_test, replay_of,
             parent_id, root_id, depth, batch_id, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine,
             idempotency_key, idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active,
-            queue_id, concurrency_key, position, due_at, metadata, event_seq)
+            queue_id, concurrency_key, position, due_at, metadata, awaited, event_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, 1)
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, 1)
         on conflict (environment_id, task, idempotency_key) where idempotency_active do nothing
         returning event_seq
         "#,
@@ -158,7 +158,8 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         new.concurrency_key.as_deref().unwrap_or_default(),
         run.position,
         run.due_at,
-        rows::to_json(&new.metadata)
+        rows::to_json(&new.metadata),
+        new.awaited
     )
     .fetch_optional(connection)
     .await?;
@@ -251,7 +252,7 @@ pub async fn insert_all(
 }
 
 /// Milliseconds as a column holds them.
-fn to_column(ms: u64) -> i64 {
+pub(super) fn to_column(ms: u64) -> i64 {
     i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
@@ -408,36 +409,30 @@ fn queued(rows: impl Iterator<Item = (Uuid, i64)>) -> Vec<Changed> {
     rows.map(|(id, seq)| Changed { id: RunId::from_uuid(id), seq, status: RunStatus::Queued }).collect()
 }
 
-/// What they waited for has come: suspended runs come back into line, at the place they had, which is entered and told to
-/// workers. Their edges go with it. Locks the runs in the order of their ids, so that two completions that concern the same
-/// runs do not block each other.
+/// What a run waits for had come before it was suspended: it comes back into line, at the place it had, which is entered and
+/// told to workers.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn wake_waiting(connection: &mut PgConnection, runs: &[Uuid]) -> Result<(), StoreError> {
+pub async fn wake_suspended(connection: &mut PgConnection, run: RunId) -> Result<(), StoreError> {
     query!(
         r#"
-        with locked as (
-            select id from runs where id = any($1) and status = 'WAITING' order by id for no key update
-        ), edges as (
-            delete from run_waits where run_id in (select id from locked)
-        ), woken as (
-            update runs r
-            set status = 'QUEUED', parked = false, due_at = null, updated_at = clock_now(), event_seq = r.event_seq + 1
-            from locked where r.id = locked.id
-            returning r.id, r.event_seq
+        with woken as (
+            update runs
+            set status = 'QUEUED', parked = false, due_at = null, updated_at = clock_now(), event_seq = event_seq + 1
+            where id = $1 and status = 'WAITING'
+            returning id, event_seq
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status)
             select id, event_seq, clock_now(), $2, 'QUEUED' from woken
         )
-        select pg_notify($3, payload) from unnest($4::text[]) as payload where exists (select from woken)
+        select pg_notify($3, replace(id::text, '-', '')) from woken
         union all
-        select pg_notify($5, '') where exists (select from woken)
+        select pg_notify($4, '') from woken
         "#,
-        runs,
+        run.uuid(),
         EventKind::Resumed.as_str(),
         notify::RUNS,
-        &notify::payloads(runs),
         notify::LINE
     )
     .execute(connection)

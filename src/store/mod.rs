@@ -3,9 +3,12 @@
 //! [`Store::tx`] is the only way to write: it runs the whole transaction in a task of its own, so that a caller who goes
 //! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
 
+pub mod batches;
 pub mod checkpoints;
+pub mod children;
 pub mod clock;
 pub mod deployments;
+pub mod edges;
 pub mod endings;
 pub mod environments;
 pub mod events;
@@ -14,6 +17,7 @@ pub mod leases;
 pub mod line;
 pub mod listen;
 pub mod logs;
+pub mod many;
 pub mod notes;
 pub(crate) mod notify;
 mod page;

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::model::{
-    context::EnvironmentKind, event::EventKind, id::Id, machine::Machine, payload::Packet, run::RunStatus,
+    batch::Stage, context::EnvironmentKind, event::EventKind, id::Id, machine::Machine, payload::Packet, run::RunStatus,
     waitpoint::WaitpointStatus,
 };
 
@@ -17,6 +17,10 @@ pub(super) fn run_status(text: &str) -> Result<RunStatus, StoreError> {
 
 pub(super) fn waitpoint_status(text: &str) -> Result<WaitpointStatus, StoreError> {
     known("waitpoints", text, WaitpointStatus::parse(text))
+}
+
+pub(super) fn stage(text: &str) -> Result<Stage, StoreError> {
+    known("batches", text, Stage::parse(text))
 }
 
 pub(super) fn event_kind(text: &str) -> Result<EventKind, StoreError> {

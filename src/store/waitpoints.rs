@@ -1,16 +1,12 @@
-//! Waitpoints, and the edges from suspended runs to them.
-//!
-//! Who suspends holds its run and then locks the waitpoints (`for share`); who completes locks a waitpoint and then the
-//! runs that its edges name. An edge that is not committed yet is seen by nobody, so the two cannot wait for each other:
-//! either the suspension sees the completion, or the completion sees the edge.
+//! Waitpoints: timers and tokens. How runs wait for them is said in [`edges`](super::edges).
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::{Listing, Page, Store, StoreError, rows};
+use super::{Listing, Page, Store, StoreError, children::Standing, rows};
 use crate::model::{
-    id::{EnvironmentId, RunId, WaitpointId, WaitpointKind as WaitpointIdKind},
+    id::{EnvironmentId, WaitpointId, WaitpointKind as WaitpointIdKind},
     payload::Packet,
     waitpoint::{Resolution, Token, WaitpointKind, WaitpointStatus},
 };
@@ -211,85 +207,57 @@ pub async fn holder_of_key(
     }
 }
 
-/// A waitpoint as whoever waits for it sees it.
-#[derive(Debug)]
-pub struct Seen {
-    /// The waitpoint.
-    pub id: WaitpointId,
-    /// What it came to; none: open.
-    pub resolution: Option<Resolution>,
-}
-
 /// How these waitpoints stand. Those that are not in the environment, if one is named, are missing.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn see(
+pub async fn standing(
     connection: &mut PgConnection,
     environment: Option<EnvironmentId>,
     ids: &[WaitpointId],
-) -> Result<Vec<Seen>, StoreError> {
-    query!(
-        "select id, kind, status, due_at, completed_at, output, output_type from waitpoints
-         where id = any($1) and ($2::uuid is null or environment_id = $2)",
+) -> Result<Vec<(WaitpointId, Standing)>, StoreError> {
+    let rows = query!(
+        r#"
+        select id, status <> 'WAITING' as "is_complete!", coalesce(octet_length(output), 0)::bigint as "bytes!" from waitpoints
+        where id = any($1) and ($2::uuid is null or environment_id = $2)
+        "#,
         &rows::uuids(ids),
         environment.map(|environment| environment.uuid())
     )
     .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(|row| {
-        let resolution = match rows::waitpoint_status(&row.status)? {
-            WaitpointStatus::Waiting => None,
-            WaitpointStatus::TimedOut => row.due_at.or(row.completed_at).map(Resolution::TimedOut),
-            WaitpointStatus::Completed if row.kind == "TIMER" => Some(Resolution::Elapsed),
-            WaitpointStatus::Completed => {
-                Some(Resolution::Completed(rows::packet(row.output, row.output_type).unwrap_or_else(Packet::empty)))
-            }
-        };
-        Ok(Seen { id: WaitpointId::from_uuid(row.id), resolution })
-    })
-    .collect()
+    .await?;
+    Ok(rows.into_iter().map(|row| (WaitpointId::from_uuid(row.id), Standing::of(row.is_complete, row.bytes))).collect())
 }
 
-/// Keeps these waitpoints as they are until the transaction ends, and says which of them are open. A completion that is
-/// under way is waited for.
+/// What these waitpoints came to; open ones are missing.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn lock_and_look(
+pub async fn resolutions(
     connection: &mut PgConnection,
-    environment: EnvironmentId,
     ids: &[WaitpointId],
-) -> Result<Vec<(WaitpointId, bool)>, StoreError> {
+) -> Result<Vec<(WaitpointId, Resolution)>, StoreError> {
     let rows = query!(
-        r#"
-        select id, status = 'WAITING' as "is_open!" from waitpoints
-        where id = any($1) and environment_id = $2 order by id for share
-        "#,
-        &rows::uuids(ids),
-        environment.uuid()
+        "select id, kind, status, due_at, completed_at, output, output_type from waitpoints
+         where id = any($1) and status <> 'WAITING'",
+        &rows::uuids(ids)
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(|row| (WaitpointId::from_uuid(row.id), row.is_open)).collect())
-}
-
-/// Puts the edges of a suspended run in place of those it had.
-///
-/// # Errors
-/// If the database does not answer.
-pub async fn set_edges(connection: &mut PgConnection, run: RunId, waitpoints: &[WaitpointId]) -> Result<(), StoreError> {
-    query!("delete from run_waits where run_id = $1", run.uuid()).execute(&mut *connection).await?;
-    query!(
-        "insert into run_waits (run_id, index, waitpoint_id)
-         select $1, (place - 1)::integer, id from unnest($2::uuid[]) with ordinality as waitpoint (id, place)",
-        run.uuid(),
-        &rows::uuids(waitpoints)
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    rows.into_iter()
+        .filter_map(|row| {
+            let resolution = match rows::waitpoint_status(&row.status) {
+                Err(error) => return Some(Err(error)),
+                Ok(WaitpointStatus::Waiting) => return None,
+                Ok(WaitpointStatus::TimedOut) => Resolution::TimedOut(row.due_at.or(row.completed_at)?),
+                Ok(WaitpointStatus::Completed) if row.kind == "TIMER" => Resolution::Elapsed,
+                Ok(WaitpointStatus::Completed) => {
+                    Resolution::Completed(rows::packet(row.output, row.output_type).unwrap_or_else(Packet::empty))
+                }
+            };
+            Some(Ok((WaitpointId::from_uuid(row.id), resolution)))
+        })
+        .collect()
 }
 
 /// Completes an open token with a value. False if there is no such token, or it is not open.
@@ -332,16 +300,6 @@ pub async fn token_exists(
     .fetch_optional(connection)
     .await?;
     Ok(found.is_some())
-}
-
-/// The runs that wait for these.
-///
-/// # Errors
-/// If the database does not answer.
-pub async fn blocked_by(connection: &mut PgConnection, waitpoints: &[Uuid]) -> Result<Vec<Uuid>, StoreError> {
-    Ok(query_scalar!("select distinct run_id from run_waits where waitpoint_id = any($1)", waitpoints)
-        .fetch_all(connection)
-        .await?)
 }
 
 /// Closes at most `max` waitpoints whose time has come: timers elapse, tokens time out.

@@ -27,6 +27,7 @@ use crate::{
         metadata::{Operation, Target},
         payload::Packet,
         token::{NewToken, TokenHandle},
+        waitable::Waitable,
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
     store::environments,
@@ -87,16 +88,30 @@ impl EngineCaller {
                 self.sleep_until(*at).await;
                 Ok(vec![Completion { index: 0, resolution: Resolution::Elapsed }])
             }
-            WaitRequest::Any { waitpoints } => loop {
-                // Interest first, then the look: what completes between the two is news.
-                let mut news = self.context.signals.waitpoints.subscribe();
-                if let Some(complete) = self.look(waitpoints).await? {
-                    return Ok(complete);
+            WaitRequest::Any { waitables } => self.wait_for_news(waitables).await,
+        }
+    }
+
+    async fn wait_for_news(&self, waitables: &[Waitable]) -> Result<Vec<Completion>, HostError> {
+        let runs = patiently(|| wait::runs_in(&self.context.store, self.environment, waitables)).await?;
+        if runs.contains(&self.lease.run) {
+            return Err(HostError::invalid("a run that waits for itself, or for its own batch, would wait for ever"));
+        }
+        loop {
+            // Interest first, then the look: what completes between the two is news.
+            let mut waitpoints_news = self.context.signals.waitpoints.subscribe();
+            let mut runs_news = self.context.signals.runs.subscribe();
+            if let Some(complete) = self.look(waitables).await? {
+                return Ok(complete);
+            }
+            // Whoever lags behind the news has missed some: a look tells.
+            let told = async {
+                tokio::select! {
+                    () = async { while waitpoints_news.recv().await.is_ok_and(|id| !waitables.contains(&id.into())) {} } => {}
+                    () = async { while runs_news.recv().await.is_ok_and(|id| !runs.contains(&id)) {} } => {}
                 }
-                // Whoever lags behind the news has missed some: a look tells.
-                let told = async { while news.recv().await.is_ok_and(|waitpoint| !waitpoints.contains(&waitpoint)) {} };
-                let _ = tokio::time::timeout(LOOK_AGAIN, told).await;
-            },
+            };
+            let _ = tokio::time::timeout(LOOK_AGAIN, told).await;
         }
     }
 
@@ -215,14 +230,14 @@ impl EngineCaller {
     /// One last look after the grace time, so that what completed just now does not cost a suspension.
     async fn complete_now(&self, request: &WaitRequest) -> Result<Option<Vec<Completion>>, HostError> {
         match request {
-            WaitRequest::Any { waitpoints } => self.look(waitpoints).await,
+            WaitRequest::Any { waitables } => self.look(waitables).await,
             WaitRequest::Sleep { .. } | WaitRequest::Timer { .. } => Ok(None),
         }
     }
 
     /// What is complete of these. A database that is away has no news: a wait does not fail for that.
-    async fn look(&self, waitpoints: &[WaitpointId]) -> Result<Option<Vec<Completion>>, HostError> {
-        match wait::look(&self.context.store, self.environment, waitpoints).await {
+    async fn look(&self, waitables: &[Waitable]) -> Result<Option<Vec<Completion>>, HostError> {
+        match wait::look(&self.context.store, self.environment, waitables).await {
             Ok(complete) => Ok((!complete.is_empty()).then_some(complete)),
             Err(engine::Error::Unavailable(_)) => Ok(None),
             Err(error) => Err(host_error(error)),

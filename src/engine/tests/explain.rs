@@ -38,7 +38,29 @@ async fn seed(scene: &Scene) {
     .execute(&scene.pool)
     .await
     .unwrap();
-    for table in ["runs", "waitpoints", "run_waits"] {
+    sqlx::query("update runs set parent_id = gen_random_uuid(), root_id = id where status <> 'COMPLETED' or random() < 0.5")
+        .execute(&scene.pool)
+        .await
+        .unwrap();
+    sqlx::query(
+        "insert into batches (id, environment_id, stage, run_count, updated_at)
+         select gen_random_uuid(), $1, case n % 100 when 0 then 'MAKING' when 1 then 'FILLING' else 'MADE' end, 10,
+             now() + (n - 5000) * interval '1 second'
+         from generate_series(1, 20000) n",
+    )
+    .bind(scene.environment.uuid())
+    .execute(&scene.pool)
+    .await
+    .unwrap();
+    sqlx::query(
+        "insert into batch_items (batch_id, index, task, run_id)
+         select id, index, 'hello', case when stage = 'MADE' then gen_random_uuid() end
+         from batches cross join generate_series(0, 2) index",
+    )
+    .execute(&scene.pool)
+    .await
+    .unwrap();
+    for table in ["runs", "waitpoints", "run_waits", "batches", "batch_items"] {
         sqlx::query(sqlx::AssertSqlSafe(format!("analyze {table}"))).execute(&scene.pool).await.unwrap();
     }
 }
@@ -72,6 +94,9 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let leases = include_str!("../../store/leases.rs");
     let sweep = include_str!("../../store/sweep.rs");
     let waitpoints = include_str!("../../store/waitpoints.rs");
+    let edges = include_str!("../../store/edges.rs");
+    let children = include_str!("../../store/children.rs");
+    let batches = include_str!("../../store/batches.rs");
     let places = include_str!("../../store/places.rs");
     let queues = include_str!("../../store/queues.rs");
     let runs = include_str!("../../store/runs.rs");
@@ -86,7 +111,12 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (sweep, "from runs where due_at <= clock_now()", &["50"][..], "runs_due"),
         (sweep, "select min(due_at) from runs", &[][..], "runs_due"),
         (waitpoints, "due_at is not null and due_at <= clock_now()", &["50"][..], "waitpoints_due"),
-        (waitpoints, "select distinct run_id", &[array.as_str()][..], "run_waits_of_waitpoint"),
+        (edges, "select distinct run_id", &[array.as_str()][..], "run_waits_of_waitpoint"),
+        (edges, "delete from run_waits where run_id = any", &[array.as_str(), &array, "''", "''", "''"][..], "run_waits_pkey"),
+        (children, "where parent_id = $1 and finished_at is null", &[some, "100"][..], "runs_live_children"),
+        (batches, "where stage = 'MAKING' and updated_at <=", &["'5s'", "100"][..], "batches_unmade"),
+        (batches, "where stage = 'FILLING' and updated_at <=", &["'1h'", "100"][..], "batches_unmade"),
+        (batches, "batch_id = $1 and run_id is null\n        ) item", &[some, "1000", "100"][..], "batch_items_"),
         (places, "where queue_id = $1 and concurrency_key = $2", &[some, "''"][..], "runs_of_queue"),
         (places, "group by queue_id, concurrency_key", &[array.as_str()][..], "runs_leased"),
         (queues, "where q.environment_id = $1 and (q.id = $2", &[&environment, some, "''"][..], "runs_of_queue"),

@@ -159,7 +159,7 @@ async fn what_cannot_be_stored_is_cut(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
-async fn runs_that_return_together_are_completed_together_but_for_those_that_are_not_so_simple(pool: PgPool) {
+async fn runs_that_return_together_are_completed_together_but_for_those_that_are_not_to_be(pool: PgPool) {
     let scene = Scene::new(pool).await;
     scene.deploy(vec![task("hello")], vec![QueueDefinition { name: "task/hello".into(), concurrency_limit: Some(4) }]).await;
     let parent = scene.trigger(hello()).await;
@@ -173,13 +173,13 @@ async fn runs_that_return_together_are_completed_together_but_for_those_that_are
     let of = |lease: Lease| Completed { lease, output: Packet::json(&json!(lease.epoch)), cpu_ms: 7 };
     let late = Lease { epoch: stale.epoch - 1, ..stale };
     let over = finish::complete_together(&scene.store, [plain, cancelled, late, child].map(of).into()).await.unwrap();
-    assert_eq!(over, HashSet::from([plain.run]));
+    assert_eq!(over, HashSet::from([plain.run, child.run]));
     let detail = runs::detail(&scene.store, scene.environment, plain.run).await.unwrap().unwrap();
     assert_eq!((detail.run.status, detail.run.cpu_ms, detail.output), (RunStatus::Completed, 7, Some(Packet::json(&json!(1)))));
     assert_eq!((detail.attempts.len(), detail.attempts[0].cpu_ms), (1, Some(7)));
     assert_eq!(scene.story(plain.run).await.last(), Some(&"finished"));
     let places = "select count(*) from runs where status = 'QUEUED' and not parked";
-    assert_eq!(scene.count(places).await, 1, "its place is free for the fifth");
+    assert_eq!(scene.count(places).await, 1, "their places are free for the fifth");
     assert_eq!(scene.status(stale.run).await, RunStatus::Executing);
     let again = finish::complete_together(&scene.store, vec![of(plain)]).await.unwrap();
     assert!(again.is_empty(), "a result is written once");

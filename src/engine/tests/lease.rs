@@ -123,7 +123,7 @@ async fn a_cancelled_run_is_cancelled_also_if_its_worker_dies_suspends_or_gives_
 async fn a_run_that_nobody_runs_is_cancelled_at_once(pool: PgPool) {
     let scene = Scene::new(pool).await;
     let sleeper = scene.executing().await;
-    scene.suspend(&sleeper, 1, WaitRequest::Any { waitpoints: vec![scene.token().await] }).await.unwrap();
+    scene.suspend(&sleeper, 1, any(&[scene.token().await])).await.unwrap();
     let retrying = scene.executing().await;
     scene.finish(&retrying, failed(RetryDecision::Policy)).await.unwrap();
     let queued = scene.trigger(hello()).await;

@@ -1,5 +1,7 @@
 //! The verbs against a real Postgres: each happy, repeated, raced, late and illegal. Every test has a database of its own.
 
+mod batch;
+mod children;
 mod claim;
 mod deploy;
 mod explain;
@@ -38,6 +40,7 @@ use crate::{
         task::{BundleDefinition, QueueDefinition, RetryPolicy, TaskDefinition},
         token::NewToken,
         trigger::NewRun,
+        waitable::Waitable,
         waitpoint::WaitRequest,
     },
     store::{Store, events, runs},
@@ -198,6 +201,11 @@ fn failed(retry: RetryDecision) -> Outcome {
     let error =
         RunError::Exception { name: "Error".into(), message: "no".into(), stack_trace: String::new(), causes: Vec::new() };
     Outcome::Failed { error, retry }
+}
+
+/// A wait for any of these.
+fn any<T: Copy + Into<Waitable>>(waitables: &[T]) -> WaitRequest {
+    WaitRequest::Any { waitables: waitables.iter().map(|waitable| (*waitable).into()).collect() }
 }
 
 fn secs(seconds: u64) -> Duration {

@@ -3,10 +3,6 @@
 use super::*;
 use crate::model::waitpoint::{Completion, Idempotency, Resolution};
 
-fn any(waitpoints: Vec<WaitpointId>) -> WaitRequest {
-    WaitRequest::Any { waitpoints }
-}
-
 const ASLEEP: Suspended = Suspended { requeued: false, replaced: None };
 const AWAKE: Suspended = Suspended { requeued: true, replaced: None };
 
@@ -64,7 +60,7 @@ async fn a_run_resumes_with_all_that_is_complete_in_the_order_it_asked(pool: PgP
     let scene = Scene::new(pool).await;
     let (a, b, c) = (scene.token().await, scene.token().await, scene.token().await);
     let lease = scene.executing().await;
-    assert_eq!(scene.suspend(&lease, 1, any(vec![c, a, b, a])).await.unwrap(), ASLEEP);
+    assert_eq!(scene.suspend(&lease, 1, any(&[c, a, b, a])).await.unwrap(), ASLEEP);
     assert!(scene.complete(a, 1).await);
     assert_eq!(scene.status(lease.run).await, RunStatus::Queued);
     assert_eq!(scene.count("select count(*) from run_waits").await, 0, "no edge of a run in line is left");
@@ -80,7 +76,7 @@ async fn what_has_come_before_the_suspension_puts_the_run_back_at_once(pool: PgP
     let (open, done) = (scene.token().await, scene.token().await);
     scene.complete(done, 1).await;
     let lease = scene.executing().await;
-    assert_eq!(scene.suspend(&lease, 1, any(vec![open, done])).await.unwrap(), AWAKE);
+    assert_eq!(scene.suspend(&lease, 1, any(&[open, done])).await.unwrap(), AWAKE);
     let lease = scene.claim_one().await.lease;
     let past = WaitRequest::Sleep { at: DateTime::<Utc>::MIN_UTC };
     let again = scene.suspend(&lease, 2, past).await.unwrap();
@@ -94,7 +90,7 @@ async fn a_checkpoint_that_another_run_names_too_is_not_reported_as_replaced(poo
     let token = scene.token().await;
     for _ in 0..2 {
         let lease = scene.executing().await;
-        scene.suspend(&lease, 1, any(vec![token])).await.unwrap();
+        scene.suspend(&lease, 1, any(&[token])).await.unwrap();
     }
     scene.complete(token, 1).await;
     for (claimed, replaced) in scene.claim(2).await.iter().zip([None, Some("digest-1".to_owned())]) {
@@ -134,7 +130,7 @@ async fn a_completion_and_a_suspension_that_meet_never_lose_the_run(pool: PgPool
         let (a, b) = (scene.token().await, scene.token().await);
         let lease = scene.executing().await;
         let (suspended, ..) =
-            futures_util::join!(scene.suspend(&lease, 1, any(vec![a, b])), scene.complete(b, 1), scene.complete(a, 2));
+            futures_util::join!(scene.suspend(&lease, 1, any(&[a, b])), scene.complete(b, 1), scene.complete(a, 2));
         suspended.unwrap();
         let claimed = scene.claim_one().await;
         assert_eq!(claimed.lease.run, lease.run);
@@ -153,7 +149,7 @@ async fn a_suspension_waits_for_a_completion_that_is_under_way(pool: PgPool) {
         .execute(&mut *completing)
         .await
         .unwrap();
-    let suspending = scene.suspend(&lease, 1, any(vec![token]));
+    let suspending = scene.suspend(&lease, 1, any(&[token]));
     let commit = async {
         // Until the suspension stands before the waitpoint's lock.
         while scene.count("select count(*) from pg_locks where not granted").await == 0 {
@@ -172,12 +168,12 @@ async fn a_wait_for_what_is_not_there_leaves_the_run_with_its_worker(pool: PgPoo
     let foreign = environment(&scene.store, "proj_other").await;
     let foreign = engine::token::create(&scene.store, foreign, NewToken::default()).await.unwrap().id;
     for waitpoints in [vec![foreign], vec![WaitpointId::new()]] {
-        let answer = scene.suspend(&lease, 1, any(waitpoints)).await;
+        let answer = scene.suspend(&lease, 1, any(&waitpoints)).await;
         assert!(matches!(answer, Err(Error::NotFound { .. })), "{answer:?}");
     }
-    assert!(matches!(scene.suspend(&lease, 1, any(vec![])).await, Err(Error::Invalid { .. })));
-    let too_many = (0..1001).map(|_| WaitpointId::new()).collect();
-    assert!(matches!(scene.suspend(&lease, 1, any(too_many)).await, Err(Error::Invalid { .. })));
+    assert!(matches!(scene.suspend(&lease, 1, any::<WaitpointId>(&[])).await, Err(Error::Invalid { .. })));
+    let too_many: Vec<WaitpointId> = (0..1001).map(|_| WaitpointId::new()).collect();
+    assert!(matches!(scene.suspend(&lease, 1, any(&too_many)).await, Err(Error::Invalid { .. })));
     assert_eq!(scene.status(lease.run).await, RunStatus::Executing);
     scene.finish(&lease, completed()).await.unwrap();
 }
@@ -215,7 +211,7 @@ async fn a_call_made_again_after_a_crash_gets_the_same_answer(pool: PgPool) {
     let other = engine::token::create_in_run(&scene.store, &lease, call(0, 1), token(at)).await.unwrap();
     assert!(other.id != first.id && other.id != timer, "another call at the same place acts anew");
 
-    scene.suspend(&lease, 1, any(vec![first.id])).await.unwrap();
+    scene.suspend(&lease, 1, any(&[first.id])).await.unwrap();
     assert_eq!(scene.count("select count(*) from journal").await, 0);
     scene.complete(first.id, 1).await;
     let lease = scene.claim_one().await.lease;

@@ -15,11 +15,11 @@ async fn a_look_answers_what_is_complete_and_writes_nothing(pool: PgPool) {
     let scene = Scene::new(pool).await;
     let (open, done) = (scene.token().await, scene.token().await);
     scene.complete(done, 7).await;
-    let seen = wait::look(&scene.store, scene.environment, &[open, done]).await.unwrap();
+    let seen = wait::look(&scene.store, scene.environment, &[open.into(), done.into()]).await.unwrap();
     let value = Resolution::Completed(Packet::json(&json!(7)));
     assert_eq!(seen, [Completion { index: 1, resolution: value }]);
     let foreign = environment(&scene.store, "proj_other").await;
-    assert!(matches!(wait::look(&scene.store, foreign, &[done]).await, Err(Error::NotFound { .. })));
+    assert!(matches!(wait::look(&scene.store, foreign, &[done.into()]).await, Err(Error::NotFound { .. })));
     assert!(matches!(wait::look(&scene.store, scene.environment, &[]).await, Err(Error::Invalid { .. })));
 }
 
@@ -42,7 +42,7 @@ async fn a_token_may_wake_many_runs(pool: PgPool) {
     let token = scene.token().await;
     for _ in 0..5 {
         let lease = scene.executing().await;
-        scene.suspend(&lease, 1, WaitRequest::Any { waitpoints: vec![token] }).await.unwrap();
+        scene.suspend(&lease, 1, any(&[token])).await.unwrap();
     }
     scene.complete(token, 1).await;
     assert_eq!(scene.claim(10).await.len(), 5);
@@ -54,8 +54,8 @@ async fn completions_that_concern_the_same_runs_do_not_block_each_other(pool: Pg
     let (a, b) = (scene.token().await, scene.token().await);
     for turn in 0..10 {
         let lease = scene.executing().await;
-        let waitpoints = if turn % 2 == 0 { vec![a, b] } else { vec![b, a] };
-        scene.suspend(&lease, 1, WaitRequest::Any { waitpoints }).await.unwrap();
+        let waitpoints = if turn % 2 == 0 { [a, b] } else { [b, a] };
+        scene.suspend(&lease, 1, any(&waitpoints)).await.unwrap();
     }
     futures_util::join!(scene.complete(a, 1), scene.complete(b, 2));
     assert_eq!(scene.claim(20).await.len(), 10);
@@ -69,7 +69,7 @@ async fn a_token_that_nobody_completes_times_out(pool: PgPool) {
     let token = NewToken { timeout_at: Some(at), ..NewToken::default() };
     let token = token::create(&scene.store, scene.environment, token).await.unwrap().id;
     let lease = scene.executing().await;
-    scene.suspend(&lease, 1, WaitRequest::Any { waitpoints: vec![token] }).await.unwrap();
+    scene.suspend(&lease, 1, any(&[token])).await.unwrap();
     scene.advance(secs(61)).await;
     assert_eq!(scene.fire().await, 1);
     let completions = scene.claim_one().await.resume.unwrap().completions;

@@ -9,6 +9,7 @@ use crate::{
         id::WaitpointId,
         payload::{MAX_PAYLOAD_BYTES, Packet, STORE},
         token::{MAX_TAG_CHARS, MAX_TAGS},
+        waitable::Waitable,
         waitpoint::Idempotency,
     },
 };
@@ -84,17 +85,14 @@ pub fn idempotency(given: Option<types::Idempotency>) -> Result<Option<Idempoten
 /// # Errors
 /// It is not one.
 pub fn waitpoint(argument: &str, text: &str) -> Result<WaitpointId, HostError> {
-    if text.starts_with("run_") || text.starts_with("batch_") {
-        return Err(HostError::not_in_this_version("waiting for runs and batches"));
-    }
     text.parse().map_err(|error| HostError::invalid(format!("{argument} is {error}: use the id that made it returned")))
 }
 
-/// The ids of 1 to 1000 waitpoints.
+/// The ids of 1 to 1000 things that can be waited for.
 ///
 /// # Errors
 /// There are too few or too many, or one is not such an id.
-pub fn waitables(texts: &[String]) -> Result<Vec<WaitpointId>, HostError> {
+pub fn waitables(texts: &[String]) -> Result<Vec<Waitable>, HostError> {
     if texts.is_empty() {
         return Err(HostError::invalid(format!("waitables is empty; it takes 1 to {MAX_WAITABLES}")));
     }
@@ -104,7 +102,11 @@ pub fn waitables(texts: &[String]) -> Result<Vec<WaitpointId>, HostError> {
             texts.len()
         )));
     }
-    texts.iter().enumerate().map(|(place, text)| waitpoint(&format!("waitables[{place}]"), text)).collect()
+    let parse = |(place, text): (usize, &String)| {
+        text.parse()
+            .map_err(|error| HostError::invalid(format!("waitables[{place}] is {error}: use the id that made it returned")))
+    };
+    texts.iter().enumerate().map(parse).collect()
 }
 
 /// Tags without repetitions.
@@ -188,10 +190,11 @@ mod tests {
         let good = WaitpointId::new().to_string();
         assert_eq!(waitables(std::slice::from_ref(&good)).unwrap().len(), 1);
         let error = waitables(&[good.clone(), "waitpoint_x".into()]).unwrap_err();
-        assert!(error.message.starts_with("waitables[1] is not an id of the form waitpoint_"), "{error}");
+        assert!(error.message.starts_with("waitables[1] is not the id of a waitpoint, a run or a batch"), "{error}");
         assert_eq!(waitables(&[]).unwrap_err().code, HostErrorCode::Invalid);
         assert_eq!(waitables(&vec![good; 1001]).unwrap_err().code, HostErrorCode::TooLarge);
-        assert_eq!(waitables(&["run_x".into()]).unwrap_err().code, HostErrorCode::Unavailable);
+        let run = crate::model::id::RunId::new();
+        assert_eq!(waitables(&[run.to_string()]), Ok(vec![Waitable::Run(run)]));
     }
 
     #[test]

@@ -10,8 +10,10 @@ use crate::{
     host::{HostError, HostErrorCode},
     model::{
         attempt::RetryDecision,
+        child::{BatchEnd, RunEnd, RunOutcome},
         error::{Cause, ErrorCode, MAX_MESSAGE_CHARS, RunError},
         payload::Packet,
+        run::RunStatus,
         waitpoint::{Completion, Resolution},
     },
 };
@@ -59,14 +61,75 @@ pub fn milliseconds(at: DateTime<Utc>) -> u64 {
     u64::try_from(at.timestamp_millis()).unwrap_or_default()
 }
 
-/// A waitpoint's end as `wait.any` tells it.
-pub fn completion(completion: Completion) -> types::Completion {
+/// What was waited for, as `wait.any` tells it.
+///
+/// # Errors
+/// `too-large`: it is more than one wait answers.
+pub fn completion(completion: Completion) -> Result<types::Completion, HostError> {
     let outcome = match completion.resolution {
         Resolution::Elapsed => types::WaitOutcome::Timer,
         Resolution::Completed(packet) => types::WaitOutcome::Token(types::TokenOutcome::Completed(packet.into())),
         Resolution::TimedOut(at) => types::WaitOutcome::Token(types::TokenOutcome::TimedOut(milliseconds(at))),
+        Resolution::Run(end) => types::WaitOutcome::Run(run_result(end)),
+        Resolution::Batch(end) => types::WaitOutcome::Batch(batch_result(end)),
+        Resolution::TooLarge { bytes } => return Err(too_large(bytes)),
     };
-    types::Completion { index: completion.index, outcome }
+    Ok(types::Completion { index: completion.index, outcome })
+}
+
+/// The end of a run, as the contract has it.
+pub fn run_result(end: RunEnd) -> types::RunResult {
+    let outcome = match end.outcome {
+        RunOutcome::Completed(output) => types::RunOutcome::Completed(output.into()),
+        RunOutcome::Failed { status, error } => {
+            types::RunOutcome::Failed(types::RunFailure { status: failed_status(status), error: wit_error(error) })
+        }
+    };
+    types::RunResult { run: end.run.to_string(), task: end.task, outcome }
+}
+
+/// The end of a batch, as the contract has it.
+pub fn batch_result(end: BatchEnd) -> types::BatchResult {
+    types::BatchResult { batch: end.batch.to_string(), runs: end.runs.into_iter().map(run_result).collect() }
+}
+
+/// The outputs of a batch's runs are more than one wait answers.
+pub fn too_large(bytes: u64) -> HostError {
+    HostError::too_large(format!(
+        "the outputs of the batch's runs have {bytes} bytes in all, more than one wait answers: trigger the runs one by one and wait \
+         for them with wait.any, or let them store what they make elsewhere"
+    ))
+}
+
+fn failed_status(status: RunStatus) -> types::FailedStatus {
+    match status {
+        RunStatus::Crashed => types::FailedStatus::Crashed,
+        RunStatus::TimedOut => types::FailedStatus::TimedOut,
+        RunStatus::Expired => types::FailedStatus::Expired,
+        RunStatus::Canceled => types::FailedStatus::Canceled,
+        RunStatus::SystemFailure => types::FailedStatus::SystemFailure,
+        // The others are no ends.
+        _ => types::FailedStatus::Failed,
+    }
+}
+
+/// An error as who waited for its run gets it.
+fn wit_error(error: RunError) -> types::RunError {
+    match error {
+        RunError::Exception { name, message, stack_trace, causes } => types::RunError::Exception(types::ExceptionChain {
+            outermost: types::Exception { name, message, stack_trace },
+            causes: causes
+                .into_iter()
+                .map(|cause| types::Exception { name: cause.name, message: cause.message, stack_trace: cause.stack_trace })
+                .collect(),
+        }),
+        RunError::Text { raw } => types::RunError::Text(raw),
+        RunError::Custom { raw } => types::RunError::Custom(raw),
+        RunError::Internal { code, message, .. } => {
+            let code = code.text();
+            types::RunError::Internal(types::InternalError { message: message.unwrap_or_default(), code })
+        }
+    }
 }
 
 /// What a task's attempt failed with, and what the guest decided about another one.

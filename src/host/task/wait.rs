@@ -86,11 +86,11 @@ fn until((at, idempotency): (types::TimestampMs, Option<Idempotency>)) -> Begun 
 }
 
 fn for_token((token,): (String,)) -> Begun {
-    Ok(Some(WaitRequest::Any { waitpoints: vec![check::waitpoint("token", &token)?] }))
+    Ok(Some(WaitRequest::Any { waitables: vec![check::waitpoint("token", &token)?.into()] }))
 }
 
 fn any((waitables,): (Vec<String>,)) -> Begun {
-    Ok(Some(WaitRequest::Any { waitpoints: check::waitables(&waitables)? }))
+    Ok(Some(WaitRequest::Any { waitables: check::waitables(&waitables)? }))
 }
 
 fn for_input(_: (InputCursor, Option<Moment>, Option<Idempotency>)) -> Begun {
@@ -116,15 +116,20 @@ fn token_outcome(completions: Vec<Completion>) -> Result<types::TokenOutcome, Ho
         Some(Resolution::Elapsed) => {
             Err(HostError::new(HostErrorCode::Conflict, "token is the id of a timer: wait for it with wait.any"))
         }
-        None => Err(HostError::new(HostErrorCode::Internal, "the wait ended without a completion")),
+        Some(_) | None => Err(without_completion()),
     }
 }
 
 fn completions(all: Vec<Completion>) -> Result<Vec<types::Completion>, HostError> {
     if all.is_empty() {
-        return Err(HostError::new(HostErrorCode::Internal, "the wait ended without a completion"));
+        return Err(without_completion());
     }
-    Ok(all.into_iter().map(completion).collect())
+    all.into_iter().map(completion).collect()
+}
+
+/// Or with one of something else than was waited for.
+fn without_completion() -> HostError {
+    HostError::new(HostErrorCode::Internal, "the wait ended without a completion")
 }
 
 /// Never reached: the start function has answered with an error.

@@ -310,7 +310,7 @@ async fn a_token_gives_its_value_to_whoever_waits_for_it() {
     let outcome: Result<types::TokenOutcome, types::HostError> = guest.call("wait-for-token-finish", ()).await;
     let Ok(types::TokenOutcome::Completed(packet)) = outcome else { panic!("{outcome:?}") };
     assert_eq!(Packet::from(packet), value);
-    assert_eq!(caller.asked(), [Asked::Wait(WaitRequest::Any { waitpoints: vec![token] }, None)]);
+    assert_eq!(caller.asked(), [Asked::Wait(WaitRequest::Any { waitables: vec![token.into()] }, None)]);
     assert_eq!(guest.call::<_, u32>("wait-for-token-start", ("no id",)).await, 0);
     let outcome: Result<types::TokenOutcome, types::HostError> = guest.call("wait-for-token-finish", ()).await;
     assert!(matches!(outcome.unwrap_err().code, types::ErrorCode::Invalid));

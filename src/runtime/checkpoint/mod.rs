@@ -348,7 +348,7 @@ mod tests {
                 let view = original.view();
                 let mut writer = format::Writer::default();
                 writer.host_state(b"");
-                writer.wait(&WaitRequest::Any { waitpoints: Vec::new() });
+                writer.wait(&WaitRequest::Any { waitables: Vec::new() });
                 writer.aux(b"");
                 let base = |page: u32| match image {
                     None => Base::Unknown,

@@ -19,7 +19,7 @@ const LIMIT: u64 = 64 << 20;
 const WASM_PAGE: usize = PAGE * PAGES_PER_WASM_PAGE as usize;
 
 fn wait() -> WaitRequest {
-    WaitRequest::Any { waitpoints: vec![WaitpointId::from_uuid(Uuid::from_u128(1))] }
+    WaitRequest::Any { waitables: vec![WaitpointId::from_uuid(Uuid::from_u128(1)).into()] }
 }
 
 /// A memory of `wasm_pages` whose page n is filled with the n-th byte of `fill`.
