@@ -24,7 +24,7 @@ use crate::{
     store::{
         Store,
         line::{self, Ancestry, Decided, Scene},
-        notify, queues,
+        many, notify, queues,
     },
 };
 
@@ -183,7 +183,7 @@ async fn make(tx: &mut PgConnection, asked: &[Asked], tell_workers: bool) -> Res
         new.request_key.as_deref().is_none_or(|key| requests.insert((*environment, new.task.as_str(), key)))
     });
     let once: Vec<&Decided<'_>> = once.map(|(_, run)| run).collect();
-    let made: HashSet<RunId> = line::insert_all(tx, &once, tell_workers).await?.into_iter().collect();
+    let made: HashSet<RunId> = many::insert(tx, &once, tell_workers).await?.into_iter().collect();
     let made =
         |run: &Decided<'_>| made.contains(&run.id).then_some(Made { id: run.id, is_in_line: run.status == RunStatus::Queued });
     Ok(decided.iter().map(made).collect())

@@ -135,18 +135,11 @@ impl Scenery {
 
 /// Writes the runs, and says which each became: another one if that has its key.
 async fn insert(tx: &mut PgConnection, runs: &[Decided<'_>]) -> Result<Vec<RunId>, Error> {
-    let made = many::insert(tx, runs).await?;
-    events::record(tx, EventKind::Triggered, &made).await?;
-    let made: HashSet<RunId> = made.into_iter().map(|run| run.id).collect();
+    let all: Vec<&Decided<'_>> = runs.iter().collect();
+    let made: HashSet<RunId> = many::insert(tx, &all, true).await?.into_iter().collect();
     let mut became = Vec::with_capacity(runs.len());
     for run in runs {
         became.push(if made.contains(&run.id) { run.id } else { insert_or_find(tx, run).await? });
-    }
-    if runs.iter().any(|run| run.status == RunStatus::Queued) {
-        notify::line(tx).await?;
-    }
-    if runs.iter().any(|run| run.due_at.is_some()) {
-        notify::timers(tx).await?;
     }
     Ok(became)
 }
@@ -160,6 +153,12 @@ async fn insert_or_find(tx: &mut PgConnection, run: &Decided<'_>) -> Result<RunI
         }
         if let Some(made) = line::insert(tx, run).await? {
             events::record(tx, EventKind::Triggered, &[made]).await?;
+            if run.status == RunStatus::Queued {
+                notify::line(tx).await?;
+            }
+            if run.due_at.is_some() {
+                notify::timers(tx).await?;
+            }
             return Ok(run.id);
         }
     }
@@ -200,8 +199,7 @@ async fn fail(
             key_expires_at: None,
         });
     }
-    let made = many::insert(tx, &runs).await?;
-    events::record(tx, EventKind::Triggered, &made).await?;
+    many::insert(tx, &runs.iter().collect::<Vec<_>>(), false).await?;
     let mut alike: HashMap<&Refusal, Vec<Uuid>> = HashMap::new();
     for ((_, _, refusal), run) in refused.iter().zip(&runs) {
         alike.entry(refusal).or_default().push(run.id.uuid());

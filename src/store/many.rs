@@ -1,54 +1,83 @@
 //! Many runs come into being in one statement.
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query_scalar};
 use uuid::Uuid;
 
 use super::{
     StoreError,
-    events::Changed,
     line::{Decided, to_column},
-    rows,
+    notify, rows,
 };
-use crate::model::id::RunId;
+use crate::model::{event::EventKind, id::RunId, run::RunStatus};
 
-/// Writes runs of one environment and parent, and says which: those whose idempotency key another run has, one of these
-/// included, are not. Keys are taken in their order, so that two batches with the same ones do not block each other.
+/// Writes runs, their requests' keys and their first entries in one statement, tells who follows them and the timer loop, and, if
+/// asked to, workers. Says which it wrote: not those whose idempotency key another run has, one of these included, nor those whose
+/// request was here before. No two may have the same request. Keys are taken in their order, so that two calls with the same ones
+/// do not block each other.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn insert(connection: &mut PgConnection, runs: &[Decided<'_>]) -> Result<Vec<Changed>, StoreError> {
-    let Some(first) = runs.first() else { return Ok(Vec::new()) };
+pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_workers: bool) -> Result<Vec<RunId>, StoreError> {
+    if runs.is_empty() {
+        return Ok(Vec::new());
+    }
     let columns = Columns::of(runs);
-    let made = query!(
+    let is_any_due = runs.iter().any(|run| run.due_at.is_some());
+    let is_any_in_line = tell_workers && runs.iter().any(|run| run.status == RunStatus::Queued);
+    let channels = [is_any_due.then_some(notify::TIMERS), is_any_in_line.then_some(notify::LINE)];
+    let made = query_scalar!(
         r#"
-        insert into runs (environment_id, parent_id, root_id, depth, is_test, batch_id, awaited, event_seq,
-            id, task, status, deployment_id, payload, payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts,
-            max_duration_ms, machine, idempotency_key, idempotency_shown, idempotency_scope, idempotency_expires_at,
-            idempotency_active, queue_id, concurrency_key, position, due_at, metadata)
-        select $1, $2, run.root_id, $3, run.is_test, $4, $5, 1,
-            run.id, task, status, deployment_id, payload, payload_type,
-            array(select tag from json_array_elements_text(tags::json) as tag), delay_until, ttl_ms, priority_ms, max_attempts,
-            max_duration_ms, machine, key, key_shown, key_scope, key_expires_at,
-            key is not null, queue_id, concurrency_key, position, due_at, metadata::json
-        from unnest($6::uuid[], $7::uuid[], $8::text[], $9::text[], $10::uuid[], $11::bytea[], $12::text[], $13::text[],
-            $14::timestamptz[], $15::bigint[], $16::bigint[], $17::integer[], $18::bigint[], $19::text[], $20::text[], $21::text[],
-            $22::text[], $23::timestamptz[], $24::uuid[], $25::text[], $26::timestamptz[], $27::timestamptz[], $28::text[],
-            $29::boolean[])
-            as run (id, root_id, task, status, deployment_id, payload, payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts,
-                max_duration_ms, machine, key, key_shown, key_scope, key_expires_at, queue_id, concurrency_key, position, due_at,
-                metadata, is_test)
-        order by task, key, run.id
-        on conflict (environment_id, task, idempotency_key) where idempotency_active do nothing
-        returning id, event_seq, status
+        with asked as (
+            select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::integer[], $6::uuid[], $7::boolean[],
+                $8::text[], $9::text[], $10::uuid[], $11::bytea[], $12::text[], $13::text[], $14::timestamptz[], $15::bigint[],
+                $16::bigint[], $17::integer[], $18::bigint[], $19::text[], $20::text[], $21::text[], $22::text[],
+                $23::timestamptz[], $24::uuid[], $25::text[], $26::timestamptz[], $27::timestamptz[], $28::text[], $29::boolean[],
+                $30::text[])
+            as asked (id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
+                payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine, key, key_shown,
+                key_scope, key_expires_at, queue_id, concurrency_key, position, due_at, metadata, is_test, request_key)
+        ), requested as (
+            insert into trigger_requests (environment_id, task, request_key, run_id, expires_at)
+            select environment_id, task, request_key, id, clock_now() + interval '24 hours' from asked
+            where request_key is not null
+            order by environment_id, task, request_key
+            on conflict (environment_id, task, request_key)
+            do update set run_id = excluded.run_id, expires_at = excluded.expires_at
+                where trigger_requests.expires_at <= clock_now()
+            returning run_id
+        ), made as (
+            insert into runs (id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
+                payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine, idempotency_key,
+                idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active, queue_id, concurrency_key,
+                position, due_at, metadata, is_test, event_seq)
+            select id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
+                payload_type, array(select tag from json_array_elements_text(tags::json) as tag), delay_until, ttl_ms, priority_ms,
+                max_attempts, max_duration_ms, machine, key, key_shown, key_scope, key_expires_at, key is not null, queue_id,
+                concurrency_key, position, due_at, metadata::json, is_test, 1
+            from asked
+            where request_key is null or id in (select run_id from requested)
+            order by environment_id, task, key, id
+            on conflict (environment_id, task, idempotency_key) where idempotency_active do nothing
+            returning id, status
+        ), entries as (
+            insert into run_events (run_id, seq, at, kind, status) select id, 1, clock_now(), $31, status from made
+        ), told as (
+            -- So many ids fit into a notification.
+            select pg_notify($32, string_agg(replace(id::text, '-', ''), ','))
+            from (select id, (row_number() over () - 1) / 200 as part from made) as numbered group by part
+            union all
+            select pg_notify(channel, '') from unnest($33::text[]) as channel
+        )
+        select id as "id!" from made where (select count(*) from told) is not null
         "#,
-        first.environment.uuid(),
-        first.new.parent.map(|parent| parent.uuid()),
-        first.ancestry.depth,
-        first.new.batch.map(|batch| batch.uuid()),
-        first.new.awaited,
         &columns.ids,
+        &columns.environments,
+        &columns.parents as &[Option<Uuid>],
         &columns.roots,
+        &columns.depths,
+        &columns.batches as &[Option<Uuid>],
+        &columns.awaited,
         &columns.tasks as &[&str],
         &columns.statuses as &[&str],
         &columns.deployments as &[Option<Uuid>],
@@ -70,20 +99,27 @@ pub async fn insert(connection: &mut PgConnection, runs: &[Decided<'_>]) -> Resu
         &columns.positions as &[Option<DateTime<Utc>>],
         &columns.dues as &[Option<DateTime<Utc>>],
         &columns.metadata,
-        &columns.tests
+        &columns.tests,
+        &columns.request_keys as &[Option<&str>],
+        EventKind::Triggered.as_str(),
+        notify::RUNS,
+        &channels.into_iter().flatten().collect::<Vec<_>>() as &[&str]
     )
     .fetch_all(connection)
     .await?;
-    made.into_iter()
-        .map(|row| Ok(Changed { id: RunId::from_uuid(row.id), seq: row.event_seq, status: rows::run_status(&row.status)? }))
-        .collect()
+    Ok(rows::ids(made))
 }
 
 /// The runs, column by column.
 #[derive(Default)]
 struct Columns<'a> {
     ids: Vec<Uuid>,
+    environments: Vec<Uuid>,
+    parents: Vec<Option<Uuid>>,
     roots: Vec<Uuid>,
+    depths: Vec<i32>,
+    batches: Vec<Option<Uuid>>,
+    awaited: Vec<bool>,
     tasks: Vec<&'a str>,
     statuses: Vec<&'a str>,
     deployments: Vec<Option<Uuid>>,
@@ -107,15 +143,21 @@ struct Columns<'a> {
     dues: Vec<Option<DateTime<Utc>>>,
     metadata: Vec<String>,
     tests: Vec<bool>,
+    request_keys: Vec<Option<&'a str>>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(runs: &'a [Decided<'a>]) -> Columns<'a> {
+    fn of(runs: &[&'a Decided<'a>]) -> Columns<'a> {
         let mut columns = Columns::default();
         for run in runs {
             let (new, key) = (run.new, run.new.idempotency.as_ref());
             columns.ids.push(run.id.uuid());
+            columns.environments.push(run.environment.uuid());
+            columns.parents.push(new.parent.map(|id| id.uuid()));
             columns.roots.push(run.ancestry.root.uuid());
+            columns.depths.push(run.ancestry.depth);
+            columns.batches.push(new.batch.map(|id| id.uuid()));
+            columns.awaited.push(new.awaited);
             columns.tasks.push(&new.task);
             columns.statuses.push(run.status.as_str());
             columns.deployments.push(run.deployment.map(|id| id.uuid()));
@@ -138,6 +180,7 @@ impl<'a> Columns<'a> {
             columns.dues.push(run.due_at);
             columns.metadata.push(rows::to_json(&new.metadata));
             columns.tests.push(run.ancestry.is_test);
+            columns.request_keys.push(new.request_key.as_deref());
         }
         columns
     }
