@@ -34,6 +34,7 @@ use crate::{
     store::{
         Store,
         listen::{self, Listening},
+        seal::Keyring,
     },
     worker::{self, Worker, rewritings::Rewritings, scratch::Home},
 };
@@ -96,6 +97,8 @@ async fn serve(
         (None, None) => anyhow::bail!("there is no database"),
     };
     let store = Store::connect(url, config.database.max_connections).await.context("could not use the database")?;
+    let store = store.with_keys(keyring(&config.encryption)?);
+    encrypt(&store).await?;
     let folder = data_dir.join("blobs");
     let location = config.blobs.url.clone().unwrap_or_else(|| folder.display().to_string());
     let blobs = Blobs::open(&location)?;
@@ -183,6 +186,29 @@ fn egress(config: &config::Egress) -> Egress {
         between_bytes: config.between_bytes,
     };
     Egress::new(EgressPolicy::new(config.allow.clone()), limits)
+}
+
+fn keyring(config: &config::Encryption) -> anyhow::Result<Keyring> {
+    match &config.key {
+        Some(key) => Keyring::new(key, &config.decryption_keys).context("--encryption-key and --decryption-keys"),
+        None if config.decryption_keys.is_empty() => Ok(Keyring::default()),
+        None => anyhow::bail!("--decryption-keys needs --encryption-key, the key that values are encrypted with from now on"),
+    }
+}
+
+/// Brings the values in rows to the current key, or refuses to start: without their keys no run that needs them can go on.
+async fn encrypt(store: &Store) -> anyhow::Result<()> {
+    let hint = "give --encryption-key, and --decryption-keys if it has changed; if a key is lost for ever, delete the rows of \
+                the table `variables` with its id in key_id, and set them anew";
+    match engine::variables::seal(store).await {
+        Ok(0) => Ok(()),
+        Ok(count) => {
+            info!(count, "environment variables are encrypted with the current key now");
+            Ok(())
+        }
+        Err(error @ engine::Error::Conflict(_)) => Err(error).context(hint),
+        Err(error) => Err(error).context("could not encrypt environment variables"),
+    }
 }
 
 async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -30,6 +30,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who is let in.
     pub auth: Auth,
+    /// What values in rows are encrypted with.
+    pub encryption: Encryption,
     /// How the process speaks of itself.
     pub telemetry: Telemetry,
 }
@@ -171,6 +173,27 @@ pub struct Auth {
     pub secret_key: Option<SecretString>,
     /// The first project's public reference, `proj_…`.
     pub project_ref: String,
+}
+
+/// What values in rows are encrypted with: the environment variables of tasks. Each key is 32 bytes, as 64 hexadecimal digits or
+/// in base64.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Encryption {
+    /// The key that environment variables of tasks are encrypted with in the database: 32 bytes, as 64 hexadecimal digits or in
+    /// base64. All processes of a server need it [default: none, and no variables can be set; for dev: made up and kept in the
+    /// data folder]
+    #[arg(
+        id = "encryption_key",
+        long = "encryption-key",
+        env = "DORMOUSE_ENCRYPTION_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
+    pub key: Option<SecretString>,
+    /// Further keys that variables may be encrypted with, with commas between; at start they are encrypted anew with the one
+    /// above. For a change of keys
+    #[arg(long, env = "DORMOUSE_DECRYPTION_KEYS", value_name = "KEYS", value_delimiter = ',', hide_env_values = true)]
+    pub decryption_keys: Vec<SecretString>,
 }
 
 /// How the process speaks of itself.

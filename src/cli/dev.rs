@@ -19,8 +19,9 @@ use super::{
 use crate::{
     app::{self, Ready},
     auth,
-    config::{Auth, Blobs, Config, Database, Egress, Http, Limits, Rewriter, Role, Telemetry, Worker},
+    config::{Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Rewriter, Role, Telemetry, Worker},
     model::{context::EnvironmentKind, egress::Allowed},
+    store::seal,
     telemetry,
 };
 
@@ -39,6 +40,8 @@ pub(super) struct Dev {
     /// A PostgreSQL server to use instead of a private one
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<SecretString>,
+    #[command(flatten)]
+    encryption: Encryption,
     #[command(flatten)]
     worker: Worker,
     #[command(flatten)]
@@ -63,6 +66,10 @@ impl Dev {
             Some(file) => file.secret_key.into(),
             None => auth::new_secret_key(EnvironmentKind::Development),
         };
+        let mut encryption = self.encryption;
+        if encryption.key.is_none() {
+            encryption.key = Some(kept_key(&data_dir)?);
+        }
         let config = Config {
             role: Role::All,
             data_dir: data_dir.clone(),
@@ -74,6 +81,7 @@ impl Dev {
             rewriter: self.rewriter,
             limits: self.limits,
             auth: Auth { secret_key: Some(secret_key), project_ref: PROJECT.into() },
+            encryption,
             telemetry: self.telemetry,
         };
         app::run(config, move |ready| announce(&data_dir, ready)).await
@@ -123,6 +131,28 @@ fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     write().with_context(|| format!("could not write {}", path.display()))
 }
 
+/// The encryption key of this data folder, made on its first start. Whoever makes it at the same time, only one is kept, and
+/// never replaced: it is durable before anything is encrypted with it.
+fn kept_key(data_dir: &Path) -> anyhow::Result<SecretString> {
+    let path = data_dir.join("encryption.key");
+    let keep = || {
+        // For its owner only, like every file of this kind.
+        let mut file = tempfile::NamedTempFile::new_in(data_dir)?;
+        file.write_all(seal::new_key().expose_secret().as_bytes())?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(&path) {
+            Err(refused) if refused.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(refused.error),
+            _ => {}
+        }
+        fs::File::open(data_dir)?.sync_all()
+    };
+    if !path.exists() {
+        keep().with_context(|| format!("could not write {}", path.display()))?;
+    }
+    let key = fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    Ok(key.into())
+}
+
 /// The folder holds a key and a database: it must not end up in a repository.
 fn ignore_in_git(data_dir: &Path) {
     let path = data_dir.join(".gitignore");
@@ -146,5 +176,19 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn the_encryption_key_of_a_data_folder_is_made_once_and_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys: Vec<String> = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..8).map(|_| scope.spawn(|| kept_key(folder.path()).unwrap())).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap().expose_secret().to_owned()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]), "everybody who starts at the same time has the same key");
+        assert!(seal::Keyring::new(&keys[0].as_str().into(), []).is_ok());
+        let path = folder.path().join("encryption.key");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 }

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::usage;
 use crate::{
     app, auth,
-    config::{Auth, Blobs, Config, Database, Egress, Http, Limits, Rewriter, Role, Telemetry, Worker},
+    config::{Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Rewriter, Role, Telemetry, Worker},
     telemetry,
 };
 
@@ -43,6 +43,8 @@ pub(super) struct Serve {
     #[arg(long, value_name = "REF", env = "DORMOUSE_PROJECT_REF", default_value = "proj_default")]
     project_ref: String,
     #[command(flatten)]
+    encryption: Encryption,
+    #[command(flatten)]
     worker: Worker,
     #[command(flatten)]
     egress: Egress,
@@ -75,6 +77,7 @@ impl Serve {
             rewriter: self.rewriter,
             limits: self.limits,
             auth: Auth { secret_key: self.secret_key, project_ref: self.project_ref },
+            encryption: self.encryption,
             telemetry: self.telemetry,
         };
         app::run(config, |ready| {

@@ -25,6 +25,28 @@ pub struct Environment {
     pub current_deployment: Option<DeploymentId>,
 }
 
+/// An environment variable.
+#[derive(Debug, Clone)]
+pub struct Variable {
+    /// Its name.
+    pub name: String,
+    /// Its value.
+    pub value: SecretString,
+    /// Never shown again once written.
+    pub is_secret: bool,
+}
+
+/// An environment variable that shall be set. Source: facts N7.
+#[derive(Debug, Clone)]
+pub struct NewVariable {
+    /// 1 to 256 of `A-Z a-z 0-9 _`.
+    pub name: String,
+    /// At most 64 KiB.
+    pub value: SecretString,
+    /// None: as the variable of that name is, and no secret if there is none.
+    pub is_secret: Option<bool>,
+}
+
 /// A project that shall exist.
 #[derive(Debug, Clone)]
 pub struct NewProject {

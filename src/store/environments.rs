@@ -1,4 +1,4 @@
-//! Projects, environments, their keys and their variables.
+//! Projects, environments and their keys.
 
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
@@ -78,6 +78,19 @@ async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<Environm
     .transpose()
 }
 
+/// The parent of a branch, none for any other environment; and none of that if there is no such environment.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn parent(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+) -> Result<Option<Option<EnvironmentId>>, StoreError> {
+    let found =
+        query_scalar!("select parent_id from environments where id = $1", environment.uuid()).fetch_optional(connection).await?;
+    Ok(found.map(|parent| parent.map(EnvironmentId::from_uuid)))
+}
+
 /// Makes the project, or finds the one with this reference.
 ///
 /// # Errors
@@ -106,7 +119,7 @@ pub async fn ensure(
 ) -> Result<EnvironmentId, StoreError> {
     let id = query_scalar!(
         "insert into environments (id, project_id, kind) values ($1, $2, $3)
-         on conflict (project_id, kind) do update set kind = excluded.kind returning id",
+         on conflict (project_id, kind) where parent_id is null do update set kind = excluded.kind returning id",
         EnvironmentId::new().uuid(),
         project.uuid(),
         kind.slug()
@@ -142,86 +155,4 @@ pub async fn add_key(
     .fetch_one(connection)
     .await?;
     Ok(EnvironmentId::from_uuid(owner))
-}
-
-/// One environment variable.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variable {
-    /// Its name.
-    pub name: String,
-    /// Its value.
-    pub value: String,
-    /// Not to be shown again.
-    pub is_secret: bool,
-}
-
-/// The variables of an environment, by name.
-///
-/// # Errors
-/// If the database does not answer.
-pub async fn variables(store: &Store, id: EnvironmentId) -> Result<Vec<Variable>, StoreError> {
-    Ok(sqlx::query_as!(
-        Variable,
-        "select name, value, is_secret from variables where environment_id = $1 order by name",
-        id.uuid()
-    )
-    .fetch_all(&mut *store.read().await?)
-    .await?)
-}
-
-/// The variables of several environments, as their runs see them.
-pub(crate) async fn variables_of(
-    connection: &mut PgConnection,
-    environments: &[Uuid],
-) -> Result<Vec<(Uuid, String, String)>, StoreError> {
-    let rows =
-        query!("select environment_id, name, value from variables where environment_id = any($1) order by name", environments)
-            .fetch_all(connection)
-            .await?;
-    Ok(rows.into_iter().map(|row| (row.environment_id, row.name, row.value)).collect())
-}
-
-/// Sets a variable.
-///
-/// # Errors
-/// If the database does not answer.
-pub async fn set_variable(
-    connection: &mut PgConnection,
-    environment: EnvironmentId,
-    variable: &Variable,
-) -> Result<(), StoreError> {
-    query!(
-        "insert into variables (environment_id, name, value, is_secret) values ($1, $2, $3, $4)
-         on conflict (environment_id, name)
-         do update set value = excluded.value, is_secret = excluded.is_secret, updated_at = clock_now()",
-        environment.uuid(),
-        variable.name,
-        variable.value,
-        variable.is_secret
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// Deletes a variable; false if there was none.
-///
-/// # Errors
-/// If the database does not answer.
-pub async fn delete_variable(connection: &mut PgConnection, environment: EnvironmentId, name: &str) -> Result<bool, StoreError> {
-    let done = query!("delete from variables where environment_id = $1 and name = $2", environment.uuid(), name)
-        .execute(connection)
-        .await?;
-    Ok(done.rows_affected() > 0)
-}
-
-/// How many variables an environment has.
-///
-/// # Errors
-/// If the database does not answer.
-pub async fn count_variables(connection: &mut PgConnection, environment: EnvironmentId) -> Result<u64, StoreError> {
-    let count = query_scalar!(r#"select count(*) as "count!" from variables where environment_id = $1"#, environment.uuid())
-        .fetch_one(connection)
-        .await?;
-    Ok(rows::count(count))
 }

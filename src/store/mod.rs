@@ -22,7 +22,9 @@ pub mod queues;
 pub mod rewritings;
 mod rows;
 pub mod runs;
+pub mod seal;
 pub mod sweep;
+pub mod variables;
 pub mod waitpoints;
 
 use std::{str::FromStr, time::Duration};
@@ -47,6 +49,7 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migration
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: PgPool,
+    keys: seal::Keyring,
 }
 
 /// Why the database did not answer as asked.
@@ -66,6 +69,9 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// A value cannot be encrypted, or not be read again.
+    #[error("a value could not be encrypted or decrypted")]
+    Sealed(#[from] seal::Error),
     /// Anything else.
     #[error("a query failed")]
     Query(#[source] sqlx::Error),
@@ -122,12 +128,22 @@ impl Store {
             .after_release(|connection, _| Box::pin(is_outside_a_transaction(connection)))
             .connect_with(options.options([("lock_timeout", LOCK_TIMEOUT)]))
             .await?;
-        Ok(Store { pool })
+        Ok(Store::over(pool))
     }
 
     /// The store of a pool whose schema is up to date. For tests, which get their pool from `#[sqlx::test]`.
     pub fn over(pool: PgPool) -> Store {
-        Store { pool }
+        Store { pool, keys: seal::Keyring::default() }
+    }
+
+    /// The same with keys for what is encrypted in rows.
+    pub fn with_keys(self, keys: seal::Keyring) -> Store {
+        Store { keys, ..self }
+    }
+
+    /// What values in rows are encrypted with.
+    pub fn keys(&self) -> &seal::Keyring {
+        &self.keys
     }
 
     /// The pool, for what is not a verb: a LISTEN connection, a health check.

@@ -12,6 +12,7 @@ mod rewriting;
 mod suspend;
 mod timer;
 mod trigger;
+mod variables;
 mod wait;
 
 use std::time::Duration;
@@ -39,7 +40,10 @@ use crate::{
         trigger::NewRun,
         waitpoint::WaitRequest,
     },
-    store::{Store, events, runs},
+    store::{
+        Store, events, runs,
+        seal::{self, Keyring},
+    },
 };
 
 /// How long the leases of these tests last.
@@ -58,7 +62,8 @@ struct Scene {
 
 impl Scene {
     async fn empty(pool: PgPool) -> Scene {
-        let store = Store::over(pool.clone());
+        let keys = Keyring::new(&seal::new_key(), []).unwrap();
+        let store = Store::over(pool.clone()).with_keys(keys);
         let environment = environment(&store, "proj_tests").await;
         Scene { store, pool, clock: ManualClock::default(), environment, worker: WorkerId::new() }
     }
