@@ -169,8 +169,9 @@ impl Default for Limits {
 /// Who is let in.
 #[derive(Debug, Clone)]
 pub struct Auth {
-    /// The secret key of the first environment, which is made with it. None: one is made up when the database is new.
-    pub secret_key: Option<SecretString>,
+    /// Root keys of environments, which are made with them; a key says for which. None: one for production is made up when the
+    /// database is new.
+    pub secret_keys: Vec<SecretString>,
     /// The first project's public reference, `proj_…`.
     pub project_ref: String,
 }
@@ -248,7 +249,7 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show_when_settings_are_printed() {
-        let auth = Auth { secret_key: Some("tr_dev_secret".into()), project_ref: "proj_1".into() };
+        let auth = Auth { secret_keys: vec!["tr_dev_secret".into()], project_ref: "proj_1".into() };
         assert!(!format!("{auth:?}").contains("tr_dev_secret"));
     }
 }

@@ -51,6 +51,11 @@ impl Client {
         self.send(self.request(Method::POST, path).json(body).timeout(Duration::from_secs(30))).await
     }
 
+    /// DELETE.
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.send(self.request(Method::DELETE, path).timeout(Duration::from_secs(30))).await
+    }
+
     /// POST of a bundle. Compiling it takes the server a while, so this waits long.
     pub(super) async fn upload<T: DeserializeOwned>(
         &self,
@@ -66,7 +71,10 @@ impl Client {
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.server.url);
         // The current version of the API; older clients get older names of some statuses.
-        let request = self.http.request(method, url).header("x-trigger-api-version", "2025-07-16");
+        let mut request = self.http.request(method, url).header("x-trigger-api-version", "2025-07-16");
+        if let Some(branch) = &self.server.branch {
+            request = request.header("x-trigger-branch", branch);
+        }
         request.bearer_auth(self.server.key.expose_secret())
     }
 

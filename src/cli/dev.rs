@@ -20,7 +20,10 @@ use crate::{
     app::{self, Ready},
     auth,
     config::{Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Rewriter, Role, Telemetry, Worker},
-    model::{context::EnvironmentKind, egress::Allowed},
+    model::{
+        egress::Allowed,
+        environment::{Environment, EnvironmentKind},
+    },
     store::seal,
     telemetry,
 };
@@ -60,12 +63,7 @@ impl Dev {
         fs::create_dir_all(&self.data_dir).with_context(|| format!("could not make {}", self.data_dir.display()))?;
         let data_dir = self.data_dir.canonicalize().with_context(|| format!("could not find {}", self.data_dir.display()))?;
         ignore_in_git(&data_dir);
-        // Kept over restarts, so that whoever has it in a .env file need not change it.
-        let earlier = DevFile::read(&DevFile::path(&data_dir))?.filter(|file| auth::environment_kind(&file.secret_key).is_some());
-        let secret_key = match earlier {
-            Some(file) => file.secret_key.into(),
-            None => auth::new_secret_key(EnvironmentKind::Development),
-        };
+        let secret_keys = secret_keys(DevFile::read(&DevFile::path(&data_dir))?.as_ref());
         let mut encryption = self.encryption;
         if encryption.key.is_none() {
             encryption.key = Some(kept_key(&data_dir)?);
@@ -80,12 +78,21 @@ impl Dev {
             egress: with_loopback(self.egress),
             rewriter: self.rewriter,
             limits: self.limits,
-            auth: Auth { secret_key: Some(secret_key), project_ref: PROJECT.into() },
+            auth: Auth { secret_keys, project_ref: PROJECT.into() },
             encryption,
             telemetry: self.telemetry,
         };
         app::run(config, move |ready| announce(&data_dir, ready)).await
     }
+}
+
+/// A key of each environment. Kept over restarts, so that whoever has one in a .env file need not change it.
+fn secret_keys(earlier: Option<&DevFile>) -> Vec<SecretString> {
+    let key_of = |kind| match earlier.and_then(|file| file.key_of(kind)) {
+        Some(key) if auth::environment_kind(key) == Some(kind) => key.into(),
+        _ => auth::new_secret_key(kind),
+    };
+    EnvironmentKind::ALL.map(key_of).into()
 }
 
 /// Unless told otherwise, tasks may reach this machine: what they talk to while they are developed runs here, started by the
@@ -100,11 +107,14 @@ fn with_loopback(mut egress: Egress) -> Egress {
 
 /// Tells people and programs where the server is. Called once it answers.
 fn announce(data_dir: &Path, ready: &Ready) -> anyhow::Result<()> {
+    let key = |environment: &Environment| environment.root_key.expose_secret().to_owned();
+    let of = |kind| ready.environments.iter().find(|environment| environment.kind == kind);
     let file = DevFile {
         api_url: ready.api_url.clone(),
-        secret_key: ready.secret_key.expose_secret().to_owned(),
+        secret_key: of(EnvironmentKind::Development).map(key).context("there is no environment for development")?,
         project_ref: ready.project_ref.clone(),
         pid: std::process::id(),
+        keys: ready.environments.iter().map(|environment| (environment.kind.slug().to_owned(), key(environment))).collect(),
     };
     write_private(&DevFile::path(data_dir), &serde_json::to_vec(&file).expect("plain strings"))?;
     for notice in &ready.notices {
@@ -118,7 +128,7 @@ fn announce(data_dir: &Path, ready: &Ready) -> anyhow::Result<()> {
 }
 
 /// Replaces the file in one step, readable by its owner only: others never see a part of it, and nobody else the key.
-fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let new = path.with_extension("json.new");
     let write = || {
         // Left over from a server that was killed at the wrong moment; its mode may be another.

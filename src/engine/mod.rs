@@ -4,6 +4,8 @@
 //! [`Lease`](crate::model::attempt::Lease) it acts under; once somebody else has taken the run over it answers
 //! [`Error::LostLease`] and has written nothing.
 
+pub mod api_keys;
+pub mod branch;
 pub mod cancel;
 pub mod deploy;
 pub mod finish;

@@ -1,5 +1,7 @@
 //! The verbs against a real Postgres: each happy, repeated, raced, late and illegal. Every test has a database of its own.
 
+mod api_keys;
+mod branch;
 mod claim;
 mod deploy;
 mod explain;

@@ -28,7 +28,10 @@ comment on column variables.sealed is 'Nonce and ciphertext, see store::seal; bo
 comment on column variables.key_id is 'Which encryption key opens it';
 
 -- When it last became the current one; null: never. A rollback goes back to one that has been.
-alter table deployments add column promoted_at timestamptz;
+alter table deployments
+    add column promoted_at timestamptz,
+    add column queues json;
+comment on column deployments.queues is 'Limits that it declares, by queue, for when it becomes the current one; null: of before these were kept';
 update deployments set promoted_at = created_at;
 create index deployments_by_external_id on deployments (environment_id, external_id, id desc) where external_id is not null;
 
