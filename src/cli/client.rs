@@ -46,6 +46,11 @@ impl Client {
         self.send(self.request(Method::GET, path).query(query).timeout(Duration::from_secs(30))).await
     }
 
+    /// What `whoami` answers, whatever branch is meant: that may be yet to be made.
+    pub(super) async fn whoami_of_key<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        self.send(self.request_of_key(Method::GET, "/api/v1/whoami").timeout(Duration::from_secs(30))).await
+    }
+
     /// POST of a JSON body.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         self.send(self.request(Method::POST, path).json(body).timeout(Duration::from_secs(30))).await
@@ -69,12 +74,17 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.request_of_key(method, path);
+        match &self.server.branch {
+            Some(branch) => request.header("x-trigger-branch", branch),
+            None => request,
+        }
+    }
+
+    fn request_of_key(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.server.url);
         // The current version of the API; older clients get older names of some statuses.
-        let mut request = self.http.request(method, url).header("x-trigger-api-version", "2025-07-16");
-        if let Some(branch) = &self.server.branch {
-            request = request.header("x-trigger-branch", branch);
-        }
+        let request = self.http.request(method, url).header("x-trigger-api-version", "2025-07-16");
         request.bearer_auth(self.server.key.expose_secret())
     }
 

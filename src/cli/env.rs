@@ -198,7 +198,7 @@ async fn set_all(arguments: &super::Client, values: Map<String, Value>, replace:
 
 /// Where the variables of the key's environment are.
 async fn path(client: &Client) -> anyhow::Result<String> {
-    let whoami: Value = client.get("/api/v1/whoami", &[]).await?;
+    let whoami: Value = client.whoami_of_key().await?;
     let text = |value: &Value| value.as_str().map(segment).context("the server does not say what the key is of");
     Ok(format!("/api/v1/projects/{}/envvars/{}", text(&whoami["project"]["ref"])?, text(&whoami["environment"]["slug"])?))
 }
