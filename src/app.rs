@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::{
     api::{self, AppState, DeployError, DeployOptions, Deployed, Deployer, Reason},
@@ -37,6 +37,7 @@ use crate::{
     store::{
         Store,
         listen::{self, Listening},
+        seal::Keyring,
     },
     worker::{self, Worker, rewritings::Rewritings, scratch::Home},
 };
@@ -51,9 +52,9 @@ const WIND_DOWN: Duration = Duration::from_secs(10);
 pub struct Ready {
     /// How clients on this machine reach it.
     pub api_url: String,
-    /// Secret key of the first environment.
-    pub secret_key: SecretString,
-    /// Reference of the first project.
+    /// The environments of the settings, each once, with their present root keys.
+    pub environments: Vec<Environment>,
+    /// Reference of the project.
     pub project_ref: String,
     /// Lines the user should see.
     pub notices: Vec<String>,
@@ -99,6 +100,8 @@ async fn serve(
         (None, None) => anyhow::bail!("there is no database"),
     };
     let store = Store::connect(url, config.database.max_connections).await.context("could not use the database")?;
+    let store = store.with_keys(keyring(&config.encryption)?);
+    encrypt(&store).await?;
     let folder = data_dir.join("blobs");
     let location = config.blobs.url.clone().unwrap_or_else(|| folder.display().to_string());
     let blobs = Blobs::open(&location)?;
@@ -111,7 +114,7 @@ async fn serve(
         rewriter: config.rewriter.version.unwrap_or(rewrite::VERSION),
     })?);
     let rewritings = Arc::new(Rewritings::new(store.clone(), blobs.clone(), runtime.clone()));
-    let environment = first_environment(config, &store).await?;
+    let environments = environments(config, &store).await?;
     if private.is_some() {
         // The cluster is locked for this process: what is leased was leased by one that was killed.
         engine::lease::end_all(&store).await.context("could not take back the runs of an earlier process")?;
@@ -171,8 +174,8 @@ async fn serve(
     });
     announce(&Ready {
         api_url,
-        secret_key: environment.root_key.clone(),
-        project_ref: environment.project_ref.clone(),
+        environments,
+        project_ref: config.auth.project_ref.clone(),
         notices: private.and_then(PrivatePostgres::notice).map(ToOwned::to_owned).into_iter().collect(),
     })?;
     shutdown.requested().await;
@@ -192,21 +195,57 @@ fn egress(config: &config::Egress) -> Egress {
     Egress::new(EgressPolicy::new(config.allow.clone()), limits)
 }
 
+fn keyring(config: &config::Encryption) -> anyhow::Result<Keyring> {
+    match &config.key {
+        Some(key) => Keyring::new(key, &config.decryption_keys).context("--encryption-key and --decryption-keys"),
+        None if config.decryption_keys.is_empty() => Ok(Keyring::default()),
+        None => anyhow::bail!("--decryption-keys needs --encryption-key, the key that values are encrypted with from now on"),
+    }
+}
+
+/// Brings the values in rows to the current key, or refuses to start: without their keys no run that needs them can go on.
+async fn encrypt(store: &Store) -> anyhow::Result<()> {
+    let hint = "give --encryption-key, and --decryption-keys if it has changed; if a key is lost for ever, delete the rows of \
+                the table `variables` with its id in key_id, and set them anew";
+    match engine::variables::seal(store).await {
+        Ok(0) => Ok(()),
+        Ok(count) => {
+            info!(count, "environment variables are encrypted with the current key now");
+            Ok(())
+        }
+        Err(error @ engine::Error::Conflict(_)) => Err(error).context(hint),
+        Err(error) => Err(error).context("could not encrypt environment variables"),
+    }
+}
+
 async fn listen_on(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("could not listen on {address}"))
 }
 
-/// The environment that a new database begins with, found again on an old one.
-async fn first_environment(config: &Config, store: &Store) -> anyhow::Result<Environment> {
-    let given = config.auth.secret_key.clone();
-    let kind = given.as_ref().and_then(|key| auth::environment_kind(key.expose_secret())).unwrap_or(EnvironmentKind::Production);
-    let secret = given.unwrap_or_else(|| auth::new_secret_key(kind));
+/// The environments that the settings have keys of, made on a new database and found again on an old one.
+async fn environments(config: &Config, store: &Store) -> anyhow::Result<Vec<Environment>> {
     let project = NewProject {
         project_ref: config.auth.project_ref.clone(),
         name: config.auth.project_ref.trim_start_matches("proj_").to_owned(),
     };
-    let key = NewApiKey { name: "root".into(), secret, kind: ApiKeyKind::Root, expires_at: None };
-    engine::project::ensure(store, project, kind, key).await.context("could not set up the first environment")
+    let root = |secret| NewApiKey { name: "root".into(), secret, kind: ApiKeyKind::Root, expires_at: None };
+    if config.auth.secret_keys.is_empty() {
+        let kind = EnvironmentKind::Production;
+        let made = engine::project::ensure_some_key(store, project, kind, root(auth::new_secret_key(kind))).await;
+        return Ok(vec![made.context("could not set up the first environment")?]);
+    }
+    let mut environments: Vec<Environment> = Vec::new();
+    for key in &config.auth.secret_keys {
+        let kind = auth::environment_kind(key.expose_secret()).context("a secret key is not of any environment")?;
+        let made = engine::project::ensure(store, project.clone(), kind, root(key.clone())).await;
+        let made = made.with_context(|| format!("could not set up the environment {}", kind.slug()))?;
+        if !made.root_keys().any(|good| auth::is_same(key.expose_secret(), good)) {
+            warn!(environment = kind.slug(), "the secret key of the settings was rotated or revoked: it opens nothing");
+        }
+        environments.retain(|known| known.id != made.id);
+        environments.push(made);
+    }
+    Ok(environments)
 }
 
 /// Deploys uploaded components: rewrites, checks and compiles, stores the bytes, then writes the rows. What was deployed

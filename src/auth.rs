@@ -23,15 +23,32 @@ pub const ISSUER: &str = "https://id.trigger.dev";
 pub const AUDIENCE: &str = "https://api.trigger.dev";
 
 const KEY_BODY: usize = 40;
+/// As long as the clients expect it of an additional key. Source: facts 1.
+const ADDITIONAL_KEY_BODY: usize = 24;
 
 /// A new secret key of an environment: `tr_dev_` and 40 random letters and digits (238 bits).
 pub fn new_secret_key(kind: EnvironmentKind) -> SecretString {
-    let mut random = rand::rng();
-    let body = std::iter::repeat_with(|| random.sample(rand::distr::Alphanumeric) as char).take(KEY_BODY);
-    format!("tr_{}_{}", kind.slug(), body.collect::<String>()).into()
+    format!("tr_{}_{}", kind.slug(), letters_and_digits(KEY_BODY)).into()
 }
 
-/// The kind of environment a key says it is for; `None` for what is not a secret key. Source: facts N2.
+/// A new additional key of an environment: `tr_dev_sk_` and 24 random letters and digits (143 bits).
+pub fn new_additional_key(kind: EnvironmentKind) -> SecretString {
+    format!("tr_{}_sk_{}", kind.slug(), letters_and_digits(ADDITIONAL_KEY_BODY)).into()
+}
+
+fn letters_and_digits(count: usize) -> String {
+    let mut random = rand::rng();
+    std::iter::repeat_with(|| random.sample(rand::distr::Alphanumeric) as char).take(count).collect()
+}
+
+/// Whether this can be a secret key at all, an environment's own or an additional one.
+pub fn is_secret_key(key: &str) -> bool {
+    let additional = |body: &str| body.len() == ADDITIONAL_KEY_BODY && body.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    environment_kind(key).is_some()
+        || EnvironmentKind::ALL.iter().any(|kind| key.strip_prefix(&format!("tr_{}_sk_", kind.slug())).is_some_and(additional))
+}
+
+/// The kind of environment a root key says it is for; `None` for what is not a root key. Source: facts N2.
 pub fn environment_kind(key: &str) -> Option<EnvironmentKind> {
     let (slug, body) = key.strip_prefix("tr_")?.split_once('_')?;
     let well_formed = body.len() >= 16 && body.chars().all(|c| c.is_ascii_alphanumeric());
@@ -115,6 +132,23 @@ impl Claims {
         claims.sub.parse().ok().filter(|_| claims.public)
     }
 
+    /// The claims of a token that one of these keys signed, as [`Claims::verify`].
+    pub fn verify_any<'k>(
+        token: &str,
+        keys: impl IntoIterator<Item = &'k SecretString>,
+    ) -> Result<Claims, jsonwebtoken::errors::Error> {
+        let mut refused = jsonwebtoken::errors::Error::from(jsonwebtoken::errors::ErrorKind::InvalidSignature);
+        for key in keys {
+            match Claims::verify(token, key) {
+                Ok(claims) => return Ok(claims),
+                // What is wrong with a token that is signed as it should be says more than that other keys did not sign it.
+                Err(error) if *error.kind() == jsonwebtoken::errors::ErrorKind::InvalidSignature => {}
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
     /// The claims of a token, if `key` signed it, it is for us and has not expired.
     pub fn verify(token: &str, key: &SecretString) -> Result<Claims, jsonwebtoken::errors::Error> {
         let mut validation = Validation::new(Algorithm::HS256);
@@ -189,12 +223,28 @@ mod tests {
             let key = new_secret_key(kind);
             assert_eq!(environment_kind(key.expose_secret()), Some(kind));
             assert!(!key.expose_secret().contains("_sk_"));
+            let additional = new_additional_key(kind);
+            assert!(is_secret_key(key.expose_secret()) && is_secret_key(additional.expose_secret()));
+            assert_eq!(environment_kind(additional.expose_secret()), None, "it is no root key");
+            assert_eq!(additional.expose_secret().len(), format!("tr_{}_sk_", kind.slug()).len() + 24);
         }
         for text in
             ["", "tr_dev_", "tr_dev_short", "tr_live_0123456789abcdef", "sk_0123456789abcdef", "tr_dev_sk_0123456789abcdef"]
         {
             assert_eq!(environment_kind(text), None, "{text}");
+            assert!(!is_secret_key(text), "{text}");
         }
+    }
+
+    #[test]
+    fn a_token_counts_if_any_of_the_keys_signed_it() {
+        let (old, new, claims) = (key(), key(), claims());
+        assert_eq!(Claims::verify_any(&claims.sign(&old), [&new, &old]).unwrap(), claims);
+        let expired = Claims { exp: Utc::now().timestamp() - 1, ..claims.clone() }.sign(&old);
+        let refused = Claims::verify_any(&expired, [&old, &new]).unwrap_err();
+        assert_eq!(*refused.kind(), jsonwebtoken::errors::ErrorKind::ExpiredSignature);
+        assert!(Claims::verify_any(&claims.sign(&key()), [&new, &old]).is_err());
+        assert!(Claims::verify_any(&claims.sign(&old), []).is_err());
     }
 
     #[test]

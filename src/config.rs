@@ -30,6 +30,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who is let in.
     pub auth: Auth,
+    /// What values in rows are encrypted with.
+    pub encryption: Encryption,
     /// How the process speaks of itself.
     pub telemetry: Telemetry,
 }
@@ -167,10 +169,32 @@ impl Default for Limits {
 /// Who is let in.
 #[derive(Debug, Clone)]
 pub struct Auth {
-    /// The secret key of the first environment, which is made with it. None: one is made up when the database is new.
-    pub secret_key: Option<SecretString>,
+    /// Root keys of environments, which are made with them; a key says for which. None: one for production is made up when the
+    /// database is new.
+    pub secret_keys: Vec<SecretString>,
     /// The first project's public reference, `proj_…`.
     pub project_ref: String,
+}
+
+/// What values in rows are encrypted with: the environment variables of tasks. Each key is 32 bytes, as 64 hexadecimal digits or
+/// in base64.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Encryption {
+    /// The key that environment variables of tasks are encrypted with in the database: 32 bytes, as 64 hexadecimal digits or in
+    /// base64. All processes of a server need it [default: none, and no variables can be set; for dev: made up and kept in the
+    /// data folder]
+    #[arg(
+        id = "encryption_key",
+        long = "encryption-key",
+        env = "DORMOUSE_ENCRYPTION_KEY",
+        value_name = "KEY",
+        hide_env_values = true
+    )]
+    pub key: Option<SecretString>,
+    /// Further keys that variables may be encrypted with, with commas between; at start they are encrypted anew with the one
+    /// above. For a change of keys
+    #[arg(long, env = "DORMOUSE_DECRYPTION_KEYS", value_name = "KEYS", value_delimiter = ',', hide_env_values = true)]
+    pub decryption_keys: Vec<SecretString>,
 }
 
 /// How the process speaks of itself.
@@ -225,7 +249,7 @@ mod tests {
 
     #[test]
     fn secrets_do_not_show_when_settings_are_printed() {
-        let auth = Auth { secret_key: Some("tr_dev_secret".into()), project_ref: "proj_1".into() };
+        let auth = Auth { secret_keys: vec!["tr_dev_secret".into()], project_ref: "proj_1".into() };
         assert!(!format!("{auth:?}").contains("tr_dev_secret"));
     }
 }

@@ -1,20 +1,40 @@
-//! Who asks: the two extractors every route but the open ones begins with. Source: facts 2.1-2.3.
+//! Who asks: the extractors that every route but the open ones begins with. Source: facts 2.1-2.3.
+//!
+//! The key alone says which environment a request is about; the header `x-trigger-branch` chooses a branch of the preview
+//! environment and means nothing to any other.
 
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
 };
 
-use super::{AppState, Error};
+use super::{
+    AppState, Error,
+    error::{Issue, Part},
+};
 use crate::{
     auth::{self, Claims},
-    model::environment::Environment,
-    store::environments,
+    engine,
+    model::environment::{ApiKey, ApiKeyKind, Environment, EnvironmentKind, branch_name},
+    store::{api_keys, environments},
 };
+
+const BRANCH: &str = "x-trigger-branch";
 
 /// Whoever holds a secret key of the environment.
 #[derive(Debug)]
 pub(super) struct SecretKey(pub(super) Environment);
+
+/// Whoever holds a secret key, for what may be the first that is done with a branch: its environment is made if need be.
+#[derive(Debug)]
+pub(super) struct SecretKeyOfAnyBranch(pub(super) Environment);
+
+/// Whoever holds a secret key, and which. The environment is the key's own, whatever branch the request names.
+#[derive(Debug)]
+pub(super) struct KeyHolder {
+    pub(super) environment: Environment,
+    pub(super) key: ApiKey,
+}
 
 /// Whoever holds a secret key, or a public token that must still be asked what it allows.
 #[derive(Debug)]
@@ -22,6 +42,16 @@ pub(super) struct Caller {
     pub(super) environment: Environment,
     /// The public token's claims and text; none for a secret key, which may do everything.
     pub(super) token: Option<(Claims, String)>,
+}
+
+impl KeyHolder {
+    /// Refuses an additional key: with the right to make keys it could outlive its end.
+    pub(super) fn must_hold_the_root_key(&self) -> Result<(), Error> {
+        match self.key.kind {
+            ApiKeyKind::Root => Ok(()),
+            ApiKeyKind::Additional => Err(Error::RootKeyOnly),
+        }
+    }
 }
 
 impl Caller {
@@ -34,7 +64,7 @@ impl Caller {
     }
 }
 
-impl FromRequestParts<AppState> for SecretKey {
+impl FromRequestParts<AppState> for KeyHolder {
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
@@ -42,7 +72,29 @@ impl FromRequestParts<AppState> for SecretKey {
         if Claims::environment(key).is_some() {
             return Err(Error::Unauthenticated("A public access token is not enough here; use the secret key"));
         }
-        by_secret(state, key).await.map(SecretKey)
+        by_secret(state, key).await
+    }
+}
+
+impl FromRequestParts<AppState> for SecretKey {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        let holder = KeyHolder::from_request_parts(parts, state).await?;
+        of_branch(state, holder.environment, &parts.headers).await.map(SecretKey)
+    }
+}
+
+impl FromRequestParts<AppState> for SecretKeyOfAnyBranch {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
+        let environment = KeyHolder::from_request_parts(parts, state).await?.environment;
+        let environment = match branch(&environment, &parts.headers)? {
+            Some(name) => engine::branch::ensure(&state.store, &environment, &name).await?,
+            None => environment,
+        };
+        Ok(SecretKeyOfAnyBranch(environment))
     }
 }
 
@@ -52,11 +104,12 @@ impl FromRequestParts<AppState> for Caller {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
         let key = bearer(&parts.headers)?;
         let Some(id) = Claims::environment(key) else {
-            return Ok(Caller { environment: by_secret(state, key).await?, token: None });
+            let holder = by_secret(state, key).await?;
+            return Ok(Caller { environment: of_branch(state, holder.environment, &parts.headers).await?, token: None });
         };
         let environment = environments::get(&state.store, id).await?;
         let environment = environment.ok_or(Error::Unauthenticated("Public access token is invalid"))?;
-        let claims = Claims::verify(key, &environment.root_key).map_err(|error| {
+        let claims = Claims::verify_any(key, environment.root_keys()).map_err(|error| {
             Error::Unauthenticated(match error.kind() {
                 jsonwebtoken::errors::ErrorKind::ExpiredSignature => "Public access token has expired",
                 _ => "Public access token is invalid",
@@ -66,12 +119,35 @@ impl FromRequestParts<AppState> for Caller {
     }
 }
 
-async fn by_secret(state: &AppState, key: &str) -> Result<Environment, Error> {
+async fn by_secret(state: &AppState, key: &str) -> Result<KeyHolder, Error> {
+    let invalid = || Error::Unauthenticated("Invalid API key");
     // What does not look like a key is not worth a query.
-    if auth::environment_kind(key).is_none() {
-        return Err(Error::Unauthenticated("Invalid API key"));
+    if !auth::is_secret_key(key) {
+        return Err(invalid());
     }
-    environments::by_secret(&state.store, key).await?.ok_or(Error::Unauthenticated("Invalid API key"))
+    let (environment, key) = api_keys::by_secret(&state.store, key).await?.ok_or_else(invalid)?;
+    let environment = environments::get(&state.store, environment).await?.ok_or_else(invalid)?;
+    Ok(KeyHolder { environment, key })
+}
+
+/// The environment of the branch that the request names, or the key's own.
+async fn of_branch(state: &AppState, environment: Environment, headers: &HeaderMap) -> Result<Environment, Error> {
+    let Some(name) = branch(&environment, headers)? else { return Ok(environment) };
+    let found = environments::of_branch(&state.store, environment.id, &name).await?;
+    found.ok_or_else(|| Error::NotFound(format!("There is no branch {name}; deploy to it first")))
+}
+
+/// The branch that the request names, if its key is one of the preview environment. Clients send the header with every key.
+fn branch(environment: &Environment, headers: &HeaderMap) -> Result<Option<String>, Error> {
+    if environment.kind != EnvironmentKind::Preview {
+        return Ok(None);
+    }
+    let Some(value) = headers.get(BRANCH).filter(|value| !value.is_empty()) else { return Ok(None) };
+    let name = std::str::from_utf8(value.as_bytes()).ok().and_then(|name| branch_name(name).ok());
+    name.map(Some).ok_or_else(|| {
+        let message = crate::model::environment::BadBranch.to_string();
+        Error::Malformed { part: Part::Headers, issues: vec![Issue { path: vec![BRANCH.into()], message }] }
+    })
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Error> {

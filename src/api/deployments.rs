@@ -3,21 +3,22 @@
 use axum::{
     Json,
     body::Body,
-    extract::State,
+    extract::{Path, State},
     http::{HeaderMap, StatusCode},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{
     AppState, DeployOptions, Deployed, Error,
-    auth::{Caller, SecretKey},
+    auth::{Caller, SecretKey, SecretKeyOfAnyBranch},
     body,
     error::{ErrorBody, RefusedBody},
     pagination::{Paged, Parameters},
     when::rfc3339,
 };
 use crate::{
+    engine,
     model::{
         deployment::{Deployment, Promotion},
         id::DeploymentId,
@@ -99,6 +100,8 @@ pub(super) struct DeploymentItem {
     deployed_at: String,
     /// The user's own name for it.
     external_id: Option<String>,
+    /// New runs start on it.
+    is_current: bool,
 }
 
 impl DeploymentItem {
@@ -116,6 +119,7 @@ impl DeploymentItem {
             status: "DEPLOYED",
             deployed_at: rfc3339(deployment.created_at),
             external_id: deployment.external_id,
+            is_current: deployment.is_current,
         }
     }
 }
@@ -132,7 +136,7 @@ impl DeploymentItem {
         (status = 422, body = RefusedBody, description = "The bundle cannot be deployed; every reason is listed")))]
 pub(super) async fn create(
     State(state): State<AppState>,
-    SecretKey(environment): SecretKey,
+    SecretKeyOfAnyBranch(environment): SecretKeyOfAnyBranch,
     query: Parameters,
     headers: HeaderMap,
     body: Body,
@@ -163,7 +167,10 @@ pub(super) async fn create(
 #[utoipa::path(get, path = "/api/v1/deployments", tag = "deployments", security(("secretKey" = []), ("publicToken" = [])),
     params(
         ("page[size]" = Option<u32>, Query), ("page[after]" = Option<String>, Query), ("page[before]" = Option<String>, Query),
-        ("status" = Option<String>, Query, description = "Comma-separated; every deployment here is DEPLOYED")),
+        ("status" = Option<String>, Query, description = "Comma-separated; every deployment here is DEPLOYED"),
+        ("period" = Option<String>, Query, description = "Such as 1d"),
+        ("from" = Option<String>, Query, description = "Milliseconds since 1970, or a date"),
+        ("to" = Option<String>, Query, description = "Milliseconds since 1970, or a date")),
     responses((status = 200, body = Paged<DeploymentItem>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody)))]
 pub(super) async fn list(
@@ -172,13 +179,14 @@ pub(super) async fn list(
     query: Parameters,
 ) -> Result<Json<Paged<DeploymentItem>>, Error> {
     caller.must("read", &[("deployments", None)])?;
-    query.without(&["period", "from", "to"])?;
+    let (created_from, created_to) = query.range("", state.now().await?)?;
+    let filter = deployments::Filter { created_from, created_to };
     let page = query.page()?;
     let statuses = query.list("status");
     if !statuses.is_empty() && !statuses.iter().any(|status| status == "DEPLOYED") {
         return Ok(Json(Paged { data: Vec::new(), pagination: Default::default() }));
     }
-    let listing = deployments::list(&state.store, caller.environment.id, page).await?;
+    let listing = deployments::list(&state.store, caller.environment.id, &filter, page).await?;
     Ok(Json(Paged::of(listing, DeploymentItem::of)))
 }
 
@@ -190,4 +198,46 @@ pub(super) async fn current(State(state): State<AppState>, caller: Caller) -> Re
     caller.must("read", &[("deployments", None)])?;
     let current = deployments::current(&state.store, caller.environment.id).await?;
     current.map(|current| Json(DeploymentItem::of(current))).ok_or_else(|| Error::not_found("deployment"))
+}
+
+/// Makes a version the current one: new runs start on it. Runs that have begun stay on theirs.
+#[utoipa::path(post, path = "/api/v1/deployments/{version}/promote", tag = "deployments", security(("secretKey" = [])),
+    params(("version" = String, Path, description = "`YYYYMMDD.N`")),
+    responses((status = 200, body = DeploymentItem), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn promote(
+    State(state): State<AppState>,
+    SecretKey(environment): SecretKey,
+    Path(version): Path<String>,
+) -> Result<Json<DeploymentItem>, Error> {
+    if version.contains('\0') {
+        return Err(Error::not_found("deployment"));
+    }
+    let deployment = engine::deploy::promote(&state.store, environment.id, version).await?;
+    tracing::info!(deployment.version = deployment.version, "promoted");
+    Ok(Json(DeploymentItem::of(deployment)))
+}
+
+/// What is to be rolled back.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct RollbackBody {
+    /// The version that is current; if it is not any more, nothing happens. So a request that is sent twice goes back once.
+    from: Option<String>,
+}
+
+/// Promotes the version before the current one: the newest earlier one that has been current.
+#[utoipa::path(post, path = "/api/v1/deployments/rollback", tag = "deployments", security(("secretKey" = [])),
+    request_body = RollbackBody,
+    responses((status = 200, body = DeploymentItem), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody), (status = 413, body = ErrorBody),
+        (status = 422, body = ErrorBody, description = "Another version is current, or there is none before it")))]
+pub(super) async fn rollback(
+    State(state): State<AppState>,
+    SecretKey(environment): SecretKey,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<DeploymentItem>, Error> {
+    let body: RollbackBody = body::read_json(&headers, body, "The request body", 1024).await?;
+    let deployment = engine::deploy::rollback(&state.store, environment.id, body.from).await?;
+    tracing::info!(deployment.version = deployment.version, "rolled back");
+    Ok(Json(DeploymentItem::of(deployment)))
 }

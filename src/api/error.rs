@@ -26,6 +26,10 @@ pub enum Error {
     Unauthenticated(&'static str),
     /// 403: a public token without the right scope.
     Forbidden,
+    /// 403: an additional key, where only the environment's root key will do.
+    RootKeyOnly,
+    /// 400: variables that are set already, and were not to be set anew.
+    VariablesTaken(Vec<String>),
     /// 404: there is no such thing in this environment.
     NotFound(String),
     /// 405: the path exists, the method does not.
@@ -123,7 +127,8 @@ impl Error {
         match self {
             Error::Malformed { .. } => StatusCode::BAD_REQUEST,
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::Forbidden => StatusCode::FORBIDDEN,
+            Error::VariablesTaken(_) => StatusCode::BAD_REQUEST,
+            Error::Forbidden | Error::RootKeyOnly => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Error::LengthRequired => StatusCode::LENGTH_REQUIRED,
@@ -151,9 +156,16 @@ impl Error {
                     "error": "Unauthorized", "code": "unauthorized", "param": "access_token", "type": "authorization"
                 });
             }
+            Error::VariablesTaken(names) => {
+                let taken = |name: &String| json!({ "key": name, "error": "is set already" });
+                let errors: Vec<Value> = names.iter().map(taken).collect();
+                let error = "Some of the variables are set already, and override is not true; nothing was set";
+                return json!({ "error": error, "variableErrors": errors });
+            }
             Error::Refused { message, reasons } => return json!({ "error": message, "reasons": reasons }),
             Error::Unauthenticated(text) | Error::Unavailable(text) => (*text).to_owned(),
             Error::NotFound(text) | Error::Rule(text) => text.clone(),
+            Error::RootKeyOnly => "This needs the environment's root key; an additional key is not enough".into(),
             Error::MethodNotAllowed => "Method not allowed".into(),
             Error::LengthRequired => "Content-Length is required".into(),
             Error::TooLarge { what, limit, unit } => format!("{what} is larger than {limit} {unit}"),

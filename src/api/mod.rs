@@ -5,6 +5,7 @@
 //! A handler reads from top to bottom: who asks, what exactly is asked, one verb of `engine` or one look into `store`, the
 //! answer. Everything that is refused is refused as an [`Error`].
 
+mod api_keys;
 mod auth;
 mod body;
 mod deployments;
@@ -17,6 +18,7 @@ mod run_object;
 mod runs;
 mod tasks;
 mod tokens;
+mod variables;
 mod waitpoints;
 mod when;
 
@@ -24,6 +26,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
@@ -68,6 +71,11 @@ impl AppState {
     ) -> AppState {
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
         AppState { store, intake, deployer, limits, public_url: public_url.into(), deploys }
+    }
+
+    /// What time it is, by the clock that everything is compared with.
+    async fn now(&self) -> Result<DateTime<Utc>, Error> {
+        Ok(crate::store::clock::now(&mut *self.store.read().await?).await?)
     }
 }
 
@@ -158,6 +166,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(health::check))
         .routes(routes!(deployments::list))
         .routes(routes!(deployments::current))
+        .routes(routes!(deployments::promote))
+        .routes(routes!(deployments::rollback))
         .routes(routes!(tasks::trigger))
         .routes(routes!(runs::retrieve))
         .routes(routes!(runs::list))
@@ -167,7 +177,14 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(waitpoints::create, waitpoints::list))
         .routes(routes!(waitpoints::retrieve))
         .routes(routes!(waitpoints::complete))
+        .routes(routes!(variables::list, variables::create))
+        .routes(routes!(variables::retrieve, variables::update, variables::delete))
+        .routes(routes!(variables::import))
+        .routes(routes!(api_keys::list, api_keys::create))
+        .routes(routes!(api_keys::revoke))
+        .routes(routes!(api_keys::rotate))
         .routes(routes!(tokens::claims))
+        .routes(routes!(tokens::sign))
         .routes(routes!(tokens::whoami))
 }
 

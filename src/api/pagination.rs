@@ -83,16 +83,18 @@ impl Parameters {
         Ok(Page { size: self.size()?, start })
     }
 
-    /// `<name>[from]` and `<name>[to]` (milliseconds since 1970, or a date), or `<name>[period]` (a duration up to now).
+    /// `<name>[from]` and `<name>[to]` (milliseconds since 1970, or a date), or `<name>[period]` (a duration up to now); plain
+    /// `from`, `to` and `period` if the name is empty.
     pub(super) fn range(&self, name: &str, now: DateTime<Utc>) -> Result<Range, Error> {
+        let key = |part: &str| if name.is_empty() { part.to_owned() } else { format!("{name}[{part}]") };
         let edge = |edge: &str| -> Result<Option<DateTime<Utc>>, Error> {
-            let name = format!("{name}[{edge}]");
+            let name = key(edge);
             let Some(text) = self.text(&name) else { return Ok(None) };
             let time = text.parse().ok().and_then(DateTime::from_timestamp_millis).or_else(|| when::moment(text, now));
             time.map(Some).ok_or_else(|| Error::query(&name, "write milliseconds since 1970, or a date"))
         };
         let (from, to) = (edge("from")?, edge("to")?);
-        let period = format!("{name}[period]");
+        let period = key("period");
         let Some(text) = self.text(&period) else { return Ok((from, to)) };
         let ms = when::duration_ms(text).and_then(|ms| i64::try_from(ms).ok()).and_then(chrono::TimeDelta::try_milliseconds);
         let start = ms.and_then(|ms| now.checked_sub_signed(ms));
@@ -166,6 +168,8 @@ mod tests {
         assert_eq!(range("filter[createdAt][period]", "1d").unwrap(), (from, None));
         assert_eq!(range("filter[createdAt][from]", "1767225600000").unwrap(), (from, None));
         assert_eq!(range("filter[createdAt][to]", "2026-01-01").unwrap(), (None, from));
+        let plain = parameters(&[("period", "1d"), ("to", "2026-01-01")]).range("", now).unwrap();
+        assert_eq!(plain, (from, from));
         assert!(range("filter[createdAt][period]", "soon").is_err());
         assert!(range("filter[createdAt][from]", "soon").is_err());
     }

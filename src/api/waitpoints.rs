@@ -102,11 +102,11 @@ pub(super) struct TokenDetails {
     output_is_error: Option<bool>,
 }
 
-/// A token that is complete.
+/// It is done.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct Success {
     /// Always true.
-    success: bool,
+    pub(super) success: bool,
 }
 
 /// Makes a token.
@@ -245,7 +245,8 @@ pub(super) async fn callback(
     let id = parse(&id)?;
     let (environment, _) = waitpoints::find_token(&state.store, id).await?.ok_or_else(not_found)?;
     let environment = environments::get(&state.store, environment).await?.ok_or_else(not_found)?;
-    if !auth::is_callback_hash(&hash, id, &environment.root_key) {
+    // One that was given out before the key was rotated is good as long as that key.
+    if !environment.root_keys().any(|key| auth::is_callback_hash(&hash, id, key)) {
         return Err(Error::Unauthenticated("Invalid callback address"));
     }
     let bytes = body::read(&headers, body, "The request body", MAX_PAYLOAD_BYTES as u64).await?;

@@ -46,9 +46,19 @@ impl Client {
         self.send(self.request(Method::GET, path).query(query).timeout(Duration::from_secs(30))).await
     }
 
+    /// What `whoami` answers, whatever branch is meant: that may be yet to be made.
+    pub(super) async fn whoami_of_key<T: DeserializeOwned>(&self) -> anyhow::Result<T> {
+        self.send(self.request_of_key(Method::GET, "/api/v1/whoami").timeout(Duration::from_secs(30))).await
+    }
+
     /// POST of a JSON body.
     pub(super) async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
         self.send(self.request(Method::POST, path).json(body).timeout(Duration::from_secs(30))).await
+    }
+
+    /// DELETE.
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.send(self.request(Method::DELETE, path).timeout(Duration::from_secs(30))).await
     }
 
     /// POST of a bundle. Compiling it takes the server a while, so this waits long.
@@ -64,6 +74,14 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request = self.request_of_key(method, path);
+        match &self.server.branch {
+            Some(branch) => request.header("x-trigger-branch", branch),
+            None => request,
+        }
+    }
+
+    fn request_of_key(&self, method: Method, path: &str) -> RequestBuilder {
         let url = format!("{}{path}", self.server.url);
         // The current version of the API; older clients get older names of some statuses.
         let request = self.http.request(method, url).header("x-trigger-api-version", "2025-07-16");

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use futures_util::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
@@ -12,7 +12,6 @@ use tokio_util::io::ReaderStream;
 use super::{
     build, client,
     output::{self, BOLD, DIM, PLAIN, RED, YELLOW},
-    usage,
 };
 
 /// Arguments of `dormouse deploy`.
@@ -21,9 +20,6 @@ pub(super) struct Deploy {
     /// A component (.wasm), or the folder of a Rust project
     #[arg(value_name = "FILE.wasm|PROJECT_DIR")]
     bundle: PathBuf,
-    /// Refuse unless the secret key is for this environment
-    #[arg(long = "env", value_name = "ENVIRONMENT")]
-    environment: Option<Environment>,
     /// Leave the current version current
     #[arg(long)]
     skip_promotion: bool,
@@ -34,35 +30,9 @@ pub(super) struct Deploy {
     client: super::Client,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Environment {
-    Dev,
-    Staging,
-    Preview,
-    Prod,
-}
-
-impl Environment {
-    const fn slug(self) -> &'static str {
-        match self {
-            Self::Dev => "dev",
-            Self::Staging => "stg",
-            Self::Preview => "preview",
-            Self::Prod => "prod",
-        }
-    }
-}
-
 impl Deploy {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         let client = client::Client::of(&self.client.access)?;
-        if let Some(environment) = self.environment {
-            let whoami: Value = client.get("/api/v1/whoami", &[]).await?;
-            let slug = whoami["environment"]["slug"].as_str().unwrap_or("?");
-            if slug != environment.slug() {
-                return Err(usage(format!("the secret key is for {slug}, not for {}", environment.slug())));
-            }
-        }
         let file = if self.bundle.is_dir() { build::build(&self.bundle).await? } else { self.bundle.clone() };
         let opened = tokio::fs::File::open(&file).await.with_context(|| format!("could not open {}", file.display()))?;
         let length = opened.metadata().await.with_context(|| format!("could not look at {}", file.display()))?.len();

@@ -19,8 +19,12 @@ use super::{
 use crate::{
     app::{self, Ready},
     auth,
-    config::{Auth, Blobs, Config, Database, Egress, Http, Limits, Rewriter, Role, Telemetry, Worker},
-    model::{context::EnvironmentKind, egress::Allowed},
+    config::{Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Rewriter, Role, Telemetry, Worker},
+    model::{
+        egress::Allowed,
+        environment::{Environment, EnvironmentKind},
+    },
+    store::seal,
     telemetry,
 };
 
@@ -40,6 +44,8 @@ pub(super) struct Dev {
     #[arg(long, value_name = "URL", env = "DATABASE_URL", hide_env_values = true)]
     database_url: Option<SecretString>,
     #[command(flatten)]
+    encryption: Encryption,
+    #[command(flatten)]
     worker: Worker,
     #[command(flatten)]
     egress: Egress,
@@ -57,12 +63,11 @@ impl Dev {
         fs::create_dir_all(&self.data_dir).with_context(|| format!("could not make {}", self.data_dir.display()))?;
         let data_dir = self.data_dir.canonicalize().with_context(|| format!("could not find {}", self.data_dir.display()))?;
         ignore_in_git(&data_dir);
-        // Kept over restarts, so that whoever has it in a .env file need not change it.
-        let earlier = DevFile::read(&DevFile::path(&data_dir))?.filter(|file| auth::environment_kind(&file.secret_key).is_some());
-        let secret_key = match earlier {
-            Some(file) => file.secret_key.into(),
-            None => auth::new_secret_key(EnvironmentKind::Development),
-        };
+        let secret_keys = secret_keys(DevFile::read(&DevFile::path(&data_dir))?.as_ref());
+        let mut encryption = self.encryption;
+        if encryption.key.is_none() {
+            encryption.key = Some(kept_key(&data_dir)?);
+        }
         let config = Config {
             role: Role::All,
             data_dir: data_dir.clone(),
@@ -73,11 +78,21 @@ impl Dev {
             egress: with_loopback(self.egress),
             rewriter: self.rewriter,
             limits: self.limits,
-            auth: Auth { secret_key: Some(secret_key), project_ref: PROJECT.into() },
+            auth: Auth { secret_keys, project_ref: PROJECT.into() },
+            encryption,
             telemetry: self.telemetry,
         };
         app::run(config, move |ready| announce(&data_dir, ready)).await
     }
+}
+
+/// A key of each environment. Kept over restarts, so that whoever has one in a .env file need not change it.
+fn secret_keys(earlier: Option<&DevFile>) -> Vec<SecretString> {
+    let key_of = |kind| match earlier.and_then(|file| file.key_of(kind)) {
+        Some(key) if auth::environment_kind(key) == Some(kind) => key.into(),
+        _ => auth::new_secret_key(kind),
+    };
+    EnvironmentKind::ALL.map(key_of).into()
 }
 
 /// Unless told otherwise, tasks may reach this machine: what they talk to while they are developed runs here, started by the
@@ -92,11 +107,14 @@ fn with_loopback(mut egress: Egress) -> Egress {
 
 /// Tells people and programs where the server is. Called once it answers.
 fn announce(data_dir: &Path, ready: &Ready) -> anyhow::Result<()> {
+    let key = |environment: &Environment| environment.root_key.expose_secret().to_owned();
+    let of = |kind| ready.environments.iter().find(|environment| environment.kind == kind);
     let file = DevFile {
         api_url: ready.api_url.clone(),
-        secret_key: ready.secret_key.expose_secret().to_owned(),
+        secret_key: of(EnvironmentKind::Development).map(key).context("there is no environment for development")?,
         project_ref: ready.project_ref.clone(),
         pid: std::process::id(),
+        keys: ready.environments.iter().map(|environment| (environment.kind.slug().to_owned(), key(environment))).collect(),
     };
     write_private(&DevFile::path(data_dir), &serde_json::to_vec(&file).expect("plain strings"))?;
     for notice in &ready.notices {
@@ -110,7 +128,7 @@ fn announce(data_dir: &Path, ready: &Ready) -> anyhow::Result<()> {
 }
 
 /// Replaces the file in one step, readable by its owner only: others never see a part of it, and nobody else the key.
-fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
     let new = path.with_extension("json.new");
     let write = || {
         // Left over from a server that was killed at the wrong moment; its mode may be another.
@@ -121,6 +139,28 @@ fn write_private(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
         fs::rename(&new, path)
     };
     write().with_context(|| format!("could not write {}", path.display()))
+}
+
+/// The encryption key of this data folder, made on its first start. Whoever makes it at the same time, only one is kept, and
+/// never replaced: it is durable before anything is encrypted with it.
+fn kept_key(data_dir: &Path) -> anyhow::Result<SecretString> {
+    let path = data_dir.join("encryption.key");
+    let keep = || {
+        // For its owner only, like every file of this kind.
+        let mut file = tempfile::NamedTempFile::new_in(data_dir)?;
+        file.write_all(seal::new_key().expose_secret().as_bytes())?;
+        file.as_file().sync_all()?;
+        match file.persist_noclobber(&path) {
+            Err(refused) if refused.error.kind() != std::io::ErrorKind::AlreadyExists => return Err(refused.error),
+            _ => {}
+        }
+        fs::File::open(data_dir)?.sync_all()
+    };
+    if !path.exists() {
+        keep().with_context(|| format!("could not write {}", path.display()))?;
+    }
+    let key = fs::read_to_string(&path).with_context(|| format!("could not read {}", path.display()))?;
+    Ok(key.into())
 }
 
 /// The folder holds a key and a database: it must not end up in a repository.
@@ -146,5 +186,19 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), text);
             assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn the_encryption_key_of_a_data_folder_is_made_once_and_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let keys: Vec<String> = std::thread::scope(|scope| {
+            let makers: Vec<_> = (0..8).map(|_| scope.spawn(|| kept_key(folder.path()).unwrap())).collect();
+            makers.into_iter().map(|maker| maker.join().unwrap().expose_secret().to_owned()).collect()
+        });
+        assert!(keys.iter().all(|key| *key == keys[0]), "everybody who starts at the same time has the same key");
+        assert!(seal::Keyring::new(&keys[0].as_str().into(), []).is_ok());
+        let path = folder.path().join("encryption.key");
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
     }
 }

@@ -6,7 +6,11 @@ mod access;
 mod build;
 mod client;
 mod deploy;
+mod deployments;
 mod dev;
+mod dotenv;
+mod env;
+mod keys;
 mod output;
 mod runs;
 mod serve;
@@ -50,6 +54,18 @@ enum Command {
         after_help = "Examples:\n  dormouse deploy target/wasm32-wasip2/release/hello.wasm\n  dormouse deploy examples/hello"
     )]
     Deploy(deploy::Deploy),
+    /// Look at versions, promote one, go back to the one before
+    #[command(subcommand, after_help = "Example:\n  dormouse deployments rollback --env prod")]
+    Deployments(deployments::Deployments),
+    /// Set the environment variables of tasks
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  dormouse env set GREETING=Hello\n  dormouse env import .env.production --env prod"
+    )]
+    Env(env::Env),
+    /// Make, rotate and revoke the keys of an environment
+    #[command(subcommand, after_help = "Example:\n  dormouse keys create ci --expires 90d")]
+    Keys(keys::Keys),
     /// Start a run of a task
     #[command(after_help = "Examples:\n  dormouse trigger hello --payload '{\"name\":\"Ada\"}' --follow\n  \
                             dormouse trigger report --payload @report.json --delay 1h --tag nightly")]
@@ -99,6 +115,9 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Dev(dev) => dev.run().await.map(|()| ExitCode::SUCCESS),
         Command::Serve(serve) => serve.run().await.map(|()| ExitCode::SUCCESS),
         Command::Deploy(deploy) => deploy.run().await,
+        Command::Deployments(deployments) => deployments.run().await.map(|()| ExitCode::SUCCESS),
+        Command::Env(env) => env.run().await.map(|()| ExitCode::SUCCESS),
+        Command::Keys(keys) => keys.run().await.map(|()| ExitCode::SUCCESS),
         Command::Trigger(trigger) => trigger.run().await,
         Command::Runs(runs) => runs.run().await,
         Command::Tokens(tokens) => tokens.run().await.map(|()| ExitCode::SUCCESS),

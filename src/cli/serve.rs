@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use super::usage;
 use crate::{
     app, auth,
-    config::{Auth, Blobs, Config, Database, Egress, Http, Limits, Rewriter, Role, Telemetry, Worker},
+    config::{Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Rewriter, Role, Telemetry, Worker},
     telemetry,
 };
 
@@ -36,12 +36,15 @@ pub(super) struct Serve {
     /// How clients reach the API, for the callback addresses of tokens
     #[arg(long, value_name = "URL", env = "DORMOUSE_PUBLIC_URL")]
     public_url: Option<String>,
-    /// Secret key of the first environment, such as tr_prod_… with 40 letters and digits; made up if the database is new and none is given
-    #[arg(long = "secret-key", value_name = "KEY", env = "DORMOUSE_SECRET_KEY", hide_env_values = true)]
-    secret_key: Option<SecretString>,
-    /// Reference of the first project
+    /// Secret keys of environments, with commas between: tr_dev_, tr_stg_, tr_preview_ or tr_prod_ and 40 letters and digits. Each
+    /// makes its environment. A key that was rotated or revoked stays so [default: one of prod, made up if the database is new]
+    #[arg(long = "secret-key", value_name = "KEYS", env = "DORMOUSE_SECRET_KEY", value_delimiter = ',', hide_env_values = true)]
+    secret_keys: Vec<SecretString>,
+    /// Reference of the project
     #[arg(long, value_name = "REF", env = "DORMOUSE_PROJECT_REF", default_value = "proj_default")]
     project_ref: String,
+    #[command(flatten)]
+    encryption: Encryption,
     #[command(flatten)]
     worker: Worker,
     #[command(flatten)]
@@ -57,11 +60,9 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         telemetry::init(&self.telemetry)?;
-        if let Some(key) = &self.secret_key
-            && auth::environment_kind(key.expose_secret()).is_none()
-        {
+        if self.secret_keys.iter().any(|key| auth::environment_kind(key.expose_secret()).is_none()) {
             return Err(usage(
-                "the secret key must be tr_dev_, tr_stg_, tr_preview_ or tr_prod_ and at least 16 letters and digits",
+                "a secret key must be tr_dev_, tr_stg_, tr_preview_ or tr_prod_ and at least 16 letters and digits",
             ));
         }
         let config = Config {
@@ -74,7 +75,8 @@ impl Serve {
             egress: self.egress,
             rewriter: self.rewriter,
             limits: self.limits,
-            auth: Auth { secret_key: self.secret_key, project_ref: self.project_ref },
+            auth: Auth { secret_keys: self.secret_keys, project_ref: self.project_ref },
+            encryption: self.encryption,
             telemetry: self.telemetry,
         };
         app::run(config, |ready| {

@@ -25,7 +25,8 @@ impl Whoami {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         anstream::println!("server       {} (from {})", server.url, server.source);
         anstream::println!("project      {} ({})", text(&answer["project"]["name"]), text(&answer["project"]["ref"]));
-        anstream::println!("environment  {}", text(&answer["environment"]["slug"]));
+        let branch = answer["environment"]["branch"].as_str().map(|branch| format!(", branch {branch}")).unwrap_or_default();
+        anstream::println!("environment  {}{branch}", text(&answer["environment"]["slug"]));
         anstream::println!("version      {}", answer["currentVersion"].as_str().unwrap_or("nothing deployed yet"));
         Ok(())
     }

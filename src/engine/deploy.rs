@@ -1,5 +1,5 @@
-//! Adds a deployment: one transaction declares its queues, writes its tasks, makes it the current one and puts the runs
-//! that waited for one of its tasks into line. Source: facts N3-N5, A28.
+//! Adds a deployment, and makes deployments current: one transaction writes its tasks, declares its queues and puts the runs that
+//! waited for one of its tasks into line. Source: facts N3-N5, A28.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -52,11 +52,8 @@ pub async fn deploy(store: &Store, environment: EnvironmentId, new: NewDeploymen
                     is_current: new.promotion == Promotion::Promote,
                     tasks,
                 };
-                deployments::insert(tx, &deployment).await?;
+                deployments::insert(tx, &deployment, &declared_queues(&new.definition)).await?;
                 if deployment.is_current {
-                    let queues = declared_queues(&new.definition);
-                    let changed = queues::declare(tx, environment, &queues).await?;
-                    places::unpark_all(tx, &changed).await?;
                     make_current(tx, &deployment).await?;
                 }
                 Ok(deployment)
@@ -65,7 +62,7 @@ pub async fn deploy(store: &Store, environment: EnvironmentId, new: NewDeploymen
         .await
 }
 
-/// Makes the deployment with this version the current one: a promotion or a rollback. The queues' limits stay.
+/// Makes the deployment with this version the current one: new runs start on it, and its queues have the limits it declares.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -74,18 +71,53 @@ pub async fn promote(store: &Store, environment: EnvironmentId, version: String)
         .tx(move |tx| {
             Box::pin(async move {
                 deployments::lock_environment(tx, environment).await?;
-                let found = deployments::find(tx, environment, None, Some(&version)).await?;
-                let mut deployment = found.ok_or(Error::not_found("deployment"))?;
-                deployment.is_current = true;
-                make_current(tx, &deployment).await?;
-                Ok(deployment)
+                promote_in(tx, environment, &version).await
             })
         })
         .await
 }
 
+/// Promotes the version before the current one: the newest earlier one that has been current. So a rollback never comes to a
+/// version that was never live, nor back to one that was rolled back from; whoever wants such a one names it to [`promote`].
+///
+/// `from` is the version that the caller takes for the current one. A rollback that is asked for twice, because the answer to the
+/// first was lost, goes back once if it says so.
+///
+/// # Errors
+/// [`Error::NotFound`] if nothing is deployed; [`Error::Conflict`] if another version than `from` is current, or there is none
+/// before it.
+pub async fn rollback(store: &Store, environment: EnvironmentId, from: Option<String>) -> Result<Deployment, Error> {
+    store
+        .tx(move |tx| {
+            Box::pin(async move {
+                deployments::lock_environment(tx, environment).await?;
+                let current = deployments::find(tx, environment, None, None).await?.ok_or(Error::not_found("deployment"))?;
+                if from.as_ref().is_some_and(|from| *from != current.version) {
+                    return Err(Error::Conflict(format!(
+                        "{} is the current version by now; nothing was changed",
+                        current.version
+                    )));
+                }
+                let before = deployments::version_before(tx, environment, current.id).await?;
+                let none = || Error::Conflict(format!("no version before {} has been current; promote one", current.version));
+                promote_in(tx, environment, &before.ok_or_else(none)?).await
+            })
+        })
+        .await
+}
+
+async fn promote_in(tx: &mut PgConnection, environment: EnvironmentId, version: &str) -> Result<Deployment, Error> {
+    let found = deployments::find(tx, environment, None, Some(version)).await?;
+    let mut deployment = found.ok_or(Error::not_found("deployment"))?;
+    deployment.is_current = true;
+    make_current(tx, &deployment).await?;
+    Ok(deployment)
+}
+
 async fn make_current(tx: &mut PgConnection, deployment: &Deployment) -> Result<(), Error> {
-    deployments::promote(tx, deployment.environment, deployment.id).await?;
+    let queues = deployments::promote(tx, deployment.environment, deployment.id).await?;
+    let changed = queues::declare(tx, deployment.environment, &queues).await?;
+    places::unpark_all(tx, &changed).await?;
     let mut woken = Vec::new();
     for task in &deployment.tasks {
         let queue = queues::ensure(tx, deployment.environment, &queue_of(task)).await?;

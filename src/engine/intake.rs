@@ -115,14 +115,14 @@ fn is_simple(new: &NewRun) -> bool {
 
 /// Makes the runs, but for those that turn out not to be so simple: for these there is none in their place.
 async fn make_together(store: &Store, asked: Vec<Asked>, room: Option<Box<dyn Room>>) -> Result<Vec<Option<Triggered>>, Error> {
-    let terms = room.as_ref().map(|room| room.terms());
+    let (terms, keys) = (room.as_ref().map(|room| room.terms()), store.keys().clone());
     let (made, claimed) = store
         .tx(move |tx| {
             Box::pin(async move {
                 let made = make(tx, &asked, terms.is_none()).await?;
                 let claimed = match terms {
                     Some(Terms { worker, max, lease_for, rewriter }) => {
-                        lease::claim_in(tx, worker, max, lease_for, rewriter).await?
+                        lease::claim_in(tx, worker, max, lease_for, rewriter, &keys).await?
                     }
                     None => Vec::new(),
                 };

@@ -30,10 +30,12 @@ use crate::{
         waitpoint::WaitRequest,
     },
     store::{
-        Store, environments, events,
+        Store, events,
         leases::{self, Granted, InLine},
         line, notify,
         places::{self, Pool},
+        seal::Keyring,
+        variables,
     },
 };
 
@@ -59,7 +61,8 @@ pub struct Renewed {
 /// # Errors
 /// If the database does not answer.
 pub async fn claim(store: &Store, worker: WorkerId, max: u32, lease_for: Duration, rewriter: u32) -> Result<Vec<Claimed>, Error> {
-    store.tx(move |tx| Box::pin(async move { claim_in(tx, worker, max, lease_for, rewriter).await })).await
+    let keys = store.keys().clone();
+    store.tx(move |tx| Box::pin(async move { claim_in(tx, worker, max, lease_for, rewriter, &keys).await })).await
 }
 
 /// [`claim`], as part of another transaction.
@@ -69,9 +72,11 @@ pub(super) async fn claim_in(
     max: u32,
     lease_for: Duration,
     rewriter: u32,
+    keys: &Keyring,
 ) -> Result<Vec<Claimed>, Error> {
     let max = max.min(MAX_CLAIM);
     let mut admitted: Vec<InLine> = Vec::new();
+    let mut variables = Variables::new();
     let mut unreadable: HashSet<Uuid> = HashSet::new();
     for _ in 0..MAX_ROUNDS {
         let room = i64::from(max) - admitted.len() as i64;
@@ -92,7 +97,11 @@ pub(super) async fn claim_in(
             let changed = line::back_to_pending(tx, &undeployed).await?;
             events::record(tx, EventKind::Undeployed, &changed).await?;
         }
-        let (readable, passed_over): (Vec<_>, Vec<_>) = deployed.into_iter().partition(|run| is_readable(run, rewriter));
+        look_up(tx, keys, &deployed, &mut variables).await?;
+        let (opened, sealed): (Vec<_>, Vec<_>) =
+            deployed.into_iter().partition(|run| variables.contains_key(&run.environment_id));
+        unreadable.extend(sealed.iter().map(|run| run.id));
+        let (readable, passed_over): (Vec<_>, Vec<_>) = opened.into_iter().partition(|run| is_readable(run, rewriter));
         for run in &passed_over {
             tracing::error!(run.id = %RunId::from_uuid(run.id), "a run holds what this version does not know; it stays in line");
             unreadable.insert(run.id);
@@ -100,14 +109,37 @@ pub(super) async fn claim_in(
         let Admission { admitted: more, parked, all_answered } = admit(tx, &admitted, readable).await?;
         admitted.extend(more);
         // If nothing left the line, the next round would find the same runs again.
-        if !all_answered || (parked == 0 && undeployed.is_empty() && passed_over.is_empty()) {
+        if !all_answered || (parked == 0 && undeployed.is_empty() && passed_over.is_empty() && sealed.is_empty()) {
             break;
         }
     }
     if admitted.is_empty() {
         return Ok(Vec::new());
     }
-    grant(tx, worker, lease_for, admitted).await
+    grant(tx, worker, lease_for, admitted, &variables).await
+}
+
+/// What the runs of an environment see, for those whose values could be decrypted.
+type Variables = HashMap<Uuid, Vec<(String, String)>>;
+
+/// Reads the variables of the environments of these runs. An environment whose variables were encrypted with a key that this
+/// process does not have is left out: its runs must stay in line, for a process that has it. That is so while servers get a
+/// new key one after the other.
+async fn look_up(tx: &mut PgConnection, keys: &Keyring, runs: &[InLine], into: &mut Variables) -> Result<(), Error> {
+    let unknown = runs.iter().map(|run| run.environment_id).filter(|id| !into.contains_key(id));
+    let unknown: Vec<Uuid> = unknown.collect::<HashSet<_>>().into_iter().collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    for (id, opened) in variables::of_runs(tx, keys, &unknown).await? {
+        match opened {
+            Ok(variables) => drop(into.insert(id, variables)),
+            Err(error) => {
+                tracing::error!(environment.id = %EnvironmentId::from_uuid(id), "variables: {error}; its runs stay in line");
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Whether this version understands the run. One that it does not, as when a newer version wrote it, must not keep the runs
@@ -172,21 +204,17 @@ async fn grant(
     worker: WorkerId,
     lease_for: Duration,
     admitted: Vec<InLine>,
+    variables: &Variables,
 ) -> Result<Vec<Claimed>, Error> {
     let runs: Vec<Uuid> = admitted.iter().map(|run| run.id).collect();
     let deployments: Vec<Uuid> = admitted.iter().filter_map(|run| run.deployment_id).collect();
     let granted = leases::grant(tx, worker, lease_for, &runs, &deployments).await?;
     let mut granted: HashMap<Uuid, Granted> = granted.into_iter().map(|granted| (granted.lease.run.uuid(), granted)).collect();
-    let mut environments: Vec<Uuid> = admitted.iter().map(|run| run.environment_id).collect();
-    environments.sort();
-    environments.dedup();
-    let variables = environments::variables_of(tx, &environments).await?;
     let resumes = resumes(tx, &admitted).await?;
     let mut claimed = Vec::with_capacity(admitted.len());
     for (run, resume) in admitted.into_iter().zip(resumes) {
         let granted = granted.remove(&run.id).ok_or_else(|| Error::Internal(anyhow::anyhow!("a locked run was not granted")))?;
-        let own = variables.iter().filter(|(environment, ..)| *environment == run.environment_id);
-        let own = own.map(|(_, name, value)| (name.clone(), value.clone())).collect();
+        let own = variables.get(&run.environment_id).cloned().unwrap_or_default();
         claimed.push(assemble(run, granted, own, resume)?);
     }
     Ok(claimed)

@@ -5,7 +5,9 @@
 //! [`Error::LostLease`] and has written nothing.
 
 mod answer;
+pub mod api_keys;
 pub mod batch;
+pub mod branch;
 pub mod cancel;
 pub mod children;
 pub mod deploy;

@@ -43,6 +43,8 @@ kinds! {
     EnvironmentId = EnvironmentKind "env";
     /// A project: `project_…` (its public reference is `proj_…`).
     ProjectId = ProjectKind "project";
+    /// A key of an environment: `apikey_…`. The key itself is a secret and begins with `tr_`.
+    ApiKeyId = ApiKeyMarker "apikey";
     /// A queue: `queue_…`.
     QueueId = QueueKind "queue";
     /// One process that leases runs: `worker_…`. A restarted process has a new one.

@@ -92,6 +92,15 @@ pub(crate) async fn find(
     .transpose()
 }
 
+/// Which deployments; what is none says nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Filter {
+    /// Deployed at this time or later.
+    pub created_from: Option<DateTime<Utc>>,
+    /// Deployed at this time or earlier.
+    pub created_to: Option<DateTime<Utc>>,
+}
+
 /// Deployments, newest first.
 ///
 /// # Errors
@@ -99,6 +108,7 @@ pub(crate) async fn find(
 pub async fn list(
     store: &Store,
     environment: EnvironmentId,
+    filter: &Filter,
     page: Page<DeploymentKind>,
 ) -> Result<Listing<Deployment, DeploymentKind>, StoreError> {
     let cut = page.cut();
@@ -111,13 +121,16 @@ pub async fn list(
         from deployments d
         join environments e on e.id = d.environment_id
         where d.environment_id = $1 and ($2::uuid is null or d.id < $2) and ($3::uuid is null or d.id > $3)
+            and ($5::timestamptz is null or d.created_at >= $5) and ($6::timestamptz is null or d.created_at <= $6)
         order by case when $3::uuid is null then d.id end desc, d.id
         limit $4
         "#,
         environment.uuid(),
         cut.below,
         cut.above,
-        cut.limit
+        cut.limit,
+        filter.created_from,
+        filter.created_to
     )
     .fetch_all(&mut *store.browse().await?)
     .await?;
@@ -157,20 +170,24 @@ pub async fn next_version(connection: &mut PgConnection, environment: Environmen
     .await?)
 }
 
-/// Adds a deployment and its tasks.
+/// Limits by queue, as a deployment declares them.
+pub type Queues = Vec<(String, Option<u32>)>;
+
+/// Adds a deployment, its tasks and what it declares of queues.
 ///
 /// # Errors
 /// If the database does not answer, or the version is taken.
-pub async fn insert(connection: &mut PgConnection, deployment: &Deployment) -> Result<(), StoreError> {
+pub async fn insert(connection: &mut PgConnection, deployment: &Deployment, queues: &Queues) -> Result<(), StoreError> {
     query!(
-        "insert into deployments (id, environment_id, version, component, sdk, external_id)
-         values ($1, $2, $3, $4, $5, $6)",
+        "insert into deployments (id, environment_id, version, component, sdk, external_id, queues)
+         values ($1, $2, $3, $4, $5, $6, $7::text::json)",
         deployment.id.uuid(),
         deployment.environment.uuid(),
         deployment.version,
         deployment.component,
         deployment.sdk,
-        deployment.external_id
+        deployment.external_id,
+        rows::to_json(queues)
     )
     .execute(&mut *connection)
     .await?;
@@ -188,7 +205,7 @@ pub async fn insert(connection: &mut PgConnection, deployment: &Deployment) -> R
     Ok(())
 }
 
-/// Makes a deployment the current one.
+/// Makes a deployment the current one, and tells what it declares of queues; nothing is known of one of before that was kept.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -196,9 +213,33 @@ pub async fn promote(
     connection: &mut PgConnection,
     environment: EnvironmentId,
     deployment: DeploymentId,
-) -> Result<(), StoreError> {
-    query!("update environments set current_deployment_id = $2 where id = $1", environment.uuid(), deployment.uuid())
-        .execute(connection)
-        .await?;
-    Ok(())
+) -> Result<Queues, StoreError> {
+    let queues = query_scalar!(
+        "with current as (update environments set current_deployment_id = $2 where id = $1)
+         update deployments set promoted_at = clock_now() where id = $2 returning queues",
+        environment.uuid(),
+        deployment.uuid()
+    )
+    .fetch_one(connection)
+    .await?;
+    queues.map_or(Ok(Queues::new()), |queues| rows::json("deployments", queues))
+}
+
+/// The version of the newest deployment before this one that has ever been the current one.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn version_before(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    deployment: DeploymentId,
+) -> Result<Option<String>, StoreError> {
+    Ok(query_scalar!(
+        "select version from deployments where environment_id = $1 and id < $2 and promoted_at is not null
+         order by id desc limit 1",
+        environment.uuid(),
+        deployment.uuid()
+    )
+    .fetch_optional(connection)
+    .await?)
 }

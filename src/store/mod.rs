@@ -3,6 +3,7 @@
 //! [`Store::tx`] is the only way to write: it runs the whole transaction in a task of its own, so that a caller who goes
 //! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
 
+pub mod api_keys;
 pub mod batches;
 pub mod checkpoints;
 pub mod children;
@@ -26,7 +27,9 @@ pub mod queues;
 pub mod rewritings;
 mod rows;
 pub mod runs;
+pub mod seal;
 pub mod sweep;
+pub mod variables;
 pub mod waitpoints;
 
 use std::{str::FromStr, time::Duration};
@@ -61,6 +64,7 @@ pub struct Store {
     pool: PgPool,
     /// For lists, so that no page that somebody leafs to keeps a run waiting.
     lists: PgPool,
+    keys: seal::Keyring,
 }
 
 /// Why the database did not answer as asked.
@@ -80,6 +84,9 @@ pub enum StoreError {
         /// What was found.
         what: String,
     },
+    /// A value cannot be encrypted, or not be read again.
+    #[error("a value could not be encrypted or decrypted")]
+    Sealed(#[from] seal::Error),
     /// Anything else.
     #[error("a query failed")]
     Query(#[source] sqlx::Error),
@@ -138,12 +145,22 @@ impl Store {
         let options = options.options([("lock_timeout", LOCK_TIMEOUT)]);
         let lists = pool(LISTS.min(max_connections)).connect_lazy_with(options.clone());
         let pool = pool(max_connections).connect_with(options.options(PLANS)).await?;
-        Ok(Store { pool, lists })
+        Ok(Store { lists, ..Store::over(pool) })
     }
 
     /// The store of a pool whose schema is up to date. For tests, which get their pool from `#[sqlx::test]`.
     pub fn over(pool: PgPool) -> Store {
-        Store { lists: pool.clone(), pool }
+        Store { lists: pool.clone(), pool, keys: seal::Keyring::default() }
+    }
+
+    /// The same with keys for what is encrypted in rows.
+    pub fn with_keys(self, keys: seal::Keyring) -> Store {
+        Store { keys, ..self }
+    }
+
+    /// What values in rows are encrypted with.
+    pub fn keys(&self) -> &seal::Keyring {
+        &self.keys
     }
 
     /// The pool, for what is not a verb: a LISTEN connection, a health check.

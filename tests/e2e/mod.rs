@@ -1,6 +1,7 @@
 //! The product as a user has it: the binary, HTTP, and SIGKILL.
 
 mod bad_input;
+mod command_line;
 mod crash;
 mod full_disk;
 mod hostile;
@@ -8,6 +9,7 @@ mod http;
 mod scratch;
 mod snapshots;
 mod upgrade;
+mod variables;
 
 /// Every file in a folder and those in it.
 fn files(folder: &std::path::Path) -> Vec<std::path::PathBuf> {

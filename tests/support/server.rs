@@ -105,6 +105,41 @@ impl Server {
         self.start_again().await;
     }
 
+    /// Tries to start another server on the same data, which must end by itself, and tells what it said.
+    pub fn refuses_to_start(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
+        command.args(["dev", "--port", "0", "--data-dir"]).arg(&self.data).args(arguments).env_remove("DATABASE_URL");
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// Runs a command as its user would, in the folder where `dormouse dev` runs; what it is to read from standard input.
+    pub async fn command(&self, arguments: &[&str], input: &str) -> Answered {
+        let folder = self.data.parent().expect("the data folder is in a temporary one");
+        let link = folder.join(".dormouse");
+        if !link.exists() {
+            std::os::unix::fs::symlink(&self.data, &link).unwrap();
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
+        command.args(arguments).current_dir(folder);
+        for name in ["DORMOUSE_API_URL", "DORMOUSE_SECRET_KEY", "TRIGGER_API_URL", "TRIGGER_SECRET_KEY", "TRIGGER_PREVIEW_BRANCH"]
+        {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let input = input.to_owned();
+        let output = tokio::task::spawn_blocking(move || {
+            let mut child = command.spawn().unwrap();
+            // A command that reads nothing may be gone already.
+            let _ = std::io::Write::write_all(&mut child.stdin.take().unwrap(), input.as_bytes());
+            child.wait_with_output().unwrap()
+        });
+        let output = output.await.unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+        Answered { code: output.status.code(), out: text(&output.stdout), err: text(&output.stderr) }
+    }
+
     async fn await_ready(&mut self) {
         let pid = self.child.id();
         let file = self.data.join("dev.json");
@@ -192,6 +227,23 @@ impl Server {
                 None => return lines,
             }
         }
+    }
+}
+
+/// What a command came to.
+#[derive(Debug)]
+pub struct Answered {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Answered {
+    /// What it printed; panics unless it succeeded.
+    #[track_caller]
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:?}");
+        self.out
     }
 }
 

@@ -33,6 +33,30 @@ async fn a_bundle_becomes_a_version_that_is_current_and_listed(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn versions_are_promoted_and_rolled_back_and_listed_by_time(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    assert_eq!(api.post("/api/v1/deployments/rollback", "").await.refusal(), (404, "Deployment not found"));
+    let first = api.deploy(b"ok:hello", "").await.body;
+    let second = api.deploy(b"ok:other", "?promote=false").await.body;
+    let promoted = api.post(&format!("/api/v1/deployments/{}/promote", second["version"].as_str().unwrap()), "").await.ok();
+    assert_eq!((&promoted["id"], &promoted["isCurrent"]), (&second["id"], &json!(true)));
+    assert_eq!(api.get("/api/v1/deployments/current").await.ok()["id"], second["id"]);
+    let stale = api.post("/api/v1/deployments/rollback", &json!({ "from": first["version"] }).to_string()).await;
+    assert_eq!(stale.status, 422);
+    let rolled = api.post("/api/v1/deployments/rollback", &json!({ "from": second["version"] }).to_string()).await.ok();
+    assert_eq!(rolled["id"], first["id"]);
+    assert_eq!(api.post("/api/v1/deployments/rollback", "").await.status, 422);
+    assert_eq!(api.post("/api/v1/deployments/20200101.1/promote", "").await.refusal(), (404, "Deployment not found"));
+    assert_eq!(api.post("/api/v1/deployments/a%00b/promote", "").await.status, 404);
+
+    let listed = async |query: &str| api.get(&format!("/api/v1/deployments?{query}")).await;
+    assert_eq!(listed("period=1d").await.ok()["data"].as_array().unwrap().len(), 2);
+    assert_eq!(listed("to=2020-01-01").await.ok()["data"], json!([]));
+    assert_eq!(listed("from=1577836800000").await.ok()["data"].as_array().unwrap().len(), 2);
+    assert_eq!(listed("period=soon").await.issue().0, "period");
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn a_bundle_that_cannot_be_deployed_is_refused_with_every_reason(pool: PgPool) {
     let api = TestApi::new(pool).await;
     let answer = api.deploy(b"nonsense", "").await;

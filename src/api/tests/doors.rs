@@ -22,6 +22,11 @@ fn routes() -> Vec<(String, String, bool)> {
             let open = operation["security"] == json!([{}]);
             let path = path
                 .replace("{hash}", "00")
+                .replace("{keyId}", "apikey_0")
+                .replace("{name}", "NAME")
+                .replace("{projectRef}", "proj_test")
+                .replace("{slug}", "dev")
+                .replace("{version}", "20200101.1")
                 .replace("{taskId}", "hello")
                 .replace("{tokenId}", "waitpoint_0")
                 .replace("{runId}", "run_0");
@@ -29,6 +34,7 @@ fn routes() -> Vec<(String, String, bool)> {
         }
     }
     assert!(routes.len() >= 15, "{routes:?}");
+    assert!(routes.iter().all(|(_, path, _)| !path.contains('{')), "{routes:?}");
     routes
 }
 

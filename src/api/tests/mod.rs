@@ -1,9 +1,11 @@
 //! The API through its router, against a real database.
 
+mod api_keys;
 mod bad_input;
 mod deployments;
 mod doors;
 mod openapi;
 mod runs;
 mod support;
+mod variables;
 mod waitpoints;

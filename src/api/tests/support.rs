@@ -23,7 +23,10 @@ use crate::{
         id::WorkerId,
         task::{BundleDefinition, TaskDefinition},
     },
-    store::Store,
+    store::{
+        Store,
+        seal::{self, Keyring},
+    },
 };
 
 pub(super) struct TestApi {
@@ -81,7 +84,13 @@ fn definition(task: &str) -> BundleDefinition {
 
 impl TestApi {
     pub(super) async fn new(pool: PgPool) -> TestApi {
-        Self::of_project(Store::over(pool), "proj_test").await
+        let keys = Keyring::new(&seal::new_key(), []).unwrap();
+        Self::of_project(Store::over(pool).with_keys(keys), "proj_test").await
+    }
+
+    /// The doors of another environment of the same project.
+    pub(super) async fn of_environment(&self, kind: EnvironmentKind) -> TestApi {
+        Self::of(self.store.clone(), &self.environment.project_ref, kind).await
     }
 
     /// Another project's doors to the same database.
@@ -90,10 +99,14 @@ impl TestApi {
     }
 
     async fn of_project(store: Store, reference: &str) -> TestApi {
-        let key = auth::new_secret_key(EnvironmentKind::Development);
+        Self::of(store, reference, EnvironmentKind::Development).await
+    }
+
+    async fn of(store: Store, reference: &str, kind: EnvironmentKind) -> TestApi {
+        let key = auth::new_secret_key(kind);
         let new_key = NewApiKey { name: "test".into(), secret: key.clone(), kind: ApiKeyKind::Root, expires_at: None };
         let project = NewProject { project_ref: reference.into(), name: "Test".into() };
-        let environment = project::ensure(&store, project, EnvironmentKind::Development, new_key).await.unwrap();
+        let environment = project::ensure(&store, project, kind, new_key).await.unwrap();
         let limits = Limits { bundle_bytes: 1 << 20, ..Limits::default() };
         let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
         let router = router(AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test"));
@@ -128,6 +141,13 @@ impl TestApi {
     /// With the secret key.
     pub(super) async fn post(&self, path: &str, body: &str) -> Answer {
         self.with(self.key.expose_secret(), "POST", path, body).await
+    }
+
+    /// With the secret key, about a branch.
+    pub(super) async fn of_branch(&self, branch: &str, method: &str, path: &str, body: &str) -> Answer {
+        let bearer = format!("Bearer {}", self.key.expose_secret());
+        let headers = [("authorization", bearer.as_str()), ("content-type", "application/json"), ("x-trigger-branch", branch)];
+        self.raw(method, path, &headers, body.to_owned()).await
     }
 
     /// A public token of the environment.

@@ -1,10 +1,7 @@
 //! Claims.
 
 use super::*;
-use crate::{
-    model::{machine::Machine, trigger::RunIdempotency},
-    store::environments::Variable,
-};
+use crate::model::{environment::NewVariable, machine::Machine, trigger::RunIdempotency};
 
 #[sqlx::test(migrations = "src/store/migrations")]
 async fn runs_are_claimed_in_the_order_of_the_line(pool: PgPool) {
@@ -22,7 +19,7 @@ async fn a_claim_brings_all_that_a_worker_needs(pool: PgPool) {
     let scene = Scene::empty(pool).await;
     let definition = TaskDefinition { machine: Some(Machine::Micro), max_duration_ms: Some(1000), ..task("hello") };
     let deployment = scene.deploy(vec![definition], vec![]).await;
-    let variable = Variable { name: "WHO".into(), value: "Ada".into(), is_secret: true };
+    let variable = NewVariable { name: "WHO".into(), value: "Ada".into(), is_secret: Some(true) };
     engine::variables::set(&scene.store, scene.environment, variable).await.unwrap();
     let id = scene
         .trigger(NewRun {

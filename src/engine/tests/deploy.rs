@@ -1,7 +1,10 @@
-//! Deployments, projects and keys.
+//! Deployments.
 
 use super::*;
-use crate::store::{Page, Start, deployments, environments};
+use crate::store::{
+    Page, Start, deployments,
+    queues::{self, Which},
+};
 
 #[sqlx::test(migrations = "src/store/migrations")]
 async fn versions_count_up_within_a_day_and_an_environment(pool: PgPool) {
@@ -41,9 +44,56 @@ async fn a_deployment_is_current_only_once_it_is_promoted(pool: PgPool) {
     let unknown = engine::deploy::promote(&scene.store, scene.environment, "20200101.1".into()).await;
     assert!(matches!(unknown, Err(Error::NotFound { .. })));
     let page = Page { size: 1, start: Start::Newest };
-    let listing = deployments::list(&scene.store, scene.environment, page).await.unwrap();
+    let listing = deployments::list(&scene.store, scene.environment, &deployments::Filter::default(), page).await.unwrap();
     assert_eq!((listing.items[0].id, listing.next), (skipped.id, Some(skipped.id)));
     assert_eq!(listing.items[0].external_id.as_deref(), Some("commit-1"));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_rollback_goes_to_the_version_that_was_live_before_and_never_forward(pool: PgPool) {
+    let scene = Scene::empty(pool).await;
+    let rollback = async |from: Option<&str>| {
+        let rolled = engine::deploy::rollback(&scene.store, scene.environment, from.map(str::to_owned)).await;
+        rolled.map(|deployment| deployment.version)
+    };
+    assert!(matches!(rollback(None).await, Err(Error::NotFound { .. })));
+    let first = scene.deploy(vec![task("hello")], vec![]).await.version;
+    assert!(matches!(rollback(None).await, Err(Error::Conflict(_))), "there is nothing before the first");
+    let second = scene.deploy(vec![task("hello")], vec![]).await.version;
+    let skipped = NewDeployment { promotion: Promotion::Skip, ..bundle(vec![task("hello")], vec![]) };
+    engine::deploy::deploy(&scene.store, scene.environment, skipped).await.unwrap();
+    let third = scene.deploy(vec![task("hello")], vec![]).await.version;
+
+    assert_eq!(rollback(Some(&third)).await.unwrap(), second, "what was never live is passed over");
+    assert!(matches!(rollback(Some(&third)).await, Err(Error::Conflict(_))), "the same request again changes nothing");
+    let is_current = async |version: &str| {
+        deployments::by_version(&scene.store, scene.environment, version).await.unwrap().unwrap().is_current
+    };
+    assert!(is_current(&second).await);
+    assert_eq!(rollback(None).await.unwrap(), first);
+    assert!(matches!(rollback(None).await, Err(Error::Conflict(_))));
+    engine::deploy::promote(&scene.store, scene.environment, third.clone()).await.unwrap();
+    assert!(is_current(&third).await);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_promoted_version_has_the_limits_that_it_declares(pool: PgPool) {
+    let scene = Scene::empty(pool).await;
+    let limit = |limit| vec![QueueDefinition { name: "narrow".into(), concurrency_limit: limit }];
+    let queued = || vec![TaskDefinition { queue: Some("narrow".into()), ..task("hello") }];
+    let first = scene.deploy(queued(), limit(Some(1))).await;
+    let skipped = NewDeployment { promotion: Promotion::Skip, ..bundle(queued(), limit(Some(2))) };
+    let skipped = engine::deploy::deploy(&scene.store, scene.environment, skipped).await.unwrap();
+    for _ in 0..3 {
+        scene.trigger(hello()).await;
+    }
+    assert_eq!(scene.claim(5).await.len(), 1);
+    engine::deploy::promote(&scene.store, scene.environment, skipped.version).await.unwrap();
+    assert_eq!(scene.claim(5).await.len(), 1, "the second place is there at once");
+    engine::deploy::rollback(&scene.store, scene.environment, None).await.unwrap();
+    let queue = queues::get(&scene.store, scene.environment, &Which::Name("narrow".into())).await.unwrap().unwrap();
+    assert_eq!((queue.declared_limit, queue.running), (Some(1), 2));
+    assert_eq!(deployments::current(&scene.store, scene.environment).await.unwrap().unwrap().id, first.id);
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
@@ -71,30 +121,4 @@ async fn a_bundle_that_breaks_a_rule_is_refused(pool: PgPool) {
     assert!(matches!(answer, Err(Error::TooLarge { .. })));
     let answer = engine::deploy::deploy(&scene.store, EnvironmentId::new(), bundle(vec![task("a")], vec![])).await;
     assert!(matches!(answer, Err(Error::NotFound { .. })));
-}
-
-#[sqlx::test(migrations = "src/store/migrations")]
-async fn a_key_opens_its_environment_and_no_other_until_it_expires(pool: PgPool) {
-    let scene = Scene::empty(pool).await;
-    let by_secret = async |secret: &str| environments::by_secret(&scene.store, secret).await.unwrap();
-    let found = by_secret("tr_dev_proj_tests").await.unwrap();
-    assert_eq!((found.id, found.project_ref.as_str()), (scene.environment, "proj_tests"));
-    assert_eq!(environment(&scene.store, "proj_tests").await, scene.environment, "made once");
-    assert!(by_secret("tr_dev_wrong").await.is_none());
-    let key = |secret: &str, kind| NewApiKey {
-        name: "ci".into(),
-        secret: SecretString::from(secret.to_owned()),
-        kind,
-        expires_at: None,
-    };
-    let expiring = NewApiKey { expires_at: Some(scene.now().await + secs(60)), ..key("tr_dev_sk_1", ApiKeyKind::Additional) };
-    project::add_key(&scene.store, scene.environment, expiring).await.unwrap();
-    assert_eq!(by_secret("tr_dev_sk_1").await.map(|environment| environment.id), Some(scene.environment));
-    let raw = scene.count("select count(*) from api_keys where root_secret is not null").await;
-    assert_eq!(raw, 1, "only the root key is kept as it is");
-    scene.advance(secs(61)).await;
-    assert!(by_secret("tr_dev_sk_1").await.is_none());
-    let other = environment(&scene.store, "proj_other").await;
-    let stolen = project::add_key(&scene.store, other, key("tr_dev_proj_tests", ApiKeyKind::Additional)).await;
-    assert!(matches!(stolen, Err(Error::Conflict(_))));
 }

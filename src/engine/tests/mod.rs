@@ -1,6 +1,8 @@
 //! The verbs against a real Postgres: each happy, repeated, raced, late and illegal. Every test has a database of its own.
 
+mod api_keys;
 mod batch;
+mod branch;
 mod children;
 mod claim;
 mod deploy;
@@ -15,6 +17,7 @@ mod rewriting;
 mod suspend;
 mod timer;
 mod trigger;
+mod variables;
 mod wait;
 
 use std::time::Duration;
@@ -43,7 +46,10 @@ use crate::{
         waitable::Waitable,
         waitpoint::WaitRequest,
     },
-    store::{Store, events, runs},
+    store::{
+        Store, events, runs,
+        seal::{self, Keyring},
+    },
 };
 
 /// How long the leases of these tests last.
@@ -62,7 +68,8 @@ struct Scene {
 
 impl Scene {
     async fn empty(pool: PgPool) -> Scene {
-        let store = Store::over(pool.clone());
+        let keys = Keyring::new(&seal::new_key(), []).unwrap();
+        let store = Store::over(pool.clone()).with_keys(keys);
         let environment = environment(&store, "proj_tests").await;
         Scene { store, pool, clock: ManualClock::default(), environment, worker: WorkerId::new() }
     }

@@ -4,6 +4,7 @@
 //!   that it saw: a straight run and one that was suspended at every wait must return the same.
 //! - [`files`](files::files) keeps things in files over its waits.
 //! - The tasks of [`forks`] see what a restored run must not share with another, and wait at the end of a deep stack.
+//! - [`variables`](variables::variables) looks at the environment on either side of a wait.
 //! - The tasks of [`misbehave`] trap, panic, spin, exit, fail, eat memory and flood the host.
 
 mod chain;
@@ -13,6 +14,7 @@ mod forks;
 mod misbehave;
 mod pauses;
 mod scenes;
+mod variables;
 
 use serde_json::Value;
 
@@ -38,4 +40,5 @@ dormouse::bundle!(
     misbehave::peek,
     misbehave::spin,
     misbehave::trap,
+    variables::variables,
 );
