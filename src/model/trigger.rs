@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::{
-    id::{BatchId, RunId},
+    id::{BatchId, RunId, ScheduleId},
     machine::Machine,
     payload::Packet,
 };
@@ -59,6 +59,8 @@ pub struct NewRun {
     pub batch: Option<BatchId>,
     /// The run it repeats.
     pub replay_of: Option<RunId>,
+    /// The schedule that starts it.
+    pub schedule: Option<ScheduleId>,
 }
 
 /// An idempotency key of a run. Source: facts A5-A9.
@@ -106,6 +108,7 @@ impl NewRun {
             parent: None,
             batch: None,
             replay_of: None,
+            schedule: None,
         }
     }
 }

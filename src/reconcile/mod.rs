@@ -4,4 +4,5 @@
 pub mod driver;
 pub mod gc;
 pub mod leases;
+pub mod schedules;
 pub mod timers;

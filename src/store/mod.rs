@@ -22,6 +22,7 @@ pub mod queues;
 pub mod rewritings;
 mod rows;
 pub mod runs;
+pub mod schedules;
 pub mod sweep;
 pub mod waitpoints;
 

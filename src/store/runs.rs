@@ -5,10 +5,10 @@ use serde_json::Value;
 use sqlx::{PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::{Listing, Page, Store, StoreError, page, rows};
+use super::{Listing, Page, Store, StoreError, page, rows, schedules};
 use crate::model::{
     attempt::Attempt,
-    id::{BatchId, EnvironmentId, RunId, RunKind},
+    id::{BatchId, EnvironmentId, RunId, RunKind, ScheduleId},
     payload::Packet,
     run::{Run, RunDetail, RunStatus},
 };
@@ -26,6 +26,8 @@ pub struct Filter {
     pub created_from: Option<DateTime<Utc>>,
     /// Triggered at this time or earlier.
     pub created_to: Option<DateTime<Utc>>,
+    /// Started by this schedule.
+    pub schedule: Option<ScheduleId>,
 }
 
 struct Row {
@@ -145,7 +147,7 @@ pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Res
     let connection = &mut *store.read().await?;
     let Some(run) = by_ids(connection, environment, &[id.uuid()]).await?.pop() else { return Ok(None) };
     let values = query!(
-        "select payload, payload_type, output, output_type, in_attempt, attempt, attempt_started_at
+        "select payload, payload_type, output, output_type, in_attempt, attempt, attempt_started_at, schedule_id
          from runs where id = $1",
         id.uuid()
     )
@@ -162,6 +164,10 @@ pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Res
     let children = by_ids(connection, environment, &children).await?;
     let above: Vec<Uuid> = run.parent.into_iter().chain((run.root != id).then_some(run.root)).map(|id| id.uuid()).collect();
     let above = by_ids(connection, environment, &above).await?;
+    let schedule = match values.schedule_id {
+        Some(id) => schedules::find(connection, ScheduleId::from_uuid(id)).await?,
+        None => None,
+    };
     let find = |id: RunId| above.iter().find(|run| run.id == id).cloned();
     Ok(Some(RunDetail {
         payload: Packet { data: values.payload, content_type: values.payload_type },
@@ -170,6 +176,7 @@ pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Res
         parent: run.parent.and_then(find),
         root: find(run.root),
         children,
+        schedule,
         run,
     }))
 }
@@ -224,6 +231,7 @@ async fn find(
             and (cardinality($4::text[]) = 0 or tags && $4)
             and ($5::timestamptz is null or created_at >= $5)
             and ($6::timestamptz is null or created_at <= $6)
+            and ($10::uuid is null or schedule_id = $10)
             and ($7::uuid is null or id < $7) and ($8::uuid is null or id > $8)
         order by case when $8::uuid is null then id end desc, id
         limit $9
@@ -236,7 +244,8 @@ async fn find(
         filter.created_to,
         cut.below,
         cut.above,
-        cut.limit
+        cut.limit,
+        filter.schedule.map(|id| id.uuid())
     )
     .fetch_all(connection)
     .await?)

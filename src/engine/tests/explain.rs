@@ -38,7 +38,19 @@ async fn seed(scene: &Scene) {
     .execute(&scene.pool)
     .await
     .unwrap();
-    for table in ["runs", "waitpoints", "run_waits"] {
+    sqlx::query(
+        "insert into schedules (id, project_id, environment_id, kind, task, deduplication_key, cron, timezone, active,
+             next_run_at, due_at)
+         select gen_random_uuid(), e.project_id, e.id, 'IMPERATIVE', 'hello', n::text, '0 0 * * *', 'UTC', true, at, at
+         from environments e, generate_series(1, 10000) n cross join lateral (select now() + (n - 50) * interval '1 second' as at) t
+         where e.id = $1",
+    )
+    .bind(scene.environment.uuid())
+    .execute(&scene.pool)
+    .await
+    .unwrap();
+    sqlx::raw_sql("update runs set schedule_id = gen_random_uuid() where status = 'WAITING'").execute(&scene.pool).await.unwrap();
+    for table in ["runs", "waitpoints", "run_waits", "schedules"] {
         sqlx::query(sqlx::AssertSqlSafe(format!("analyze {table}"))).execute(&scene.pool).await.unwrap();
     }
 }
@@ -51,7 +63,8 @@ async fn plan(scene: &Scene, source: &'static str, marker: &str, values: &[&str]
     let closing = if source[..start].ends_with("r#\"") { "\"#" } else { "\"" };
     let end = at + source[at..].find(closing).expect("the statement ends with a quote");
     let mut sql = source[start..end].to_owned();
-    for (place, value) in (1..).zip(values) {
+    // The last first: `$1` is the beginning of `$10`.
+    for (place, value) in (1..).zip(values).collect::<Vec<_>>().into_iter().rev() {
         sql = sql.replace(&format!("${place}"), value);
     }
     let lines: Vec<String> =
@@ -69,11 +82,13 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let places = include_str!("../../store/places.rs");
     let queues = include_str!("../../store/queues.rs");
     let runs = include_str!("../../store/runs.rs");
+    let schedules = include_str!("../../store/schedules/due.rs");
     let some = "'0190a0a0-0000-7000-8000-000000000000'::uuid";
     let array = format!("array[{some}]");
     let environment = format!("'{}'", scene.environment.uuid());
-    let list = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25"];
-    let next_page = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", some, "null", "25"];
+    let list = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25", "null"];
+    let next_page = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", some, "null", "25", "null"];
+    let of_schedule = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25", some];
     for (source, marker, values, index) in [
         (leases, "order by position, id\n         limit", &["50"][..], "runs_in_line"),
         (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
@@ -86,9 +101,13 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (queues, "where q.environment_id = $1 and (q.id = $2", &[&environment, some, "''"][..], "runs_of_queue"),
         (runs, "and (cardinality($2::text[]) = 0", &list[..], "runs_newest"),
         (runs, "and (cardinality($2::text[]) = 0", &next_page[..], "runs_newest"),
+        (runs, "and (cardinality($2::text[]) = 0", &of_schedule[..], "runs_of_schedule"),
+        (schedules, "where s.due_at <= clock_now()", &["50"][..], "schedules_due"),
+        (schedules, "from schedules where due_at is not null", &[][..], "schedules_due"),
     ] {
         let plan = plan(&scene, source, marker, values).await;
         assert!(plan.contains(index), "{index} is not used:\n{plan}");
-        assert!(!plan.contains("Seq Scan on"), "{plan}");
+        let small = plan.replace("Seq Scan on environments", "").replace("Seq Scan on tasks", "");
+        assert!(!small.contains("Seq Scan on"), "{plan}");
     }
 }
