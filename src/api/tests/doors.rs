@@ -23,12 +23,13 @@ fn routes() -> Vec<(String, String, bool)> {
             let path = path
                 .replace("{hash}", "00")
                 .replace("{taskId}", "hello")
+                .replace("{scheduleId}", "sched_0")
                 .replace("{tokenId}", "waitpoint_0")
                 .replace("{runId}", "run_0");
             routes.push((method.to_uppercase(), path, open));
         }
     }
-    assert!(routes.len() >= 15, "{routes:?}");
+    assert!(routes.len() >= 23, "{routes:?}");
     routes
 }
 

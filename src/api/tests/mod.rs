@@ -5,5 +5,6 @@ mod deployments;
 mod doors;
 mod openapi;
 mod runs;
+mod schedules;
 mod support;
 mod waitpoints;
