@@ -15,7 +15,7 @@ use dormouse::{
         environment::{ApiKeyKind, EnvironmentKind, NewApiKey, NewProject},
         id::WorkerId,
         payload::Packet,
-        task::{BundleDefinition, TaskDefinition},
+        task::{BundleDefinition, TaskDefinition, TaskKind},
         trigger::NewRun,
         waitpoint::WaitRequest,
     },
@@ -111,6 +111,8 @@ async fn trigger(store: &Store, waiting: &Waiting) -> anyhow::Result<()> {
         ttl_ms: None,
         payload_schema: None,
         on_cancel: false,
+        kind: TaskKind::Standard,
+        schedule: None,
     };
     let definition = BundleDefinition { sdk: "bench/1".into(), tasks: vec![task], queues: vec![] };
     let new = NewDeployment { component: "b1e55ed".into(), definition, external_id: None, promotion: Promotion::Promote };

@@ -16,6 +16,7 @@ mod openapi;
 mod pagination;
 mod run_object;
 mod runs;
+mod schedules;
 mod tasks;
 mod tokens;
 mod variables;
@@ -174,6 +175,11 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(runs::cancel))
         .routes(routes!(runs::logs))
         .routes(routes!(runs::events))
+        .routes(routes!(schedules::create, schedules::list))
+        .routes(routes!(schedules::retrieve, schedules::update, schedules::delete))
+        .routes(routes!(schedules::activate))
+        .routes(routes!(schedules::deactivate))
+        .routes(routes!(schedules::timezones))
         .routes(routes!(waitpoints::create, waitpoints::list))
         .routes(routes!(waitpoints::retrieve))
         .routes(routes!(waitpoints::complete))

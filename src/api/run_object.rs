@@ -4,12 +4,16 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::when::{duration_text, rfc3339};
+use super::{
+    schedules::Generator,
+    when::{duration_text, rfc3339},
+};
 use crate::model::{
     environment::Environment,
     error::{Cause, RunError},
-    id::{EnvironmentId, RunId},
+    id::{EnvironmentId, RunId, ScheduleId},
     run::{Run, RunDetail, RunStatus},
+    schedule::Schedule,
 };
 
 /// What lists and single runs have in common.
@@ -140,9 +144,33 @@ pub(super) struct RunDetails {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorObject>,
     related_runs: RelatedRuns,
+    /// What started it, if a schedule did that is there still.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<RunSchedule>,
     /// Always empty: clients of old expect it.
     #[schema(value_type = Vec<Object>)]
     attempts: [(); 0],
+}
+
+/// The schedule that started a run.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct RunSchedule {
+    /// `sched_…`
+    #[schema(value_type = String)]
+    id: ScheduleId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    external_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    deduplication_key: Option<String>,
+    generator: Generator,
+}
+
+impl RunSchedule {
+    fn of(schedule: Schedule) -> RunSchedule {
+        let Schedule { id, external_id, deduplication_key, timing, .. } = schedule;
+        RunSchedule { id, external_id, deduplication_key, generator: Generator::of(&timing) }
+    }
 }
 
 /// The runs around a run.
@@ -185,6 +213,7 @@ impl RunDetails {
                 parent: detail.parent.map(RunObject::of),
                 children: detail.children.into_iter().map(RunObject::of).collect(),
             },
+            schedule: detail.schedule.map(RunSchedule::of),
             attempts: [],
             run: RunObject::of(detail.run),
         }

@@ -21,7 +21,7 @@ use crate::{
     engine,
     model::{
         event::RunEvent,
-        id::RunId,
+        id::{RunId, ScheduleId},
         log::{Level, Source},
         run::{Run, RunStatus},
     },
@@ -34,10 +34,9 @@ const DEFAULT_WINDOW: TimeDelta = TimeDelta::days(7);
 const MAX_EVENTS: u32 = 1000;
 
 /// Filters that this version cannot honour.
-const UNAVAILABLE_FILTERS: [&str; 9] = [
+const UNAVAILABLE_FILTERS: [&str; 8] = [
     "filter[version]",
     "filter[bulkAction]",
-    "filter[schedule]",
     "filter[isTest]",
     "filter[batch]",
     "filter[queue]",
@@ -68,6 +67,7 @@ pub(super) async fn retrieve(
         ("filter[status]" = Option<String>, Query, description = "Comma-separated"),
         ("filter[taskIdentifier]" = Option<String>, Query, description = "Comma-separated"),
         ("filter[tag]" = Option<String>, Query, description = "Comma-separated; any of them"),
+        ("filter[schedule]" = Option<String>, Query, description = "The schedule that started them, sched_…"),
         ("filter[createdAt][from]" = Option<String>, Query, description = "Milliseconds since 1970"),
         ("filter[createdAt][to]" = Option<String>, Query, description = "Milliseconds since 1970"),
         ("filter[createdAt][period]" = Option<String>, Query, description = "Such as 1d")),
@@ -86,7 +86,9 @@ pub(super) async fn list(
     let now = Utc::now();
     let (from, to) = query.range("filter[createdAt]", now)?;
     let created_from = from.or_else(|| if to.is_none() { Some(now - DEFAULT_WINDOW) } else { None });
-    let filter = runs::Filter { statuses, tasks, tags: query.list("filter[tag]"), created_from, created_to: to };
+    let schedule = query.text("filter[schedule]").map(str::parse::<ScheduleId>).transpose();
+    let schedule = schedule.map_err(|error| Error::query("filter[schedule]", error.to_string()))?;
+    let filter = runs::Filter { statuses, tasks, tags: query.list("filter[tag]"), created_from, created_to: to, schedule };
     let listing = runs::list(&state.store, caller.environment.id, &filter, query.page()?).await?;
     Ok(Json(Paged::of(listing, |run| RunItem::of(run, &caller.environment))))
 }

@@ -1,18 +1,18 @@
-//! Adds a deployment, and makes deployments current: one transaction writes its tasks, declares its queues and puts the runs that
-//! waited for one of its tasks into line. Source: facts N3-N5, A28.
+//! Adds a deployment, and makes deployments current: one transaction writes its tasks, declares its queues and schedules, and puts the
+//! runs that waited for one of its tasks into line. Source: facts N3-N5, A28.
 
 use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgConnection;
 
 use crate::{
-    engine::Error,
+    engine::{Error, schedule},
     model::{
         deployment::{Deployment, NewDeployment, Promotion},
         event::EventKind,
         id::{DeploymentId, EnvironmentId},
         queue,
-        task::{BundleDefinition, TaskDefinition},
+        task::{BundleDefinition, TaskDefinition, TaskKind},
     },
     store::{Store, deployments, events, line, notify, places, queues},
 };
@@ -125,6 +125,7 @@ async fn make_current(tx: &mut PgConnection, deployment: &Deployment) -> Result<
         woken.extend(line::wake_pending(tx, deployment.environment, &task.id, own, queue).await?);
     }
     events::record(tx, EventKind::Deployed, &woken).await?;
+    schedule::declare(tx, deployment.environment, &deployment.tasks).await?;
     notify::line(tx).await?;
     Ok(())
 }
@@ -162,6 +163,13 @@ fn check(new: &NewDeployment) -> Result<(), Error> {
         }
         if !ids.insert(&task.id) {
             return Err(Error::invalid("tasks", format!("two tasks are called {:?}", task.id)));
+        }
+        if let Some(schedule) = &task.schedule {
+            if task.kind != TaskKind::Scheduled {
+                return Err(Error::invalid("tasks", format!("{:?} has a schedule and is no scheduled task", task.id)));
+            }
+            let timing = schedule.timing();
+            timing.map_err(|bad| Error::invalid("tasks", format!("the schedule of {:?}: {bad}", task.id)))?;
         }
     }
     Ok(())

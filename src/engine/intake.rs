@@ -110,6 +110,7 @@ fn is_simple(new: &NewRun) -> bool {
         && new.parent.is_none()
         && new.batch.is_none()
         && new.replay_of.is_none()
+        && new.schedule.is_none()
         && new.payload.data.len() <= MOST_PAYLOAD
 }
 

@@ -21,6 +21,7 @@ pub mod metadata;
 pub mod project;
 pub mod queue;
 pub mod rewriting;
+pub mod schedule;
 pub mod suspend;
 pub mod tags;
 pub mod timer;
@@ -33,7 +34,7 @@ pub mod wait;
 mod tests;
 
 use crate::{
-    model::{metadata::BadKey, run::Illegal},
+    model::{metadata::BadKey, run::Illegal, schedule::BadTiming},
     store::StoreError,
 };
 
@@ -102,6 +103,12 @@ impl From<Illegal> for Error {
 impl From<BadKey> for Error {
     fn from(bad: BadKey) -> Error {
         Error::invalid("metadata", bad.to_string())
+    }
+}
+
+impl From<BadTiming> for Error {
+    fn from(bad: BadTiming) -> Error {
+        Error::invalid(bad.field, bad.message)
     }
 }
 

@@ -59,6 +59,7 @@ pub async fn reset_key(store: &Store, environment: EnvironmentId, task: String, 
         .await
 }
 
+/// The same in the transaction of another verb, for what [`normal`] has let pass.
 pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
     let id = RunId::new();
     if let Some(key) = &new.request_key

@@ -34,6 +34,21 @@ impl EnvironmentKind {
         }
     }
 
+    /// The name by which the HTTP API and bundles call it.
+    pub const fn api_name(self) -> &'static str {
+        match self {
+            Self::Development => "DEVELOPMENT",
+            Self::Staging => "STAGING",
+            Self::Preview => "PREVIEW",
+            Self::Production => "PRODUCTION",
+        }
+    }
+
+    /// The kind with this name, in letters of any size.
+    pub fn from_api_name(name: &str) -> Option<EnvironmentKind> {
+        Self::ALL.into_iter().find(|kind| kind.api_name().eq_ignore_ascii_case(name))
+    }
+
     /// The kind with this slug.
     pub fn from_slug(slug: &str) -> Option<EnvironmentKind> {
         Self::ALL.into_iter().find(|kind| kind.slug() == slug)

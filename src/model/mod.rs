@@ -18,6 +18,7 @@ pub mod payload;
 pub mod queue;
 pub mod rewriting;
 pub mod run;
+pub mod schedule;
 pub mod task;
 pub mod token;
 pub mod trigger;

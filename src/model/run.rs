@@ -10,6 +10,7 @@ use super::{
     id::{BatchId, RunId},
     machine::Machine,
     payload::Packet,
+    schedule::Schedule,
 };
 
 /// Where a run is. The texts are those of the HTTP API. Source: facts C1, C3.
@@ -238,6 +239,8 @@ pub struct RunDetail {
     pub root: Option<Run>,
     /// Its children, newest first, at most 100.
     pub children: Vec<Run>,
+    /// The schedule that started it, if that is there still.
+    pub schedule: Option<Schedule>,
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::machine::Machine;
+use super::{
+    environment::EnvironmentKind,
+    machine::Machine,
+    schedule::{BadTiming, Timing},
+};
 
 /// A deployed component's declarations, as `tasks.describe` returned them and every check let them pass.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,6 +26,9 @@ pub struct BundleDefinition {
 pub struct TaskDefinition {
     /// Unique within the bundle.
     pub id: String,
+    /// What starts it.
+    #[serde(default)]
+    pub kind: TaskKind,
     /// For people.
     pub description: Option<String>,
     /// Where it is written, such as `src/email.rs:12`.
@@ -40,6 +47,56 @@ pub struct TaskDefinition {
     pub payload_schema: Option<String>,
     /// The task listens for cancellation.
     pub on_cancel: bool,
+    /// Only for a scheduled task.
+    #[serde(default)]
+    pub schedule: Option<ScheduleDefinition>,
+}
+
+/// What starts a task.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TaskKind {
+    /// Triggers.
+    #[default]
+    Standard,
+    /// May have schedules, too. Source: facts J11.
+    Scheduled,
+}
+
+/// A schedule that a task declares. Kept as it is written, so that a version which does not understand it can still run the
+/// task. Source: facts J5.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ScheduleDefinition {
+    /// Five fields.
+    pub cron: String,
+    /// Name of a zone.
+    pub timezone: String,
+    /// `PRODUCTION`, `STAGING`, `PREVIEW`, `DEVELOPMENT`; empty: all.
+    pub environments: Vec<String>,
+    /// `30m`, `2h`, `50%`; none: exactly then.
+    pub window: Option<String>,
+}
+
+impl ScheduleDefinition {
+    /// When it fires.
+    ///
+    /// # Errors
+    /// What of it cannot be understood.
+    pub fn timing(&self) -> Result<Timing, BadTiming> {
+        if let Some(unknown) = self.environments.iter().find(|name| EnvironmentKind::from_api_name(name).is_none()) {
+            let known = EnvironmentKind::ALL.map(EnvironmentKind::api_name).join(", ");
+            let unknown: String = unknown.chars().take(64).collect();
+            let message = format!("there is no kind of environment {unknown:?}; there are {known}");
+            return Err(BadTiming { field: "environments", message });
+        }
+        Timing::parse(&self.cron, Some(&self.timezone), self.window.as_deref())
+    }
+
+    /// Whether it holds in this kind of environment.
+    pub fn holds_in(&self, kind: EnvironmentKind) -> bool {
+        self.environments.is_empty() || self.environments.iter().any(|name| EnvironmentKind::from_api_name(name) == Some(kind))
+    }
 }
 
 /// A queue that the bundle declares.
@@ -109,6 +166,30 @@ mod tests {
             delays,
             [Some(1000), Some(2000), Some(4000), Some(8000), Some(16_000), Some(32_000), Some(60_000), Some(60_000), None]
         );
+    }
+
+    #[test]
+    fn a_declared_schedule_holds_in_the_environments_it_names() {
+        let definition = |environments: &[&str]| ScheduleDefinition {
+            cron: "0 9 * * *".into(),
+            timezone: "UTC".into(),
+            environments: environments.iter().map(ToString::to_string).collect(),
+            window: None,
+        };
+        use EnvironmentKind::*;
+        assert!(definition(&[]).holds_in(Development) && definition(&["production", "STAGING"]).holds_in(Production));
+        assert!(!definition(&["PRODUCTION"]).holds_in(Development));
+        definition(&["Preview"]).timing().unwrap();
+        let bad = definition(&["prod"]).timing().unwrap_err();
+        assert!(bad.field == "environments" && bad.message.contains("\"prod\"; there are DEVELOPMENT"), "{bad}");
+    }
+
+    #[test]
+    fn a_task_that_an_earlier_version_stored_has_no_schedule() {
+        let stored = r#"{"id":"a","description":null,"source":null,"retry":null,"queue":null,"machine":null,
+            "maxDurationMs":null,"ttlMs":null,"payloadSchema":null,"onCancel":false}"#;
+        let task: TaskDefinition = serde_json::from_str(stored).unwrap();
+        assert_eq!((task.kind, task.schedule), (TaskKind::Standard, None));
     }
 
     #[test]

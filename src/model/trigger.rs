@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    id::{BatchId, RunId},
+    id::{BatchId, RunId, ScheduleId},
     machine::Machine,
     payload::Packet,
 };
@@ -64,6 +64,8 @@ pub struct NewRun {
     pub batch: Option<BatchId>,
     /// The run it repeats.
     pub replay_of: Option<RunId>,
+    /// The schedule that starts it.
+    pub schedule: Option<ScheduleId>,
 }
 
 /// An idempotency key of a run. Source: facts A5-A9.
@@ -112,6 +114,7 @@ impl NewRun {
             awaited: false,
             batch: None,
             replay_of: None,
+            schedule: None,
         }
     }
 }

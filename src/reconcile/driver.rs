@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{batches, children, gc, leases, timers};
+use super::{batches, children, gc, leases, schedules, timers};
 use crate::{
     blobs::Blobs,
+    engine,
     store::{Store, listen::Signals},
 };
 
@@ -40,6 +42,8 @@ impl Default for Intervals {
 
 /// Shortest pause between two looks for what is due: what is due within it is moved on together.
 const TIMER_PAUSE: Duration = Duration::from_millis(5);
+/// Pause after a look that failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Starts the sweeps as tasks of `tasks`; they end soon after `stop` is cancelled, each at the end of what it is doing.
 /// `rewriter` is the version that new runs use.
@@ -52,7 +56,14 @@ pub fn start(
     tasks: &TaskTracker,
     stop: &CancellationToken,
 ) {
-    tasks.spawn(fire_timers(store.clone(), signals.clone(), intervals.timers, stop.clone()));
+    tasks.spawn(when_due("timers", signals.timers.clone(), intervals.timers, stop.clone(), {
+        let store = store.clone();
+        async move || timers::tick(&store).await
+    }));
+    tasks.spawn(when_due("schedules", signals.schedules.clone(), intervals.timers, stop.clone(), {
+        let store = store.clone();
+        async move || schedules::tick(&store).await
+    }));
     tasks.spawn(every(intervals.leases, stop.clone(), {
         let store = store.clone();
         async move || match leases::tick(&store).await {
@@ -107,33 +118,38 @@ fn failed(sweep: &'static str, error: &(dyn std::error::Error + 'static)) {
     tracing::error!(sweep, error, "a sweep failed and will be tried again");
 }
 
-/// Sleeps until the next thing is due, or a signal says that something is due earlier.
-async fn fire_timers(store: Store, mut signals: Signals, longest: Duration, stop: CancellationToken) {
+/// Does it, sleeps until the next thing is due, or until a signal says that something is due earlier, and does it again.
+async fn when_due(
+    sweep: &'static str,
+    mut signal: watch::Receiver<u64>,
+    longest: Duration,
+    stop: CancellationToken,
+    mut tick: impl AsyncFnMut() -> Result<(u64, Option<Duration>), engine::Error>,
+) {
     while !stop.is_cancelled() {
         // Seen from here on: what is signalled while we look makes us look again.
-        signals.timers.mark_unchanged();
-        let next = match timers::tick(&store).await {
-            Ok((fired, next)) => {
-                if fired > 0 {
-                    tracing::debug!(fired, "moved on what was due");
+        signal.mark_unchanged();
+        let pause = match tick().await {
+            Ok((moved, next)) => {
+                if moved > 0 {
+                    tracing::debug!(sweep, moved, "moved on what was due");
                 }
-                next
+                next.map_or(jittered(longest), |next| next.min(longest))
             }
             Err(error) => {
-                failed("timers", &error);
-                None
+                failed(sweep, &error);
+                AFTER_FAILURE
             }
         };
-        let pause = next.map_or(jittered(longest), |next| next.min(longest)).max(TIMER_PAUSE);
-        let signal = async {
+        let signalled = async {
             tokio::time::sleep(TIMER_PAUSE).await;
-            if signals.timers.changed().await.is_err() {
+            if signal.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         };
         tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = signal => {}
+            () = tokio::time::sleep(pause.max(TIMER_PAUSE)) => {}
+            () = signalled => {}
             () = stop.cancelled() => {}
         }
     }

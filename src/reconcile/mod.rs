@@ -6,4 +6,5 @@ pub mod children;
 pub mod driver;
 pub mod gc;
 pub mod leases;
+pub mod schedules;
 pub mod timers;

@@ -123,9 +123,9 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         insert into runs (id, environment_id, task, status, deployment_id, payload, payload_type, tags, is_test, replay_of,
             parent_id, root_id, depth, batch_id, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine,
             idempotency_key, idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active,
-            queue_id, concurrency_key, position, due_at, metadata, awaited, event_seq)
+            queue_id, concurrency_key, position, due_at, metadata, awaited, schedule_id, event_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, 1)
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, $32, 1)
         on conflict (environment_id, task, idempotency_key) where idempotency_active do nothing
         returning event_seq
         "#,
@@ -159,7 +159,8 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         run.position,
         run.due_at,
         rows::to_json(&new.metadata),
-        new.awaited
+        new.awaited,
+        new.schedule.map(|id| id.uuid())
     )
     .fetch_optional(connection)
     .await?;

@@ -24,6 +24,8 @@ pub struct Signals {
     pub line: watch::Receiver<u64>,
     /// Changes when something may be due earlier than before.
     pub timers: watch::Receiver<u64>,
+    /// Changes when a schedule may be due earlier than before.
+    pub schedules: watch::Receiver<u64>,
     /// Runs that changed. Who lags looks at all it cares about.
     pub runs: broadcast::Sender<RunId>,
     /// Waitpoints that completed. Who lags looks at all it cares about.
@@ -44,6 +46,7 @@ pub enum Listening {
 struct Heard {
     line: watch::Sender<u64>,
     timers: watch::Sender<u64>,
+    schedules: watch::Sender<u64>,
     reconnected: watch::Sender<u64>,
     runs: broadcast::Sender<RunId>,
     waitpoints: broadcast::Sender<WaitpointId>,
@@ -54,6 +57,7 @@ pub fn listen(store: &Store, listening: Listening, tasks: &TaskTracker, stop: Ca
     let heard = Heard {
         line: watch::Sender::new(0),
         timers: watch::Sender::new(0),
+        schedules: watch::Sender::new(0),
         reconnected: watch::Sender::new(0),
         runs: broadcast::Sender::new(BACKLOG),
         waitpoints: broadcast::Sender::new(BACKLOG),
@@ -61,6 +65,7 @@ pub fn listen(store: &Store, listening: Listening, tasks: &TaskTracker, stop: Ca
     let signals = Signals {
         line: heard.line.subscribe(),
         timers: heard.timers.subscribe(),
+        schedules: heard.schedules.subscribe(),
         runs: heard.runs.clone(),
         waitpoints: heard.waitpoints.clone(),
         reconnected: heard.reconnected.subscribe(),
@@ -93,8 +98,8 @@ impl Heard {
         let options = store.pool().connect_options();
         let own = PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
         let mut listener = PgListener::connect_with(&own).await?;
-        listener.listen_all([notify::LINE, notify::TIMERS, notify::RUNS, notify::WAITPOINTS]).await?;
-        for all in [&self.line, &self.timers, &self.reconnected] {
+        listener.listen_all([notify::LINE, notify::TIMERS, notify::SCHEDULES, notify::RUNS, notify::WAITPOINTS]).await?;
+        for all in [&self.line, &self.timers, &self.schedules, &self.reconnected] {
             all.send_modify(|count| *count += 1);
         }
         while let Some(notification) = listener.try_recv().await? {
@@ -109,6 +114,7 @@ impl Heard {
         match notification.channel() {
             notify::LINE => self.line.send_modify(|count| *count += 1),
             notify::TIMERS => self.timers.send_modify(|count| *count += 1),
+            notify::SCHEDULES => self.schedules.send_modify(|count| *count += 1),
             notify::RUNS => notify::ids(payload).for_each(|id| drop(self.runs.send(RunId::from_uuid(id)))),
             notify::WAITPOINTS => {
                 notify::ids(payload).for_each(|id| drop(self.waitpoints.send(WaitpointId::from_uuid(id))));

@@ -27,6 +27,7 @@ pub mod queues;
 pub mod rewritings;
 mod rows;
 pub mod runs;
+pub mod schedules;
 pub mod seal;
 pub mod sweep;
 pub mod variables;

@@ -14,6 +14,9 @@ pub(super) const LINE: &str = "line";
 /// Something may be due earlier than before.
 pub(super) const TIMERS: &str = "timers";
 
+/// A schedule may be due earlier than before.
+pub(super) const SCHEDULES: &str = "schedules";
+
 /// Postgres takes less than 8000 bytes; an id is 32 letters and a comma.
 const IDS_PER_MESSAGE: usize = 200;
 
@@ -42,6 +45,11 @@ pub async fn line(connection: &mut PgConnection) -> Result<(), StoreError> {
 /// Wakes the timer loop.
 pub async fn timers(connection: &mut PgConnection) -> Result<(), StoreError> {
     send(connection, TIMERS, &[String::new()]).await
+}
+
+/// Wakes the loop that fires schedules.
+pub async fn schedules(connection: &mut PgConnection) -> Result<(), StoreError> {
+    send(connection, SCHEDULES, &[String::new()]).await
 }
 
 /// Wakes who waits for these.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::StoreError;
 use crate::model::{
     batch::Stage, context::EnvironmentKind, event::EventKind, id::Id, machine::Machine, payload::Packet, run::RunStatus,
-    waitpoint::WaitpointStatus,
+    schedule::ScheduleKind, waitpoint::WaitpointStatus,
 };
 
 pub(super) fn run_status(text: &str) -> Result<RunStatus, StoreError> {
@@ -29,6 +29,10 @@ pub(super) fn event_kind(text: &str) -> Result<EventKind, StoreError> {
 
 pub(super) fn environment_kind(text: &str) -> Result<EnvironmentKind, StoreError> {
     known("environments", text, EnvironmentKind::from_slug(text))
+}
+
+pub(super) fn schedule_kind(text: &str) -> Result<ScheduleKind, StoreError> {
+    known("schedules", text, ScheduleKind::parse(text))
 }
 
 pub(super) fn machine(text: &str) -> Result<Machine, StoreError> {

@@ -6,11 +6,11 @@ use serde_json::Value;
 use sqlx::{PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::{Listing, Page, Store, StoreError, page, rows};
+use super::{Listing, Page, Store, StoreError, page, rows, schedules};
 use crate::model::{
     attempt::Attempt,
     error::RunError,
-    id::{BatchId, EnvironmentId, RunId, RunKind},
+    id::{BatchId, EnvironmentId, RunId, RunKind, ScheduleId},
     payload::Packet,
     run::{Run, RunDetail, RunStatus},
 };
@@ -28,6 +28,8 @@ pub struct Filter {
     pub created_from: Option<DateTime<Utc>>,
     /// Triggered at this time or earlier.
     pub created_to: Option<DateTime<Utc>>,
+    /// Started by this schedule.
+    pub schedule: Option<ScheduleId>,
 }
 
 struct Row {
@@ -149,7 +151,7 @@ pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Res
     // With one statement for the run and one for what belongs to it, asking again and again is cheap while nothing happens.
     let values = query!(
         r#"
-        select r.payload, r.payload_type, r.output, r.output_type, r.in_attempt, r.attempt, r.attempt_started_at,
+        select r.payload, r.payload_type, r.output, r.output_type, r.in_attempt, r.attempt, r.attempt_started_at, r.schedule_id,
             exists (select from runs where parent_id = r.id) as "has_children!",
             (select coalesce(json_agg(json_build_object('number', number, 'startedAt', started_at, 'finishedAt', finished_at,
                 'error', error, 'cpuMs', cpu_ms) order by number), '[]') from attempts where run_id = r.id) as "attempts!"
@@ -168,6 +170,10 @@ pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Res
     let children = if values.has_children { children(connection, environment, id).await? } else { Vec::new() };
     let above: Vec<Uuid> = run.parent.into_iter().chain((run.root != id).then_some(run.root)).map(|id| id.uuid()).collect();
     let above = if above.is_empty() { Vec::new() } else { by_ids(connection, environment, &above).await? };
+    let schedule = match values.schedule_id {
+        Some(id) => schedules::find(connection, ScheduleId::from_uuid(id)).await?,
+        None => None,
+    };
     let find = |id: RunId| above.iter().find(|run| run.id == id).cloned();
     Ok(Some(RunDetail {
         payload: Packet { data: values.payload, content_type: values.payload_type },
@@ -176,6 +182,7 @@ pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Res
         parent: run.parent.and_then(find),
         root: find(run.root),
         children,
+        schedule,
         run,
     }))
 }
@@ -238,6 +245,7 @@ async fn find(
             and (cardinality($4::text[]) = 0 or tags && $4)
             and ($5::timestamptz is null or created_at >= $5)
             and ($6::timestamptz is null or created_at <= $6)
+            and ($10::uuid is null or schedule_id = $10)
             and ($7::uuid is null or id < $7) and ($8::uuid is null or id > $8)
         order by case when $8::uuid is null then id end desc, id
         limit $9
@@ -250,7 +258,8 @@ async fn find(
         filter.created_to,
         cut.below,
         cut.above,
-        cut.limit
+        cut.limit,
+        filter.schedule.map(|id| id.uuid())
     )
     .fetch_all(connection)
     .await?)

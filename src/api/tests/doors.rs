@@ -28,12 +28,13 @@ fn routes() -> Vec<(String, String, bool)> {
                 .replace("{slug}", "dev")
                 .replace("{version}", "20200101.1")
                 .replace("{taskId}", "hello")
+                .replace("{scheduleId}", "sched_0")
                 .replace("{tokenId}", "waitpoint_0")
                 .replace("{runId}", "run_0");
             routes.push((method.to_uppercase(), path, open));
         }
     }
-    assert!(routes.len() >= 15, "{routes:?}");
+    assert!(routes.len() >= 37, "{routes:?}");
     assert!(routes.iter().all(|(_, path, _)| !path.contains('{')), "{routes:?}");
     routes
 }

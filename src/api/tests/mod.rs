@@ -6,6 +6,7 @@ mod deployments;
 mod doors;
 mod openapi;
 mod runs;
+mod schedules;
 mod support;
 mod variables;
 mod waitpoints;

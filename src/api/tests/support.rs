@@ -21,7 +21,7 @@ use crate::{
         deployment::NewDeployment,
         environment::{ApiKeyKind, Environment, EnvironmentKind, NewApiKey, NewProject},
         id::WorkerId,
-        task::{BundleDefinition, TaskDefinition},
+        task::{BundleDefinition, ScheduleDefinition, TaskDefinition, TaskKind},
     },
     store::{
         Store,
@@ -42,7 +42,8 @@ pub(super) struct Answer {
     pub(super) body: Value,
 }
 
-/// Takes bundles whose bytes are `ok:<task>`; what a component is belongs to the runtime.
+/// Takes bundles whose bytes are `ok:<task>`; what a component is belongs to the runtime. A task in `cron/` is a scheduled one, and
+/// declares the expression that stands after it.
 struct BundlesByName(Store);
 
 #[async_trait::async_trait]
@@ -66,9 +67,12 @@ impl Deployer for BundlesByName {
     }
 }
 
-fn definition(task: &str) -> BundleDefinition {
+fn definition(text: &str) -> BundleDefinition {
+    let is_scheduled = text.starts_with("cron/");
+    let (id, cron) = text.split_once(' ').filter(|_| is_scheduled).unwrap_or((text, ""));
+    let declared = ScheduleDefinition { cron: cron.into(), timezone: "UTC".into(), environments: Vec::new(), window: None };
     let task = TaskDefinition {
-        id: task.into(),
+        id: id.into(),
         description: Some("says hello".into()),
         source: None,
         retry: None,
@@ -78,6 +82,8 @@ fn definition(task: &str) -> BundleDefinition {
         ttl_ms: None,
         payload_schema: None,
         on_cancel: false,
+        kind: if is_scheduled { TaskKind::Scheduled } else { TaskKind::Standard },
+        schedule: (!cron.is_empty()).then_some(declared),
     };
     BundleDefinition { sdk: "rust/0.1.0".into(), tasks: vec![task], queues: Vec::new() }
 }

@@ -38,6 +38,17 @@ async fn seed(scene: &Scene) {
     .execute(&scene.pool)
     .await
     .unwrap();
+    sqlx::query(
+        "insert into schedules (id, project_id, environment_id, kind, task, deduplication_key, cron, timezone, active,
+             next_run_at, due_at)
+         select gen_random_uuid(), e.project_id, e.id, 'IMPERATIVE', 'hello', n::text, '0 0 * * *', 'UTC', true, at, at
+         from environments e, generate_series(1, 10000) n cross join lateral (select now() + (n - 50) * interval '1 second' as at) t
+         where e.id = $1",
+    )
+    .bind(scene.environment.uuid())
+    .execute(&scene.pool)
+    .await
+    .unwrap();
     sqlx::query("update runs set parent_id = gen_random_uuid(), root_id = id where status <> 'COMPLETED' or random() < 0.5")
         .execute(&scene.pool)
         .await
@@ -60,7 +71,8 @@ async fn seed(scene: &Scene) {
     .execute(&scene.pool)
     .await
     .unwrap();
-    for table in ["runs", "waitpoints", "run_waits", "batches", "batch_items"] {
+    sqlx::raw_sql("update runs set schedule_id = gen_random_uuid() where status = 'WAITING'").execute(&scene.pool).await.unwrap();
+    for table in ["runs", "waitpoints", "run_waits", "batches", "batch_items", "schedules"] {
         sqlx::query(sqlx::AssertSqlSafe(format!("analyze {table}"))).execute(&scene.pool).await.unwrap();
     }
 }
@@ -100,11 +112,13 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let places = include_str!("../../store/places.rs");
     let queues = include_str!("../../store/queues.rs");
     let runs = include_str!("../../store/runs.rs");
+    let schedules = include_str!("../../store/schedules/due.rs");
     let some = "'0190a0a0-0000-7000-8000-000000000000'::uuid";
     let array = format!("array[{some}]");
     let environment = format!("'{}'", scene.environment.uuid());
-    let list = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25"];
-    let next_page = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", some, "null", "25"];
+    let list = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25", "null"];
+    let next_page = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", some, "null", "25", "null"];
+    let of_schedule = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25", some];
     for (source, marker, values, index) in [
         (leases, "order by position, id\n         limit", &["50"][..], "runs_in_line"),
         (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
@@ -122,9 +136,13 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (queues, "where q.environment_id = $1 and (q.id = $2", &[&environment, some, "''"][..], "runs_of_queue"),
         (runs, "and (cardinality($2::text[]) = 0", &list[..], "runs_newest"),
         (runs, "and (cardinality($2::text[]) = 0", &next_page[..], "runs_newest"),
+        (runs, "and (cardinality($2::text[]) = 0", &of_schedule[..], "runs_of_schedule"),
+        (schedules, "where s.due_at <= clock_now()", &["50"][..], "schedules_due"),
+        (schedules, "from schedules where due_at is not null", &[][..], "schedules_due"),
     ] {
         let plan = plan(&scene, source, marker, values).await;
         assert!(plan.contains(index), "{index} is not used:\n{plan}");
-        assert!(!plan.contains("Seq Scan on"), "{plan}");
+        let small = plan.replace("Seq Scan on environments", "").replace("Seq Scan on tasks", "");
+        assert!(!small.contains("Seq Scan on"), "{plan}");
     }
 }

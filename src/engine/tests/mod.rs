@@ -14,6 +14,7 @@ mod metadata;
 mod queue;
 mod read;
 mod rewriting;
+mod schedule;
 mod suspend;
 mod timer;
 mod trigger;
@@ -40,7 +41,7 @@ use crate::{
         id::{EnvironmentId, RunId, WaitpointId, WorkerId},
         payload::Packet,
         run::{Run, RunStatus},
-        task::{BundleDefinition, QueueDefinition, RetryPolicy, TaskDefinition},
+        task::{BundleDefinition, QueueDefinition, RetryPolicy, TaskDefinition, TaskKind},
         token::NewToken,
         trigger::NewRun,
         waitable::Waitable,
@@ -172,6 +173,8 @@ fn task(id: &str) -> TaskDefinition {
         ttl_ms: None,
         payload_schema: None,
         on_cancel: false,
+        kind: TaskKind::Standard,
+        schedule: None,
     }
 }
 

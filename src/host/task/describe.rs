@@ -7,15 +7,16 @@ use wasmtime::{AsContextMut, component::Instance};
 use super::{
     bindings::{
         Task,
-        exports::dormouse::task::tasks::{self, Hooks, TaskKind},
+        exports::dormouse::task::tasks::{self, Hooks},
     },
     convert::cut,
 };
 use crate::{
     host::HostState,
     model::{
+        environment::EnvironmentKind,
         machine::Machine,
-        task::{BundleDefinition, QueueDefinition, RetryPolicy, TaskDefinition},
+        task::{BundleDefinition, QueueDefinition, RetryPolicy, ScheduleDefinition, TaskDefinition, TaskKind},
     },
 };
 
@@ -123,8 +124,12 @@ fn task_definition(task: tasks::TaskDefinition, faults: &mut Vec<String>) -> Tas
     if !is_name(&task.id, MAX_TASK_ID_CHARS) {
         faults.push(format!("{whose}: a task's id is 1 to {MAX_TASK_ID_CHARS} of A-Z a-z 0-9 _ - /"));
     }
-    if task.kind == TaskKind::Scheduled || task.schedule.is_some() {
-        faults.push(format!("{whose}: schedules are not available in this version"));
+    let kind = match task.kind {
+        tasks::TaskKind::Standard => TaskKind::Standard,
+        tasks::TaskKind::Scheduled => TaskKind::Scheduled,
+    };
+    if kind == TaskKind::Standard && task.schedule.is_some() {
+        faults.push(format!("{whose}: it has a schedule, so its kind must be scheduled"));
     }
     if !task.concurrency_limits.is_empty() {
         faults.push(format!("{whose}: named concurrency limits are not available in this version: use a queue's limit"));
@@ -146,8 +151,27 @@ fn task_definition(task: tasks::TaskDefinition, faults: &mut Vec<String>) -> Tas
         ttl_ms: task.ttl_ms,
         payload_schema: task.payload_schema,
         on_cancel: task.hooks.contains(Hooks::ON_CANCEL),
+        schedule: task.schedule.map(|schedule| schedule_definition(&whose, schedule, faults)),
+        kind,
         id: task.id,
     }
+}
+
+fn schedule_definition(whose: &str, schedule: tasks::ScheduleDefinition, faults: &mut Vec<String>) -> ScheduleDefinition {
+    let tasks::ScheduleDefinition { cron, timezone, environments, window_ms } = schedule;
+    if window_ms.is_some_and(|ms| ms % 60_000 != 0) {
+        faults.push(format!("{whose}: schedule.window-ms is no whole number of minutes"));
+    }
+    let window = window_ms.map(|ms| format!("{}m", ms / 60_000));
+    let mut definition = ScheduleDefinition { cron, timezone, environments, window };
+    if let Err(bad) = definition.timing() {
+        faults.push(format!("{whose}: schedule.{bad}"));
+    }
+    if !definition.environments.is_empty() {
+        let named = EnvironmentKind::ALL.into_iter().filter(|kind| definition.holds_in(*kind));
+        definition.environments = named.map(|kind| kind.api_name().to_owned()).collect();
+    }
+    definition
 }
 
 fn check_schema(whose: &str, schema: Option<&str>, faults: &mut Vec<String>) {
@@ -197,7 +221,7 @@ mod tests {
     fn task(id: &str) -> tasks::TaskDefinition {
         tasks::TaskDefinition {
             id: id.into(),
-            kind: TaskKind::Standard,
+            kind: tasks::TaskKind::Standard,
             description: None,
             source: None,
             retry: None,
@@ -210,6 +234,11 @@ mod tests {
             payload_schema: None,
             hooks: Hooks::empty(),
         }
+    }
+
+    fn schedule(cron: &str) -> tasks::ScheduleDefinition {
+        let (timezone, environments) = ("Europe/Berlin".into(), vec!["PRODUCTION".into()]);
+        tasks::ScheduleDefinition { cron: cron.into(), timezone, environments, window_ms: Some(5_400_000) }
     }
 
     fn bundle(tasks: Vec<tasks::TaskDefinition>) -> tasks::BundleDefinition {
@@ -230,6 +259,29 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_is_taken_over_and_what_is_wrong_with_one_is_named() {
+        let scheduled = |schedule| tasks::TaskDefinition { kind: tasks::TaskKind::Scheduled, schedule, ..task("a") };
+        let taken = definition(bundle(vec![scheduled(Some(schedule("0 9 * * 1-5")))])).unwrap();
+        let taken = taken.tasks[0].schedule.as_ref().unwrap();
+        assert_eq!((taken.cron.as_str(), taken.window.as_deref()), ("0 9 * * 1-5", Some("90m")));
+        let alone = definition(bundle(vec![scheduled(None)])).unwrap();
+        assert_eq!((alone.tasks[0].kind, &alone.tasks[0].schedule), (TaskKind::Scheduled, &None));
+        for (wrong, says) in [
+            (
+                tasks::ScheduleDefinition { timezone: "Mars".into(), ..schedule("0 9 * * *") },
+                "schedule.timezone: there is no zone",
+            ),
+            (tasks::ScheduleDefinition { environments: vec!["x".into()], ..schedule("0 9 * * *") }, "no kind of environment"),
+            (tasks::ScheduleDefinition { window_ms: Some(90_500), ..schedule("0 9 * * *") }, "whole number of minutes"),
+            (tasks::ScheduleDefinition { window_ms: Some(90_000_000), ..schedule("0 9 * * *") }, "schedule.window"),
+            (schedule("0 0 31 2 *"), "never fire"),
+        ] {
+            let faults = definition(bundle(vec![scheduled(Some(wrong))])).unwrap_err();
+            assert!(faults.len() == 1 && faults[0].contains(says), "{faults:?}");
+        }
+    }
+
+    #[test]
     fn every_broken_rule_is_named() {
         let retry = tasks::RetryPolicy {
             max_attempts: 0,
@@ -242,7 +294,7 @@ mod tests {
         let odd = tasks::TaskDefinition {
             retry: Some(retry),
             queue: Some("no spaces".into()),
-            kind: TaskKind::Scheduled,
+            schedule: Some(schedule("0 9 * *")),
             payload_schema: Some("{".into()),
             ..task("two words")
         };
@@ -250,7 +302,8 @@ mod tests {
         let expected = [
             "task \"a\" is declared twice",
             "task \"two words\": a task's id",
-            "schedules are not available",
+            "its kind must be scheduled",
+            "schedule.cron: 4 fields instead of five",
             "a queue's name",
             "not JSON text",
             "max-attempts is 0",
