@@ -51,6 +51,16 @@ impl Client {
         self.send(self.request(Method::POST, path).json(body).timeout(Duration::from_secs(30))).await
     }
 
+    /// PUT of a JSON body.
+    pub(super) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.send(self.request(Method::PUT, path).json(body).timeout(Duration::from_secs(30))).await
+    }
+
+    /// DELETE.
+    pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        self.send(self.request(Method::DELETE, path).timeout(Duration::from_secs(30))).await
+    }
+
     /// POST of a bundle. Compiling it takes the server a while, so this waits long.
     pub(super) async fn upload<T: DeserializeOwned>(
         &self,
