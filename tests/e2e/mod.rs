@@ -5,6 +5,7 @@ mod crash;
 mod full_disk;
 mod hostile;
 mod http;
+mod schedules;
 mod scratch;
 mod snapshots;
 mod upgrade;
