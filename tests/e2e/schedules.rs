@@ -137,17 +137,16 @@ async fn the_command_line_manages_schedules() {
     let id = made["id"].as_str().unwrap().to_owned();
     assert_eq!((&made["timezone"], &made["externalId"]), (&json!("Asia/Tokyo"), &json!("ann")));
     assert_eq!(command(&scene.server, &["list"]).unwrap()["pagination"]["count"], 2);
+    scene.due_in(&made, 0).await;
+    let run = scene.finished(&made).await;
+    assert_eq!(run["output"], "reminded ann", "{run:#}");
+
     let changed = command(&scene.server, &["update", &id, "--cron", "*/5 * * * *", "--window", "2m"]).unwrap();
     assert_eq!((&changed["timezone"], &changed["externalId"]), (&json!("Asia/Tokyo"), &json!("ann")), "what is left out stays");
     assert_eq!((&changed["generator"]["expression"], &changed["window"]), (&json!("*/5 * * * *"), &json!("2m")));
     assert_eq!(command(&scene.server, &["get", &id]).unwrap(), changed);
     assert_eq!(command(&scene.server, &["deactivate", &id]).unwrap()["active"], false);
     assert_eq!(command(&scene.server, &["activate", &id]).unwrap()["active"], true);
-
-    scene.due_in(&made, 0).await;
-    let run = scene.finished(&made).await;
-    assert_eq!(run["output"], "reminded ann", "{run:#}");
-
     assert_eq!(command(&scene.server, &["delete", &id]).unwrap(), json!({"id": id}));
     assert!(command(&scene.server, &["get", &id]).unwrap_err().contains("Schedule not found (404)"));
     let wrong = command(&scene.server, &["create", "reminder", "0 8 * *", "--key", "k"]).unwrap_err();
