@@ -56,6 +56,11 @@ impl Client {
         self.send(self.request(Method::POST, path).json(body).timeout(Duration::from_secs(30))).await
     }
 
+    /// PUT of a JSON body.
+    pub(super) async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> anyhow::Result<T> {
+        self.send(self.request(Method::PUT, path).json(body).timeout(Duration::from_secs(30))).await
+    }
+
     /// DELETE.
     pub(super) async fn delete<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.send(self.request(Method::DELETE, path).timeout(Duration::from_secs(30))).await

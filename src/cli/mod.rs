@@ -13,6 +13,7 @@ mod env;
 mod keys;
 mod output;
 mod runs;
+mod schedules;
 mod serve;
 mod tokens;
 mod trigger;
@@ -73,6 +74,12 @@ enum Command {
     /// Look at runs, cancel them, read what they log
     #[command(subcommand, after_help = "Example:\n  dormouse runs list --status FAILED,CRASHED --limit 5")]
     Runs(runs::Runs),
+    /// Start tasks by the clock
+    #[command(
+        subcommand,
+        after_help = "Example:\n  dormouse schedules create report '0 9 * * 1-5' --timezone Europe/Berlin --key report-daily"
+    )]
+    Schedules(schedules::Schedules),
     /// Make and complete the tokens that runs wait for
     #[command(subcommand, after_help = "Example:\n  dormouse tokens create --timeout 1d --tag order:17")]
     Tokens(tokens::Tokens),
@@ -120,6 +127,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys(keys) => keys.run().await.map(|()| ExitCode::SUCCESS),
         Command::Trigger(trigger) => trigger.run().await,
         Command::Runs(runs) => runs.run().await,
+        Command::Schedules(schedules) => schedules.run().await.map(|()| ExitCode::SUCCESS),
         Command::Tokens(tokens) => tokens.run().await.map(|()| ExitCode::SUCCESS),
         Command::Whoami(whoami) => whoami.run().await.map(|()| ExitCode::SUCCESS),
     }

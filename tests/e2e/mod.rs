@@ -6,6 +6,7 @@ mod crash;
 mod full_disk;
 mod hostile;
 mod http;
+mod schedules;
 mod scratch;
 mod snapshots;
 mod upgrade;

@@ -264,9 +264,9 @@ fn spawn(data: &Path, launcher: &[String], arguments: &[String], environment: &[
     let log = std::fs::File::options().create(true).append(true).open(data.join("server.log")).unwrap();
     let mut words = launcher.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_dormouse")]);
     let mut command = Command::new(words.next().expect("there is a command"));
-    command.args(words).args(["dev", "--port", "0", "--data-dir"]).arg(data).args(arguments).envs(environment.iter().cloned());
-    // The database of the tests is not the one of this server.
-    command.env_remove("DATABASE_URL");
+    command.args(words).args(["dev", "--port", "0", "--data-dir"]).arg(data).args(arguments);
+    // The database of the tests is not the one of this server, unless a test says so.
+    command.env_remove("DATABASE_URL").envs(environment.iter().cloned());
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     command.spawn().unwrap()
 }

@@ -5,7 +5,8 @@ use std::io::Write;
 use crate::TaskError;
 use crate::bindings::dormouse::task::types::Packet;
 use crate::bindings::exports::dormouse::task::tasks::{
-    self, BundleDefinition, ConcurrencyLimitDefinition, Hooks, QueueDefinition, RetryPolicy, TaskDefinition, TaskKind,
+    self, BundleDefinition, ConcurrencyLimitDefinition, Hooks, QueueDefinition, RetryPolicy, ScheduleDefinition, TaskDefinition,
+    TaskKind,
 };
 
 /// A task: implemented by [`#[dormouse::task]`](macro@crate::task) for an empty type called like the function.
@@ -38,6 +39,10 @@ pub struct Options {
     pub max_duration_ms: Option<u64>,
     /// How long a run may wait for its start; 0: for ever.
     pub ttl_ms: Option<u64>,
+    /// It may have schedules.
+    pub scheduled: bool,
+    /// It has this one, in step with the deployment.
+    pub schedule: Option<Schedule>,
 }
 
 /// `retry(…)`, filled up with the defaults.
@@ -62,6 +67,18 @@ pub struct Queue {
     pub name: Option<&'static str>,
     /// Runs at a time.
     pub concurrency: Option<u32>,
+}
+
+/// `schedule = "…"` or `schedule(…)`.
+pub struct Schedule {
+    /// Five fields.
+    pub cron: &'static str,
+    /// IANA name.
+    pub timezone: &'static str,
+    /// None: all.
+    pub environments: &'static [&'static str],
+    /// Over which it may be spread.
+    pub window_ms: Option<u64>,
 }
 
 /// One task in the table that `bundle!` makes.
@@ -171,7 +188,7 @@ pub fn describe(entries: &[Entry]) -> BundleDefinition {
 fn definition(id: &str, options: Options) -> TaskDefinition {
     TaskDefinition {
         id: id.into(),
-        kind: TaskKind::Standard,
+        kind: if options.scheduled { TaskKind::Scheduled } else { TaskKind::Standard },
         description: options.description.map(Into::into),
         source: Some(options.source.into()),
         retry: options.retry.map(policy),
@@ -180,7 +197,7 @@ fn definition(id: &str, options: Options) -> TaskDefinition {
         machine: options.machine.map(Into::into),
         max_duration_ms: options.max_duration_ms,
         ttl_ms: options.ttl_ms,
-        schedule: None,
+        schedule: options.schedule.map(schedule),
         payload_schema: None,
         hooks: Hooks::empty(),
     }
@@ -194,6 +211,15 @@ fn policy(retry: Retry) -> RetryPolicy {
         max_timeout_ms: retry.max_timeout_ms,
         randomize: retry.randomize,
         out_of_memory_machine: retry.out_of_memory_machine.map(Into::into),
+    }
+}
+
+fn schedule(schedule: Schedule) -> ScheduleDefinition {
+    ScheduleDefinition {
+        cron: schedule.cron.into(),
+        timezone: schedule.timezone.into(),
+        environments: schedule.environments.iter().map(ToString::to_string).collect(),
+        window_ms: schedule.window_ms,
     }
 }
 
@@ -220,10 +246,10 @@ pub fn run(entries: &[Entry], task: &str, payload: Packet) -> Result<Packet, tas
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Options, Queue, Task, describe, ids_are_distinct, run};
+    use super::{Entry, Options, Queue, Schedule, Task, describe, ids_are_distinct, run};
     use crate::TaskError;
     use crate::bindings::dormouse::task::types::{Packet, RunError};
-    use crate::bindings::exports::dormouse::task::tasks::FailureReason;
+    use crate::bindings::exports::dormouse::task::tasks::{FailureReason, TaskKind};
 
     struct Echo;
 
@@ -240,6 +266,8 @@ mod tests {
                 machine: None,
                 max_duration_ms: None,
                 ttl_ms: None,
+                scheduled: true,
+                schedule: Some(Schedule { cron: "0 9 * * *", timezone: "UTC", environments: &["STAGING"], window_ms: None }),
             }
         }
 
@@ -261,6 +289,9 @@ mod tests {
         assert_eq!(bundle.tasks[0].queue, None);
         assert_eq!((bundle.queues[0].name.as_str(), bundle.queues[0].concurrency_limit), ("task/echo", Some(4)));
         assert!(bundle.sdk.starts_with("rust/"));
+        let schedule = bundle.tasks[0].schedule.as_ref().unwrap();
+        assert_eq!((bundle.tasks[0].kind, schedule.cron.as_str()), (TaskKind::Scheduled, "0 9 * * *"));
+        assert_eq!(schedule.environments, ["STAGING"]);
     }
 
     #[test]

@@ -43,6 +43,7 @@ mod error;
 mod host_error;
 mod packet;
 mod panic;
+mod schedule;
 mod time;
 
 pub mod context;
@@ -56,6 +57,7 @@ pub use bundle::Task;
 pub use dormouse_macros::task;
 pub use error::TaskError;
 pub use host_error::{ErrorCode, HostError};
+pub use schedule::{ScheduleEvent, ScheduleKind};
 pub use wait::WaitError;
 
 /// What the macros expand to; not for people.
@@ -64,7 +66,7 @@ pub mod __private {
     pub use crate::bindings;
     pub use crate::bindings::dormouse::task::types::Packet;
     pub use crate::bindings::export_bundle;
-    pub use crate::bundle::{Entry, Options, Queue, Retry, describe, ids_are_distinct, run};
+    pub use crate::bundle::{Entry, Options, Queue, Retry, Schedule, describe, ids_are_distinct, run};
     pub use crate::log::Fields;
     pub use crate::packet::{Output, Returned, decode_payload};
     pub use serde_json;

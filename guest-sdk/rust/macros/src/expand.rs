@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, ItemFn, Result};
 
-use crate::options::{Options, Queue, Retry};
+use crate::options::{Options, Queue, Retry, Schedule};
 
 /// The function and its `Task` implementation.
 pub(crate) fn task(options: &Options, function: &ItemFn) -> Result<TokenStream> {
@@ -80,6 +80,8 @@ fn definition(options: &Options, place: proc_macro2::Span) -> TokenStream {
     let ttl = optional(options.ttl);
     let retry = optional(options.retry.as_ref().map(retry));
     let queue = optional(options.queue.as_ref().map(queue));
+    let schedule = optional(options.schedule.as_ref().map(schedule));
+    let scheduled = options.scheduled || options.schedule.is_some();
     let line = quote_spanned!(place=> ::core::line!());
     quote! {
         ::dormouse::__private::Options {
@@ -90,6 +92,8 @@ fn definition(options: &Options, place: proc_macro2::Span) -> TokenStream {
             machine: #machine,
             max_duration_ms: #max_duration,
             ttl_ms: #ttl,
+            scheduled: #scheduled,
+            schedule: #schedule,
         }
     }
 }
@@ -113,6 +117,19 @@ fn queue(queue: &Queue) -> TokenStream {
     let name = optional(queue.name.as_ref());
     let concurrency = optional(queue.concurrency);
     quote!(::dormouse::__private::Queue { name: #name, concurrency: #concurrency })
+}
+
+fn schedule(schedule: &Schedule) -> TokenStream {
+    let Schedule { cron, timezone, environments, .. } = schedule;
+    let window = optional(schedule.window);
+    quote! {
+        ::dormouse::__private::Schedule {
+            cron: #cron,
+            timezone: #timezone,
+            environments: &[#(#environments),*],
+            window_ms: #window,
+        }
+    }
 }
 
 fn optional(value: Option<impl ToTokens>) -> TokenStream {
@@ -148,6 +165,17 @@ mod tests {
     fn a_task_without_an_id_is_called_like_its_function() {
         assert!(expand("", "fn send_email() {}").unwrap().contains("\"send-email\""));
         assert!(expand("", "fn r#match() {}").unwrap().contains("\"match\""));
+    }
+
+    #[test]
+    fn a_task_with_a_schedule_is_a_scheduled_one() {
+        let items =
+            expand(r#"schedule(cron = "0 9 * * *", environments(production))"#, "fn report(event: ScheduleEvent) {}").unwrap();
+        for part in ["scheduled : true", "\"0 9 * * *\"", "\"UTC\"", "& [\"PRODUCTION\"]"] {
+            assert!(items.contains(part), "{part} in {items}");
+        }
+        assert!(expand("scheduled", "fn report(event: ScheduleEvent) {}").unwrap().contains("scheduled : true"));
+        assert!(expand("", "fn report() {}").unwrap().contains("scheduled : false"));
     }
 
     #[test]

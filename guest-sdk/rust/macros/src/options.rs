@@ -19,6 +19,20 @@ pub(crate) struct Options {
     pub max_duration: Option<u64>,
     /// Milliseconds.
     pub ttl: Option<u64>,
+    /// It may have schedules.
+    pub scheduled: bool,
+    /// It has this one.
+    pub schedule: Option<Schedule>,
+}
+
+/// `schedule = "0 9 * * *"`, or `schedule(cron = "…", timezone = "…", window = "30m", environments(production))`.
+pub(crate) struct Schedule {
+    pub cron: String,
+    pub timezone: String,
+    /// Milliseconds.
+    pub window: Option<u64>,
+    /// As the host calls them; none: all.
+    pub environments: Vec<String>,
 }
 
 /// `retry(…)`; what is not written has the platform's defaults.
@@ -54,9 +68,13 @@ pub(crate) struct Queue {
     pub concurrency: Option<u32>,
 }
 
-const OPTIONS: &str = "id, description, retry(…), queue, machine, max_duration, ttl";
+const OPTIONS: &str = "id, description, retry(…), queue, machine, max_duration, ttl, schedule, scheduled";
 const RETRY_OPTIONS: &str = "max_attempts, factor, min_timeout, max_timeout, randomize, out_of_memory_machine";
 const QUEUE_OPTIONS: &str = "name, concurrency";
+const SCHEDULE_OPTIONS: &str = "cron, timezone, window, environments(…)";
+const ENVIRONMENTS: [&str; 4] = ["development", "staging", "preview", "production"];
+const MINUTE: u64 = 60_000;
+const MAX_WINDOW: u64 = 24 * 60 * MINUTE;
 
 impl Parse for Options {
     fn parse(input: ParseStream) -> Result<Options> {
@@ -70,6 +88,8 @@ impl Parse for Options {
                 "machine" => options.machine = Some(text(&meta)?),
                 "max_duration" => options.max_duration = Some(max_duration(&meta)?),
                 "ttl" => options.ttl = Some(milliseconds(&meta)?),
+                "scheduled" => options.scheduled = truth(&meta)?,
+                "schedule" => options.schedule = Some(schedule(&meta)?),
                 _ => return Err(unknown(&meta, OPTIONS)),
             }
         }
@@ -106,6 +126,54 @@ fn queue(meta: &Meta) -> Result<Queue> {
         }
     }
     Ok(queue)
+}
+
+fn schedule(meta: &Meta) -> Result<Schedule> {
+    let mut schedule = Schedule { cron: String::new(), timezone: "UTC".into(), window: None, environments: Vec::new() };
+    if let Meta::NameValue(_) = meta {
+        return Ok(Schedule { cron: cron(meta)?, ..schedule });
+    }
+    for (name, meta) in meta.require_list()?.parse_args_with(distinct)? {
+        match name.as_str() {
+            "cron" => schedule.cron = cron(&meta)?,
+            "timezone" => schedule.timezone = text(&meta)?,
+            "window" => schedule.window = Some(window(&meta)?),
+            "environments" => schedule.environments = environments(&meta)?,
+            _ => return Err(unknown(&meta, SCHEDULE_OPTIONS)),
+        }
+    }
+    match schedule.cron.is_empty() {
+        true => Err(Error::new(meta.span(), "a schedule needs its times, e.g. cron = \"0 9 * * 1-5\"")),
+        false => Ok(schedule),
+    }
+}
+
+/// The host reads the fields; that there are five is what is worth saying at once.
+fn cron(meta: &Meta) -> Result<String> {
+    let cron = text(meta)?;
+    match cron.split_whitespace().count() {
+        5 => Ok(cron),
+        count => Err(Error::new(
+            value(meta)?.span(),
+            format!("{count} fields instead of five: minute, hour, day of month, month, day of week, e.g. \"0 9 * * 1-5\""),
+        )),
+    }
+}
+
+fn window(meta: &Meta) -> Result<u64> {
+    match milliseconds(meta)? {
+        window if window <= MAX_WINDOW && window % MINUTE == 0 => Ok(window),
+        _ => Err(Error::new(value(meta)?.span(), "a window is a whole number of minutes, at most 24h")),
+    }
+}
+
+fn environments(meta: &Meta) -> Result<Vec<String>> {
+    let named = meta.require_list()?.parse_args_with(distinct)?;
+    let known = |(name, meta): (String, Meta)| match ENVIRONMENTS.contains(&name.as_str()) {
+        true => Ok(name.to_uppercase()),
+        false => Err(Error::new(meta.span(), format!("there are {}", ENVIRONMENTS.join(", ")))),
+    };
+    named.into_iter().map(known).collect()
 }
 
 /// The options in their order with their names; a name that comes twice is an error.
@@ -237,6 +305,19 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_is_a_text_or_has_parts() {
+        let schedule = |text: &str| syn::parse_str::<Options>(text).unwrap().schedule.unwrap();
+        let short = schedule(r#"schedule = "0 9 * * 1-5""#);
+        assert_eq!((short.cron.as_str(), short.timezone.as_str(), short.window), ("0 9 * * 1-5", "UTC", None));
+        let long =
+            r#"schedule(cron = "0 9 * * *", timezone = "Europe/Berlin", window = "1h30m", environments(production, staging))"#;
+        let long = schedule(long);
+        assert_eq!((long.timezone.as_str(), long.window), ("Europe/Berlin", Some(5_400_000)));
+        assert_eq!(long.environments, ["PRODUCTION", "STAGING"]);
+        assert!(syn::parse_str::<Options>("scheduled").unwrap().scheduled);
+    }
+
+    #[test]
     fn mistakes_are_refused_with_a_reason() {
         for (text, reason) in [
             ("colour = 3", "there are id"),
@@ -251,6 +332,12 @@ mod tests {
             (r#"id = """#, "1 to 128"),
             (r#"queue = "a b""#, "A-Z"),
             ("machine = PRESET", "literal"),
+            (r#"schedule = "0 0 9 * * *""#, "6 fields instead of five"),
+            (r#"schedule(timezone = "UTC")"#, "needs its times"),
+            (r#"schedule(cron = "0 9 * * *", window = "90s")"#, "whole number of minutes"),
+            (r#"schedule(cron = "0 9 * * *", window = "25h")"#, "at most 24h"),
+            (r#"schedule(cron = "0 9 * * *", environments(prod))"#, "there are development"),
+            (r#"schedule(at = "noon")"#, "cron, timezone"),
         ] {
             let error = refusal(text);
             assert!(error.contains(reason), "{text}: {error}");
