@@ -7,6 +7,7 @@
 pub mod api_keys;
 pub mod branch;
 pub mod cancel;
+mod debounce;
 pub mod deploy;
 pub mod finish;
 pub mod journal;

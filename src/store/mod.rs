@@ -6,6 +6,7 @@
 pub mod api_keys;
 pub mod checkpoints;
 pub mod clock;
+pub mod debounce;
 pub mod deployments;
 pub mod endings;
 pub mod environments;

@@ -3,6 +3,7 @@
 mod api_keys;
 mod branch;
 mod claim;
+mod debounce;
 mod deploy;
 mod explain;
 mod finish;
