@@ -25,7 +25,7 @@ use crate::model::{
     machine::Machine,
     payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
     token::{MAX_TAG_CHARS, MAX_TAGS},
-    trigger::{MAX_ATTEMPTS, MAX_KEY_CHARS, NewRun, RunIdempotency},
+    trigger::{Debounce, DebounceMode, MAX_ATTEMPTS, MAX_KEY_CHARS, NewRun, RunIdempotency},
 };
 
 const MAX_NAME_CHARS: usize = 128;
@@ -83,9 +83,8 @@ pub(super) struct TriggerOptions {
     lock_to_version: Option<String>,
     /// The run that triggers it.
     parent_run_id: Option<String>,
-    /// Not available in this version.
-    #[schema(value_type = Option<Object>)]
-    debounce: Option<Value>,
+    /// Triggers with the same key become one run, which begins once there is none for a while.
+    debounce: Option<DebounceOptions>,
     /// Not available in this version.
     concurrency: Option<Vec<String>>,
     /// Not available in this version.
@@ -95,6 +94,21 @@ pub(super) struct TriggerOptions {
     external_deployment_id: Option<String>,
     /// Not available in this version.
     resume_parent_on_completion: Option<bool>,
+}
+
+/// How triggers become one run. Scoped to the environment and the task.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct DebounceOptions {
+    /// 1 to 512 characters.
+    key: String,
+    /// How long there must be no further trigger for the run to begin: a duration of at least `1s`.
+    delay: String,
+    /// `leading`: the run is as the first trigger made it, unless said otherwise; `trailing`: as the last one says.
+    mode: Option<String>,
+    /// How long the run is put off at most, counted from the first trigger: a duration longer than the delay. Then the run begins,
+    /// and a further trigger makes another.
+    max_delay: Option<String>,
 }
 
 /// A queue by its name.
@@ -182,6 +196,7 @@ fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now: DateTime<U
         "at most 256 characters".into()
     });
     new.delay_until = checks.read("options.delay", options.delay.as_deref(), |text| when::moment(text, now), when::MOMENT_HINT);
+    new.debounce = debounce(options.debounce, &mut checks)?;
     new.ttl_ms = match options.ttl {
         Some(TextOrNumber::Number(seconds)) => {
             let ms = (seconds.fract() == 0.0 && (0.0..1e12).contains(&seconds)).then_some(seconds as u64 * 1000);
@@ -212,10 +227,9 @@ fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now: DateTime<U
     checks.pass().map(|()| new)
 }
 
-/// What would be ignored is refused: a run that is not debounced when it should be is worse than none.
+/// What would be ignored is refused: a run that does not wait for a place when it should is worse than none.
 fn unavailable(options: &TriggerOptions) -> Result<(), Error> {
     let asked = [
-        ("debounce", options.debounce.is_some()),
         ("concurrency", options.concurrency.as_ref().is_some_and(|names| !names.is_empty())),
         ("gates", options.gates.as_ref().is_some_and(|gates| !gates.is_empty())),
         ("externalDeploymentId", options.external_deployment_id.is_some()),
@@ -225,6 +239,24 @@ fn unavailable(options: &TriggerOptions) -> Result<(), Error> {
         Some((name, _)) => Err(Error::Rule(format!("options.{name} is not available in this version; leave it out"))),
         None => Ok(()),
     }
+}
+
+/// Source: facts A11-A14.
+fn debounce(options: Option<DebounceOptions>, checks: &mut Checks) -> Result<Option<Debounce>, Error> {
+    let Some(options) = options else { return Ok(None) };
+    let duration = |name: &str, text: &str| {
+        let hint = when::DURATION_HINT;
+        when::duration_ms(text).ok_or_else(|| Error::Rule(format!("options.debounce.{name}: {hint}, not a date: {text:?}")))
+    };
+    let delay_ms = duration("delay", &options.delay)?;
+    let max_delay_ms = options.max_delay.as_deref().map(|text| duration("maxDelay", text)).transpose()?;
+    let known = |mode: &str| match mode {
+        "leading" => Some(DebounceMode::Leading),
+        "trailing" => Some(DebounceMode::Trailing),
+        _ => None,
+    };
+    let mode = checks.read("options.debounce.mode", options.mode.as_deref(), known, "write leading or trailing");
+    Ok(Some(Debounce { key: options.key, delay_ms, mode: mode.unwrap_or(DebounceMode::Leading), max_delay_ms }))
 }
 
 /// The payload as it will reach the task. JSON keeps its text; everything else comes as a JSON string that holds it.

@@ -22,6 +22,18 @@ pub(super) struct Trigger {
     /// Start it later: 90s, 1h30m, or a time such as 2026-01-01T09:00:00Z
     #[arg(long, value_name = "DURATION|TIME")]
     delay: Option<String>,
+    /// Triggers with the same key become one run, which starts once there was none for --debounce-delay
+    #[arg(long, value_name = "KEY", requires = "debounce_delay")]
+    debounce_key: Option<String>,
+    /// How long there must be no further trigger: 5s, 10m
+    #[arg(long, value_name = "DURATION", requires = "debounce_key")]
+    debounce_delay: Option<String>,
+    /// Which trigger's payload counts: that of the first (leading) or the last (trailing)
+    #[arg(long, value_name = "MODE", requires = "debounce_key")]
+    debounce_mode: Option<String>,
+    /// How long it is put off at most, counted from the first trigger
+    #[arg(long, value_name = "DURATION", requires = "debounce_key")]
+    debounce_max_delay: Option<String>,
     /// Give it up if it has not started by then: 10m, or seconds
     #[arg(long, value_name = "DURATION")]
     ttl: Option<String>,
@@ -85,6 +97,17 @@ impl Trigger {
         Ok(ExitCode::SUCCESS)
     }
 
+    fn debounce(&self) -> Option<Value> {
+        let parts = [
+            ("key", &self.debounce_key),
+            ("delay", &self.debounce_delay),
+            ("mode", &self.debounce_mode),
+            ("maxDelay", &self.debounce_max_delay),
+        ];
+        let parts = parts.into_iter().filter_map(|(name, value)| Some((name.to_owned(), json!(value.as_ref()?))));
+        self.debounce_key.as_ref().map(|_| Value::Object(parts.collect()))
+    }
+
     fn body(&self) -> anyhow::Result<Value> {
         let mut body = Map::new();
         if let Some(payload) = &self.payload {
@@ -97,6 +120,7 @@ impl Trigger {
             }
         };
         set("delay", self.delay.clone().map(Value::from));
+        set("debounce", self.debounce());
         // Seconds are a number, everything else a duration.
         set("ttl", self.ttl.as_ref().map(|ttl| ttl.parse::<u64>().map_or_else(|_| json!(ttl), |seconds| json!(seconds))));
         set("tags", (!self.tags.is_empty()).then(|| json!(self.tags)));

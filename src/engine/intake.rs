@@ -106,6 +106,7 @@ impl Intake {
 /// Whether nothing but the request's own key can stand in the way of the run.
 fn is_simple(new: &NewRun) -> bool {
     new.idempotency.is_none()
+        && new.debounce.is_none()
         && new.version.is_none()
         && new.parent.is_none()
         && new.batch.is_none()

@@ -79,6 +79,9 @@ async fn check(tx: &mut PgConnection, scenery: &mut Scenery, draft: Draft) -> Re
     let could_not = |message: String| Refusal { code: ErrorCode::BatchItemCouldNotTrigger, message };
     let new = match draft {
         Draft::Refused(refusal) => return Ok(Err(refusal)),
+        Draft::Run(new) if new.debounce.is_some() => {
+            return Ok(Err(could_not("debounce: the items of a batch are not debounced; trigger the task by itself".into())));
+        }
         Draft::Run(new) => match trigger::normal(*new) {
             Ok(new) => new,
             Err(Error::TooLarge { field: "payload", limit, .. }) => {
@@ -195,6 +198,7 @@ async fn fail(
             queue: queues.queue(tx, &queue::name_of_task(&new.task)).await?,
             ancestry: above.below(id, false),
             position: None,
+            delay_until: None,
             due_at: None,
             key_expires_at: None,
         });

@@ -10,6 +10,7 @@ pub mod batch;
 pub mod branch;
 pub mod cancel;
 pub mod children;
+mod debounce;
 pub mod deploy;
 pub mod finish;
 pub mod intake;

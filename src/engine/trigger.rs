@@ -1,6 +1,7 @@
 //! Makes a run: decides where it begins (pending, delayed or in line), once for each idempotency key and each request.
 //!
-//! Two triggers with the same key meet at a unique index: the second waits for the first and then finds its run.
+//! Two triggers with the same key meet at a unique index: the second waits for the first and then finds its run. So do two with the
+//! same debounce key; see [`debounce`].
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use chrono::{DateTime, TimeDelta};
 use sqlx::PgConnection;
 
 use crate::{
-    engine::{Error, deploy, tags},
+    engine::{Error, debounce, deploy, tags},
     model::{
         event::EventKind,
         id::{EnvironmentId, RunId},
@@ -73,6 +74,9 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
     let ancestry = Above::of(tx, environment, new.parent).await?.below(id, new.is_test);
     let queue = queues::ensure(tx, environment, &queue_name(new, scene.task.as_ref())).await?;
     let run = decide(id, environment, new, &scene, ancestry, queue);
+    if let Some(joined) = debounce::join(tx, environment, new, scene.now).await? {
+        return Ok(joined);
+    }
     for _ in 0..MAX_ROUNDS {
         if let Some(made) = line::insert(tx, &run).await? {
             events::record(tx, EventKind::Triggered, &[made]).await?;
@@ -91,8 +95,11 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
             }
             return Ok(Triggered { id: holder, is_cached: true });
         }
+        if let Some(joined) = debounce::join(tx, environment, new, scene.now).await? {
+            return Ok(joined);
+        }
     }
-    Err(Error::Conflict("the idempotency key is being used by other requests".into()))
+    Err(Error::Conflict("the idempotency or debounce key is being used by other requests".into()))
 }
 
 pub(super) fn check_version(new: &NewRun, scene: &Scene) -> Result<(), Error> {
@@ -147,7 +154,8 @@ pub(super) fn decide<'a>(
 ) -> Decided<'a> {
     let now = scene.now;
     let after = |ms: u64| now + Duration::from_millis(ms).min(FARTHEST);
-    let status = match (new.delay_until, &scene.task) {
+    let delay_until = debounce::delay_until(new, now);
+    let status = match (delay_until, &scene.task) {
         (Some(until), _) if until > now => RunStatus::Delayed,
         (_, None) => RunStatus::PendingVersion,
         _ => RunStatus::Queued,
@@ -161,9 +169,10 @@ pub(super) fn decide<'a>(
         deployment: scene.deployment,
         queue,
         ancestry,
+        delay_until,
         position: (status == RunStatus::Queued).then(|| now - TimeDelta::milliseconds(new.priority_ms)),
         due_at: match status {
-            RunStatus::Delayed => new.delay_until,
+            RunStatus::Delayed => delay_until,
             RunStatus::Queued => ttl.map(after),
             _ => None,
         },
@@ -182,6 +191,7 @@ pub(super) fn normal(mut new: NewRun) -> Result<NewRun, Error> {
         return Err(Error::TooLarge { field: "metadata", limit: MAX_METADATA_BYTES, unit: "bytes" });
     }
     new.tags = tags::merge(Vec::new(), new.tags)?;
+    new.debounce.as_ref().map_or(Ok(()), debounce::check)?;
     for (field, key) in [("idempotencyKey", key_of(&new)), ("requestKey", new.request_key.as_deref())] {
         if let Some(key) = key {
             short(field, key, MAX_KEY_CHARS)?;
@@ -216,7 +226,7 @@ fn key_of(new: &NewRun) -> Option<&str> {
 }
 
 /// 1 to `most` characters.
-fn short(field: &'static str, text: &str, most: usize) -> Result<(), Error> {
+pub(super) fn short(field: &'static str, text: &str, most: usize) -> Result<(), Error> {
     if text.is_empty() {
         return Err(Error::invalid(field, format!("{field} is empty")));
     }

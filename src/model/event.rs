@@ -26,6 +26,8 @@ pub enum EventKind {
     Deployed,
     /// No deployment has its task any more.
     Undeployed,
+    /// It shall begin at another time than before.
+    Rescheduled,
     /// The delay is over.
     DelayOver,
     /// A worker has taken it.
@@ -52,10 +54,11 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [EventKind; 14] = [
+    pub const ALL: [EventKind; 15] = [
         Self::Triggered,
         Self::Deployed,
         Self::Undeployed,
+        Self::Rescheduled,
         Self::DelayOver,
         Self::Claimed,
         Self::Suspended,
@@ -75,6 +78,7 @@ impl EventKind {
             Self::Triggered => "triggered",
             Self::Deployed => "deployed",
             Self::Undeployed => "undeployed",
+            Self::Rescheduled => "rescheduled",
             Self::DelayOver => "delay-over",
             Self::Claimed => "claimed",
             Self::Suspended => "suspended",

@@ -19,6 +19,11 @@ pub const DEFAULT_KEY_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
 /// Least CPU time limit of an attempt, in milliseconds; smaller ones are raised to it. Source: facts A22.
 pub const MIN_MAX_DURATION_MS: u64 = 5000;
 
+/// Longest debounce key, in characters. Source: facts A11.
+pub const MAX_DEBOUNCE_KEY_CHARS: usize = 512;
+/// Shortest debounce delay, in milliseconds. Source: facts A11.
+pub const MIN_DEBOUNCE_DELAY_MS: u64 = 1000;
+
 /// A run to be made. `NewRun::of` fills in what most leave out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct NewRun {
@@ -34,6 +39,8 @@ pub struct NewRun {
     pub request_key: Option<String>,
     /// Not before this; a time that has passed is no delay. Source: facts A1-A3.
     pub delay_until: Option<DateTime<Utc>>,
+    /// Triggers with the same key become one run, as long as that has not begun. Source: facts A11-A14.
+    pub debounce: Option<Debounce>,
     /// Milliseconds to wait for the start at most; 0: for ever; none: as the task says. Source: facts A4.
     pub ttl_ms: Option<u64>,
     /// At most 10 of 1 to 128 characters. Source: facts A19.
@@ -81,6 +88,29 @@ pub struct RunIdempotency {
     pub ttl_ms: Option<u64>,
 }
 
+/// How triggers with one key become one run. Source: facts A11-A14.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Debounce {
+    /// Compared within the environment and the task, 1 to [`MAX_DEBOUNCE_KEY_CHARS`].
+    pub key: String,
+    /// Milliseconds without another trigger after which the run begins; at least [`MIN_DEBOUNCE_DELAY_MS`].
+    pub delay_ms: u64,
+    /// What a further trigger changes besides the time.
+    pub mode: DebounceMode,
+    /// Milliseconds from the first trigger on which further ones may put the run off at most, more than the delay; none: for ever.
+    /// Not kept: each trigger says its own.
+    pub max_delay_ms: Option<u64>,
+}
+
+/// What a further trigger changes besides the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DebounceMode {
+    /// Nothing: the run is as the first trigger made it.
+    Leading,
+    /// The run is as the last trigger says: its payload, and of metadata, tags, attempts, duration and machine what that sets.
+    Trailing,
+}
+
 /// What a trigger came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Triggered {
@@ -99,6 +129,7 @@ impl NewRun {
             idempotency: None,
             request_key: None,
             delay_until: None,
+            debounce: None,
             ttl_ms: None,
             tags: Vec::new(),
             metadata: Map::new(),

@@ -103,6 +103,8 @@ pub struct Decided<'a> {
     pub queue: QueueId,
     /// Where it stands in its tree.
     pub ancestry: Ancestry,
+    /// Not before this.
+    pub delay_until: Option<DateTime<Utc>>,
     /// Its place in line, if it is queued.
     pub position: Option<DateTime<Utc>>,
     /// When time alone moves it on.
@@ -111,7 +113,7 @@ pub struct Decided<'a> {
     pub key_expires_at: Option<DateTime<Utc>>,
 }
 
-/// Writes a run; none if another run has its idempotency key.
+/// Writes a run; none if another run has its idempotency key or its debounce key.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -123,10 +125,10 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         insert into runs (id, environment_id, task, status, deployment_id, payload, payload_type, tags, is_test, replay_of,
             parent_id, root_id, depth, batch_id, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine,
             idempotency_key, idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active,
-            queue_id, concurrency_key, position, due_at, metadata, awaited, schedule_id, event_seq)
+            queue_id, concurrency_key, position, due_at, metadata, awaited, schedule_id, debounce_key, event_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, $32, 1)
-        on conflict (environment_id, task, idempotency_key) where idempotency_active do nothing
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, $32, $33, 1)
+        on conflict do nothing
         returning event_seq
         "#,
         run.id.uuid(),
@@ -143,7 +145,7 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         run.ancestry.root.uuid(),
         run.ancestry.depth,
         new.batch.map(|id| id.uuid()),
-        new.delay_until,
+        run.delay_until,
         new.ttl_ms.map(to_column),
         new.priority_ms,
         new.max_attempts.map(|most| i32::try_from(most).unwrap_or(i32::MAX)),
@@ -160,7 +162,8 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         run.due_at,
         rows::to_json(&new.metadata),
         new.awaited,
-        new.schedule.map(|id| id.uuid())
+        new.schedule.map(|id| id.uuid()),
+        new.debounce.as_ref().map(|debounce| debounce.key.as_str())
     )
     .fetch_optional(connection)
     .await?;

@@ -164,7 +164,7 @@ impl<'a> Columns<'a> {
             columns.payloads.push(&new.payload.data);
             columns.payload_types.push(&new.payload.content_type);
             columns.tags.push(rows::to_json(&new.tags));
-            columns.delays.push(new.delay_until);
+            columns.delays.push(run.delay_until);
             columns.ttls.push(new.ttl_ms.map(to_column));
             columns.priorities.push(new.priority_ms);
             columns.max_attempts.push(new.max_attempts.map(|most| i32::try_from(most).unwrap_or(i32::MAX)));

@@ -8,6 +8,7 @@ pub mod batches;
 pub mod checkpoints;
 pub mod children;
 pub mod clock;
+pub mod debounce;
 pub mod deployments;
 pub mod edges;
 pub mod endings;

@@ -86,8 +86,8 @@ async fn a_rule_that_is_broken_is_422(pool: PgPool) {
     assert_eq!(api.post("/api/v1/tasks/hello/trigger", &many).await.refusal(), (422, "at most 10 tags; these are 11"));
     let version = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"lockToVersion":"20260101.9"}}"#).await;
     assert_eq!(version.status, 422, "{}", version.body);
-    let debounce = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"debounce":{"key":"k","delay":"1s"}}}"#).await;
-    assert_eq!(debounce.refusal(), (422, "options.debounce is not available in this version; leave it out"));
+    let gates = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"gates":[{"queue":"q"}]}}"#).await;
+    assert_eq!(gates.refusal(), (422, "options.gates is not available in this version; leave it out"));
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]

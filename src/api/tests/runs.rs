@@ -93,6 +93,35 @@ async fn the_same_key_or_the_same_request_makes_one_run(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn triggers_with_a_debounce_key_make_one_run_and_a_wrong_one_is_refused(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    let send = async |payload: u32, debounce: Value| {
+        let body = json!({"payload": payload, "options": {"debounce": debounce}}).to_string();
+        api.post("/api/v1/tasks/hello/trigger", &body).await
+    };
+    let first = send(1, json!({"key": "k", "delay": "1h"})).await.ok();
+    let second = send(2, json!({"key": "k", "delay": "2h", "mode": "trailing", "maxDelay": "1d"})).await.ok();
+    assert_eq!((&second["id"], &second["isCached"]), (&first["id"], &json!(false)));
+    let run = api.get(&format!("/api/v3/runs/{}", first["id"].as_str().unwrap())).await.ok();
+    assert_eq!((&run["status"], &run["payload"]), (&json!("DELAYED"), &json!(2)));
+
+    for (debounce, status, text) in [
+        (json!({"key": "k", "delay": "2026-01-01"}), 422, "options.debounce.delay: write a duration"),
+        (json!({"key": "k", "delay": "500ms"}), 422, "options.debounce.delay: write a duration"),
+        (json!({"key": "k", "delay": "0s"}), 422, "debounce.delay: the delay is at least 1s"),
+        (json!({"key": "k", "delay": "5s", "maxDelay": "soon"}), 422, "options.debounce.maxDelay: write a duration"),
+        (json!({"key": "k", "delay": "5s", "maxDelay": "5s"}), 422, "debounce.maxDelay: maxDelay must be longer"),
+        (json!({"key": "x".repeat(513), "delay": "5s"}), 422, "debounce.key: debounce.key has at most 512"),
+        (json!({"key": "k", "delay": "5s", "mode": "both"}), 400, "options"),
+        (json!({"key": "k"}), 400, "delay"),
+        (json!({"delay": "5s"}), 400, "key"),
+    ] {
+        let refused = send(3, debounce.clone()).await;
+        assert!(refused.status == status && refused.body.to_string().contains(text), "{debounce}: {}", refused.body);
+    }
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn a_run_ends_with_its_output_or_its_error(pool: PgPool) {
     let api = TestApi::new(pool).await;
     api.deploy(b"ok:hello", "").await;

@@ -103,6 +103,7 @@ async fn plan(scene: &Scene, source: &'static str, marker: &str, values: &[&str]
 async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let scene = Scene::new(pool).await;
     seed(&scene).await;
+    let debounce = include_str!("../../store/debounce.rs");
     let leases = include_str!("../../store/leases.rs");
     let sweep = include_str!("../../store/sweep.rs");
     let waitpoints = include_str!("../../store/waitpoints.rs");
@@ -122,6 +123,7 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     for (source, marker, values, index) in [
         (leases, "order by position, id\n         limit", &["50"][..], "runs_in_line"),
         (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
+        (debounce, "debounce_key = $3 and status", &[&environment, "'hello'", "'k'"][..], "runs_debounce"),
         (sweep, "from runs where due_at <= clock_now()", &["50"][..], "runs_due"),
         (sweep, "select min(due_at) from runs", &[][..], "runs_due"),
         (waitpoints, "due_at is not null and due_at <= clock_now()", &["50"][..], "waitpoints_due"),

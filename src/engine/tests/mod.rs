@@ -5,6 +5,7 @@ mod batch;
 mod branch;
 mod children;
 mod claim;
+mod debounce;
 mod deploy;
 mod explain;
 mod finish;
