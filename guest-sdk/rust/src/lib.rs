@@ -41,14 +41,17 @@ pub mod bindings;
 mod bundle;
 mod error;
 mod host_error;
+mod idempotency;
 mod packet;
 mod panic;
+mod result;
 mod time;
 
 pub mod context;
 pub mod log;
 pub mod metadata;
 pub mod tags;
+pub mod tasks;
 pub mod token;
 pub mod wait;
 
@@ -56,6 +59,8 @@ pub use bundle::Task;
 pub use dormouse_macros::task;
 pub use error::TaskError;
 pub use host_error::{ErrorCode, HostError};
+pub use idempotency::IdempotencyKey;
+pub use result::{BatchResult, FailedStatus, RunFailure, SubtaskUnwrapError, TaskResult};
 pub use wait::WaitError;
 
 /// What the macros expand to; not for people.
@@ -67,5 +72,6 @@ pub mod __private {
     pub use crate::bundle::{Entry, Options, Queue, Retry, describe, ids_are_distinct, run};
     pub use crate::log::Fields;
     pub use crate::packet::{Output, Returned, decode_payload};
+    pub use serde::{Serialize, de::DeserializeOwned};
     pub use serde_json;
 }
