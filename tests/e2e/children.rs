@@ -134,3 +134,57 @@ async fn all_waiting(server: &Server, parent: &str, count: usize) -> Vec<String>
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_whose_server_is_killed_while_it_is_sent_or_made_runs_whole_and_once() {
+    let mut server = with_guest().await;
+    let count = 1000;
+    let mut batches = Vec::new();
+    // Without a kill first, to know how long it takes.
+    let begun = std::time::Instant::now();
+    let batch = create(&server, count).await;
+    send_items(&server, &batch, count).await.unwrap();
+    let took = begun.elapsed();
+    for round in 0..4 {
+        let batch = create(&server, count).await;
+        // Cut off by the client's own patience, at a fifth, two fifths, … of the time.
+        let cut = tokio::time::timeout(took * (round + 1) / 5, send_items(&server, &batch, count)).await;
+        server.kill();
+        server.start_again().await;
+        let filled = send_items(&server, &batch, count).await.unwrap();
+        assert_eq!(filled["sealed"], true, "{filled:#}");
+        println!("round {round}: was sent before: {}, then {filled}", cut.is_ok());
+        batches.push(batch);
+    }
+    for batch in &batches {
+        let shown = eventually("the batch is complete", WITHIN, async || {
+            let shown = server.get(&format!("/api/v2/batches/{batch}")).await;
+            (shown["status"] == "COMPLETED").then_some(shown)
+        })
+        .await;
+        let again = send_items(&server, batch, count).await.unwrap();
+        assert_eq!((&again["itemsDeduplicated"], &again["sealed"]), (&json!(count), &json!(true)));
+        let results = server.get(&format!("/api/v1/batches/{batch}/results")).await;
+        let items = results["items"].as_array().unwrap();
+        assert_eq!((items.len(), shown["runs"].as_array().unwrap().len()), (count, count));
+        for (index, item) in items.iter().enumerate() {
+            assert_eq!((&item["id"], &item["output"]), (&shown["runs"][index], &json!(format!("{{\"n\":{index}}}"))));
+        }
+    }
+    let sample = server.get(&format!("/api/v2/batches/{}", batches[0])).await["runs"][count - 1].clone();
+    assert_eq!(ends(&server, sample.as_str().unwrap()).await, 1);
+}
+
+async fn create(server: &Server, count: usize) -> String {
+    let made = server.post("/api/v3/batches", &json!({"runCount": count})).await;
+    made["id"].as_str().unwrap().to_owned()
+}
+
+/// A stream without a length, as the client sends it.
+async fn send_items(server: &Server, batch: &str, count: usize) -> reqwest::Result<Value> {
+    let line = |index| format!("{{\"index\":{index},\"task\":\"echo\",\"payload\":{{\"n\":{index}}}}}\n");
+    let lines = (0..count).map(move |index| Ok::<_, std::io::Error>(line(index)));
+    let request = server.request(reqwest::Method::POST, &format!("/api/v3/batches/{batch}/items"));
+    let body = reqwest::Body::wrap_stream(futures_util::stream::iter(lines));
+    request.header("content-type", "application/x-ndjson").body(body).send().await?.error_for_status()?.json().await
+}

@@ -24,11 +24,12 @@ fn routes() -> Vec<(String, String, bool)> {
                 .replace("{hash}", "00")
                 .replace("{taskId}", "hello")
                 .replace("{tokenId}", "waitpoint_0")
+                .replace("{batchId}", "batch_0")
                 .replace("{runId}", "run_0");
             routes.push((method.to_uppercase(), path, open));
         }
     }
-    assert!(routes.len() >= 15, "{routes:?}");
+    assert!(routes.len() >= 21, "{routes:?}");
     routes
 }
 

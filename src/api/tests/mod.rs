@@ -1,6 +1,7 @@
 //! The API through its router, against a real database.
 
 mod bad_input;
+mod batches;
 mod deployments;
 mod doors;
 mod openapi;
