@@ -17,6 +17,8 @@ use dormouse::{
     blobs::Blobs,
     host::{Caller, HostError, WaitDecision},
     model::{
+        batch::{BatchTriggered, Item},
+        child::Intent,
         context::{EnvironmentKind, RunContext},
         id::{DeploymentId, EnvironmentId, ProjectId, QueueId, RunId, WaitpointId},
         log::LogRecord,
@@ -24,6 +26,7 @@ use dormouse::{
         metadata::{Operation, Target},
         payload::Packet,
         token::{NewToken, TokenHandle},
+        trigger::{NewRun, RunIdempotency, Triggered},
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
     rewrite::{self, Limits},
@@ -142,6 +145,18 @@ impl Caller for Suspending {
 
     async fn start_timer(&self, _: DateTime<Utc>, _: Option<Idempotency>) -> Result<WaitpointId, HostError> {
         Ok(WaitpointId::new())
+    }
+
+    async fn trigger(&self, _: NewRun, _: Intent) -> Result<Triggered, HostError> {
+        Err(HostError::not_in_this_version("trigger"))
+    }
+
+    async fn batch_trigger(&self, _: Vec<Item>, _: Option<RunIdempotency>, _: Intent) -> Result<BatchTriggered, HostError> {
+        Err(HostError::not_in_this_version("batch-trigger"))
+    }
+
+    async fn access_token(&self, _: Vec<String>) -> Result<String, HostError> {
+        Err(HostError::not_in_this_version("access tokens"))
     }
 
     async fn add_tags(&self, _: Vec<String>) -> Result<(), HostError> {

@@ -62,6 +62,15 @@ impl Caller {
             _ => Ok(()),
         }
     }
+
+    /// Refuses a public token that allows `action` on nothing at all: before it is known on what.
+    pub(super) fn must_somehow(&self, action: &str) -> Result<(), Error> {
+        let verb_of = |scope: &String| scope.split(':').next().is_some_and(|verb| [action, "*", "admin"].contains(&verb));
+        match &self.token {
+            Some((claims, _)) if !claims.scopes.iter().any(verb_of) => Err(Error::Forbidden),
+            _ => Ok(()),
+        }
+    }
 }
 
 impl FromRequestParts<AppState> for KeyHolder {

@@ -55,7 +55,11 @@ pub(super) async fn read_json<T: DeserializeOwned>(
     parse(if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes })
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
+/// An object of JSON.
+///
+/// # Errors
+/// 400 that names the field that is not what it should be.
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Error> {
     // The reader would take a list for an object, field by field.
     if bytes.trim_ascii_start().first().is_some_and(|first| *first == b'[') {
         return Err(Error::body("", "must be an object, not a list"));

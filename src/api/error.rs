@@ -123,6 +123,20 @@ impl Error {
         Error::Malformed { part: Part::Query, issues: vec![issue] }
     }
 
+    /// Everything that is wrong, in one text, for whoever gets it as data.
+    pub fn describe(&self) -> String {
+        match self {
+            Error::Malformed { issues, .. } => {
+                let issue = |issue: &Issue| match issue.path.is_empty() {
+                    true => issue.message.clone(),
+                    false => format!("{}: {}", issue.path.join("."), issue.message),
+                };
+                issues.iter().map(issue).collect::<Vec<_>>().join("; ")
+            }
+            other => other.to_body()["error"].as_str().unwrap_or_default().to_owned(),
+        }
+    }
+
     fn status(&self) -> StatusCode {
         match self {
             Error::Malformed { .. } => StatusCode::BAD_REQUEST,

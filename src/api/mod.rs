@@ -7,6 +7,8 @@
 
 mod api_keys;
 mod auth;
+mod batch_items;
+mod batches;
 mod body;
 mod deployments;
 mod error;
@@ -14,6 +16,7 @@ mod health;
 mod layers;
 mod openapi;
 mod pagination;
+mod results;
 mod run_object;
 mod runs;
 mod schedules;
@@ -141,8 +144,7 @@ pub struct Reason {
 pub fn router(state: AppState) -> axum::Router {
     let limits = state.limits.clone();
     let (browser, mut api) = layers::timeout(routes(), limits.request).split_for_parts();
-    let (uploads, upload_api) =
-        layers::timeout(OpenApiRouter::new().routes(routes!(deployments::create)), limits.deploy).split_for_parts();
+    let (uploads, upload_api) = layers::timeout(uploads(), limits.deploy).split_for_parts();
     // A callback address is for servers: a browser that could use it from another page would be a hole.
     let (callbacks, callback_api) =
         layers::timeout(OpenApiRouter::new().routes(routes!(waitpoints::callback)), limits.request).split_for_parts();
@@ -158,8 +160,13 @@ pub fn router(state: AppState) -> axum::Router {
 
 /// The description of the API, as `GET /api/v1/openapi.json` serves it.
 pub fn description() -> utoipa::openapi::OpenApi {
-    let all = routes().routes(routes!(deployments::create)).routes(routes!(waitpoints::callback));
+    let all = routes().merge(uploads()).routes(routes!(waitpoints::callback));
     openapi::with_description(all.into_openapi())
+}
+
+/// Those whose bodies may take long to come.
+fn uploads() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(deployments::create)).routes(routes!(batch_items::add))
 }
 
 fn routes() -> OpenApiRouter<AppState> {
@@ -170,9 +177,14 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(deployments::promote))
         .routes(routes!(deployments::rollback))
         .routes(routes!(tasks::trigger))
+        .routes(routes!(batches::create))
+        .routes(routes!(batches::trigger))
+        .routes(routes!(batches::retrieve))
+        .routes(routes!(batches::results))
         .routes(routes!(runs::retrieve))
         .routes(routes!(runs::list))
         .routes(routes!(runs::cancel))
+        .routes(routes!(results::of_run))
         .routes(routes!(runs::logs))
         .routes(routes!(runs::events))
         .routes(routes!(schedules::create, schedules::list))

@@ -96,7 +96,12 @@ impl RunObject {
             base_cost_in_cents: 0.0,
             duration_ms: run.cpu_ms,
             depth: run.depth,
-            trigger_function: "trigger",
+            trigger_function: match (run.batch.is_some(), run.awaited) {
+                (false, false) => "trigger",
+                (false, true) => "triggerAndWait",
+                (true, false) => "batchTrigger",
+                (true, true) => "batchTriggerAndWait",
+            },
             metadata: run.metadata.into_iter().filter(|(key, _)| !key.starts_with("$$streams")).collect(),
             idempotency_key: run.idempotency_key,
             version: run.version,

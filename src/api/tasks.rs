@@ -9,12 +9,12 @@ use axum::{
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, value::RawValue};
-use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
 use super::{
     AppState, Error,
     auth::Caller,
+    batches::one_time_key,
     body::{self, OneOrMany, TextOrNumber},
     error::{ErrorBody, Issue, Part},
     tokens::Minted,
@@ -37,10 +37,10 @@ pub(super) struct TriggerBody {
     /// Any JSON value; a string if `options.payloadType` is not `application/json`.
     #[serde(default, deserialize_with = "body::written")]
     #[schema(value_type = Option<Value>)]
-    payload: Option<Box<RawValue>>,
+    pub(super) payload: Option<Box<RawValue>>,
     /// How the run shall be made.
     #[serde(default)]
-    options: Option<TriggerOptions>,
+    pub(super) options: Option<TriggerOptions>,
 }
 
 /// How a run shall be made; every one may be left out.
@@ -163,12 +163,8 @@ pub(super) async fn trigger(
     let body: TriggerBody = body::read_json(&headers, body, "The request body", MAX_PAYLOAD_BYTES as u64).await?;
     let now = Utc::now();
     let mut new = new_run(task, body, &headers, now)?;
-    if let Some((claims, token)) = &caller.token
-        && claims.one_time_use
-    {
-        // Whatever else the request says, this token makes one run; sent again, it gets that one.
-        new.request_key = Some(format!("otu:{}", hex::encode(Sha256::digest(token.as_bytes()))));
-    }
+    // Whatever else the request says, a token that is good for one call makes one run; sent again, it gets that one.
+    new.request_key = one_time_key(&caller).or(new.request_key);
 
     let triggered = state.intake.trigger(caller.environment.id, new).await?;
 
@@ -178,7 +174,7 @@ pub(super) async fn trigger(
 }
 
 /// Checks every option; everything that is wrong is said at once.
-fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now: DateTime<Utc>) -> Result<NewRun, Error> {
+pub(super) fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now: DateTime<Utc>) -> Result<NewRun, Error> {
     let options = body.options.unwrap_or_default();
     let mut checks = Checks::default();
     unavailable(&options)?;
@@ -191,10 +187,7 @@ fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now: DateTime<U
     let mut new = NewRun::of(task, payload);
 
     new.idempotency = idempotency(&options, headers, &mut checks);
-    new.request_key = header(headers, "x-trigger-request-idempotency-key").map(str::to_owned);
-    checks.that(new.request_key.as_ref().is_none_or(|key| key.len() <= 256), "x-trigger-request-idempotency-key", || {
-        "at most 256 characters".into()
-    });
+    new.request_key = request_key(headers, &mut checks);
     new.delay_until = checks.read("options.delay", options.delay.as_deref(), |text| when::moment(text, now), when::MOMENT_HINT);
     new.debounce = debounce(options.debounce, &mut checks)?;
     new.ttl_ms = match options.ttl {
@@ -279,9 +272,17 @@ fn packet(payload: Option<Box<RawValue>>, content_type: Option<&str>, checks: &m
     }
 }
 
+/// What names the request, so that it has one effect however often it is sent.
+pub(super) fn request_key(headers: &HeaderMap, checks: &mut Checks) -> Option<String> {
+    let key = header(headers, "x-trigger-request-idempotency-key").map(str::to_owned);
+    checks.that(key.as_ref().is_none_or(|key| key.len() <= 256), "x-trigger-request-idempotency-key", || {
+        "at most 256 characters".into()
+    });
+    key
+}
+
 fn idempotency(options: &TriggerOptions, headers: &HeaderMap, checks: &mut Checks) -> Option<RunIdempotency> {
     let key = options.idempotency_key.as_deref().or_else(|| header(headers, "idempotency-key"))?.to_owned();
-    checks.length("options.idempotencyKey", Some(&key), MAX_KEY_CHARS);
     let ttl = options.idempotency_key_ttl.as_deref().or_else(|| header(headers, "idempotency-key-ttl"));
     let ttl_ms = checks.read(
         "options.idempotencyKeyTTL",
@@ -289,15 +290,26 @@ fn idempotency(options: &TriggerOptions, headers: &HeaderMap, checks: &mut Check
         |text| when::key_ttl_ms(text).filter(|ms| *ms > 0),
         "write a number and one unit: 60s, 5m, 2h or 30d",
     );
-    let made_of = options.idempotency_key_options.as_ref();
+    Some(key_of(key, ttl_ms, options.idempotency_key_options.as_ref(), "options.", checks))
+}
+
+/// An idempotency key with what it was made of; `prefix` is that of the fields' paths.
+pub(super) fn key_of(
+    key: String,
+    ttl_ms: Option<u64>,
+    made_of: Option<&KeyOptions>,
+    prefix: &str,
+    checks: &mut Checks,
+) -> RunIdempotency {
+    checks.length(&format!("{prefix}idempotencyKey"), Some(&key), MAX_KEY_CHARS);
     let shown = made_of.map(|made_of| made_of.key.clone().into_vec().join("-"));
     let scope = made_of.and_then(|made_of| made_of.scope.clone());
-    checks.length("options.idempotencyKeyOptions.key", shown.as_deref(), MAX_KEY_CHARS);
+    checks.length(&format!("{prefix}idempotencyKeyOptions.key"), shown.as_deref(), MAX_KEY_CHARS);
     let known = |scope: &str| ["run", "attempt", "global"].contains(&scope);
-    checks.that(scope.as_deref().is_none_or(known), "options.idempotencyKeyOptions.scope", || {
+    checks.that(scope.as_deref().is_none_or(known), &format!("{prefix}idempotencyKeyOptions.scope"), || {
         "write run, attempt or global".into()
     });
-    Some(RunIdempotency { key, shown, scope, ttl_ms })
+    RunIdempotency { key, shown, scope, ttl_ms }
 }
 
 /// Tags of a run or a token, each once. Source: facts A19.
@@ -338,7 +350,7 @@ fn is_queue_name(name: &str) -> bool {
     (1..=MAX_NAME_CHARS).contains(&name.len()) && name.chars().all(known)
 }
 
-fn whole(number: Option<f64>, least: u32, most: u32, path: &str, checks: &mut Checks) -> Option<u32> {
+pub(super) fn whole(number: Option<f64>, least: u32, most: u32, path: &str, checks: &mut Checks) -> Option<u32> {
     let number = number?;
     let fits = number.fract() == 0.0 && (f64::from(least)..=f64::from(most)).contains(&number);
     checks.known(path, fits.then_some(number as u32), &format!("write a whole number from {least} to {most}"))
@@ -350,7 +362,7 @@ fn seconds(path: &str, seconds: Option<f64>, checks: &mut Checks) -> Option<i64>
     checks.known(path, (ms.is_finite() && ms.abs() < 1e15).then_some(ms.round() as i64), "write a number of seconds")
 }
 
-fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+pub(super) fn header<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name).and_then(|value| value.to_str().ok()).filter(|value| !value.is_empty())
 }
 

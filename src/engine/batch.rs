@@ -118,6 +118,13 @@ pub struct Filled {
     pub run_count: u32,
 }
 
+impl Filled {
+    /// What became of these and of more.
+    pub fn and(self, more: Filled) -> Filled {
+        Filled { accepted: self.accepted + more.accepted, deduplicated: self.deduplicated + more.deduplicated, ..more }
+    }
+}
+
 /// Gives items to a batch, one for each place: what is there already stays. The last one seals it. None asks how it stands.
 ///
 /// # Errors

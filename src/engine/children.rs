@@ -3,7 +3,6 @@
 //! A start is an effectful call of the parent: made again after its host was lost it gets the same runs. While it is made the
 //! parent's row is locked, so a parent that ends has no child that this end does not see.
 
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -17,11 +16,11 @@ use crate::{
     },
     model::{
         attempt::Lease,
-        batch::{Draft, Item, MAX_ITEMS, NewBatch, Stage},
+        batch::{BatchTriggered, Draft, Item, MAX_ITEMS, NewBatch, Stage},
         child::Intent,
         error::{ErrorCode, RunError},
         event::EventKind,
-        id::{BatchId, EnvironmentId},
+        id::EnvironmentId,
         run::RunStatus,
         trigger::{NewRun, RunIdempotency, Triggered},
     },
@@ -56,17 +55,6 @@ pub async fn trigger(store: &Store, lease: &Lease, call: Call, new: NewRun, inte
             })
         })
         .await
-}
-
-/// A batch that was made or found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BatchTriggered {
-    /// The batch.
-    pub id: BatchId,
-    /// Its items.
-    pub run_count: u32,
-    /// An earlier call with the same key made it.
-    pub is_cached: bool,
 }
 
 /// Triggers 1 to 1000 runs for a run, as one batch and in one transaction; their order is that of the items. An item that cannot be

@@ -76,27 +76,33 @@ pub(super) async fn make(tx: &mut PgConnection, owner: Owner, items: Vec<Item>) 
 
 /// The run that an item shall be, within its limits, or why it cannot be one.
 async fn check(tx: &mut PgConnection, scenery: &mut Scenery, draft: Draft) -> Result<Result<NewRun, Refusal>, Error> {
-    let could_not = |message: String| Refusal { code: ErrorCode::BatchItemCouldNotTrigger, message };
     let new = match draft {
         Draft::Refused(refusal) => return Ok(Err(refusal)),
         Draft::Run(new) if new.debounce.is_some() => {
-            return Ok(Err(could_not("debounce: the items of a batch are not debounced; trigger the task by itself".into())));
+            let message = "debounce: the items of a batch are not debounced; trigger the task by itself".into();
+            return Ok(Err(Refusal { code: ErrorCode::BatchItemCouldNotTrigger, message }));
         }
-        Draft::Run(new) => match trigger::normal(*new) {
-            Ok(new) => new,
-            Err(Error::TooLarge { field: "payload", limit, .. }) => {
-                let message = format!("the payload is larger than {limit} bytes");
-                return Ok(Err(Refusal { code: ErrorCode::PayloadTooLarge, message }));
-            }
-            Err(Error::Invalid { field, message }) => return Ok(Err(could_not(format!("{field}: {message}")))),
-            Err(error @ Error::TooLarge { .. }) => return Ok(Err(could_not(error.to_string()))),
-            Err(error) => return Err(error),
-        },
+        Draft::Run(new) => *new,
     };
-    match trigger::check_version(&new, scenery.scene(tx, &new).await?) {
-        Ok(()) => Ok(Ok(new)),
-        Err(error) => Ok(Err(could_not(error.to_string()))),
+    let checked = match trigger::normal(new) {
+        Ok(new) => trigger::check_version(&new, scenery.scene(tx, &new).await?).map(|()| new),
+        Err(error) => Err(error),
+    };
+    match checked {
+        Ok(new) => Ok(Ok(new)),
+        Err(error) => refusal(error).map(Err),
     }
+}
+
+/// What stands against one item is its own affair; anything else stands against all.
+fn refusal(error: Error) -> Result<Refusal, Error> {
+    let (code, message) = match error {
+        Error::TooLarge { field: "payload", .. } => (ErrorCode::PayloadTooLarge, error.to_string()),
+        Error::TooLarge { .. } => (ErrorCode::BatchItemCouldNotTrigger, error.to_string()),
+        Error::Invalid { field, message } => (ErrorCode::BatchItemCouldNotTrigger, format!("{field}: {message}")),
+        other => return Err(other),
+    };
+    Ok(Refusal { code, message })
 }
 
 /// What the items of one call have to know, looked up once for all that are alike.

@@ -4,11 +4,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::model::{
+    batch::{BatchTriggered, Item},
+    child::Intent,
     id::WaitpointId,
     log::LogRecord,
     metadata::{Operation, Target},
     payload::Packet,
     token::{NewToken, TokenHandle},
+    trigger::{NewRun, RunIdempotency, Triggered},
     waitpoint::{Completion, Idempotency, WaitRequest},
 };
 
@@ -35,6 +38,17 @@ pub trait Caller: Send + Sync + 'static {
     async fn complete_token(&self, token: WaitpointId, value: Packet) -> Result<(), HostError>;
     /// Starts a timer.
     async fn start_timer(&self, at: DateTime<Utc>, idempotency: Option<Idempotency>) -> Result<WaitpointId, HostError>;
+    /// Triggers a run as a child of this one, or finds the one with the same idempotency key.
+    async fn trigger(&self, new: NewRun, intent: Intent) -> Result<Triggered, HostError>;
+    /// Triggers runs as children of this one and as one batch, or finds the batch with the same idempotency key.
+    async fn batch_trigger(
+        &self,
+        items: Vec<Item>,
+        idempotency: Option<RunIdempotency>,
+        intent: Intent,
+    ) -> Result<BatchTriggered, HostError>;
+    /// A public access token with these scopes, for an hour.
+    async fn access_token(&self, scopes: Vec<String>) -> Result<String, HostError>;
     /// Adds tags to the run; those it has are left out.
     async fn add_tags(&self, tags: Vec<String>) -> Result<(), HostError>;
 }

@@ -4,9 +4,9 @@ use wasmtime::ResourceLimiter;
 
 use crate::model::machine::Machine;
 
-/// Bytes of strings and lists that one call into the host may carry, for `Store::set_hostcall_fuel`. Above the largest
-/// payload (3 MiB), which a guest passes as one list.
-pub const HOSTCALL_FUEL: usize = 16 << 20;
+/// Bytes of strings and lists that one call into the host may carry, for `Store::set_hostcall_fuel`; a guest that passes more
+/// traps. Above the largest batch (16 MiB), so that one which is larger by a little is told.
+pub const HOSTCALL_FUEL: usize = 24 << 20;
 /// Handles a guest may hold at a time; wasmtime's own count does not see them any more.
 pub const MAX_HANDLES: usize = 4096;
 /// Host objects behind the handles: some handles have two (a timer and its pollable).

@@ -13,14 +13,17 @@ use super::{
     Begin, Caller, CpuMeter, Egress, HostError, HostErrorCode, HostState, HttpLimits, OpenFiles, Run, Setup, WaitDecision,
 };
 use crate::model::{
+    batch::{BatchTriggered, Item},
+    child::Intent,
     context::{EnvironmentKind, RunContext},
     egress::{Allowed, EgressPolicy},
-    id::{DeploymentId, EnvironmentId, ProjectId, QueueId, RunId, WaitpointId},
+    id::{BatchId, DeploymentId, EnvironmentId, ProjectId, QueueId, RunId, WaitpointId},
     log::LogRecord,
     machine::Machine,
     metadata::{Operation, Target},
     payload::Packet,
     token::{NewToken, TokenHandle},
+    trigger::{NewRun, RunIdempotency, Triggered},
     waitpoint::{Completion, Idempotency, WaitRequest},
 };
 
@@ -35,6 +38,8 @@ pub enum Asked {
     Complete(WaitpointId, Packet),
     Timer(DateTime<Utc>),
     Tags(Vec<String>),
+    Trigger(String, Intent),
+    Batch(Vec<String>, Intent),
 }
 
 /// Remembers every call; waits are suspended unless `ready` holds an answer.
@@ -110,6 +115,26 @@ impl Caller for Recorder {
     async fn start_timer(&self, at: DateTime<Utc>, _idempotency: Option<Idempotency>) -> Result<WaitpointId, HostError> {
         self.note(Asked::Timer(at));
         Ok(WaitpointId::new())
+    }
+
+    async fn trigger(&self, new: NewRun, intent: Intent) -> Result<Triggered, HostError> {
+        self.note(Asked::Trigger(new.task, intent));
+        Ok(Triggered { id: RunId::new(), is_cached: false })
+    }
+
+    async fn batch_trigger(
+        &self,
+        items: Vec<Item>,
+        _idempotency: Option<RunIdempotency>,
+        intent: Intent,
+    ) -> Result<BatchTriggered, HostError> {
+        let run_count = items.len() as u32;
+        self.note(Asked::Batch(items.into_iter().map(|item| item.task).collect(), intent));
+        Ok(BatchTriggered { id: BatchId::new(), run_count, is_cached: true })
+    }
+
+    async fn access_token(&self, scopes: Vec<String>) -> Result<String, HostError> {
+        Ok(scopes.join(" "))
     }
 
     async fn add_tags(&self, tags: Vec<String>) -> Result<(), HostError> {

@@ -1,6 +1,7 @@
 //! Batches: many runs that are triggered together. Source: facts B1-B6, 7.2.
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use super::{
     error::ErrorCode,
@@ -51,6 +52,17 @@ pub struct Refusal {
     pub code: ErrorCode,
     /// Names the field, the limit and the fix.
     pub message: String,
+}
+
+/// A batch that was made whole, or found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchTriggered {
+    /// The batch.
+    pub id: BatchId,
+    /// Its items.
+    pub run_count: u32,
+    /// An earlier call with the same key made it.
+    pub is_cached: bool,
 }
 
 /// How far a batch is on its way from items to runs.

@@ -204,6 +204,8 @@ pub struct Run {
     pub depth: u32,
     /// The batch it came with.
     pub batch: Option<BatchId>,
+    /// Triggered by a run that meant to wait for it.
+    pub awaited: bool,
     /// Name of its queue.
     pub queue: String,
     /// Its pool within the queue.

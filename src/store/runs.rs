@@ -51,6 +51,7 @@ struct Row {
     root_id: Uuid,
     depth: i32,
     batch_id: Option<Uuid>,
+    awaited: bool,
     queue: String,
     concurrency_key: String,
     machine: Option<String>,
@@ -82,6 +83,7 @@ impl Row {
             root: RunId::from_uuid(self.root_id),
             depth: self.depth.unsigned_abs(),
             batch: self.batch_id.map(BatchId::from_uuid),
+            awaited: self.awaited,
             queue: self.queue,
             concurrency_key: Some(self.concurrency_key).filter(|key| !key.is_empty()),
             machine: self.machine.as_deref().map(rows::machine).transpose()?,
@@ -112,7 +114,7 @@ async fn by_ids(connection: &mut PgConnection, environment: EnvironmentId, ids: 
         select r.id, r.status, r.task, d.version as "version?", r.tags, r.is_test,
             r.replay_of is not null as "is_replay!", r.created_at, r.updated_at, r.started_at, r.finished_at,
             r.delay_until, r.ttl_ms, coalesce(r.idempotency_shown, r.idempotency_key) as idempotency_key,
-            r.parent_id, r.root_id, r.depth, r.batch_id, q.name as queue, r.concurrency_key, r.machine, r.attempt,
+            r.parent_id, r.root_id, r.depth, r.batch_id, r.awaited, q.name as queue, r.concurrency_key, r.machine, r.attempt,
             r.earlier_cpu_ms + r.attempt_cpu_ms as "cpu_ms!", r.metadata, r.error, r.cancel_requested_at
         from runs r
         join queues q on q.id = r.queue_id

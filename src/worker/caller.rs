@@ -13,20 +13,24 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use secrecy::SecretString;
 use serde_json::Value;
 
 use super::{Context, logs::LogBuffer};
 use crate::{
     auth,
-    engine::{self, journal::Call, metadata, tags, timer, token, wait},
+    engine::{self, children, journal::Call, metadata, tags, timer, token, wait},
     host::{Caller, HostError, HostErrorCode, WaitDecision},
     model::{
         attempt::{Claimed, Lease},
+        batch::{BatchTriggered, Item},
+        child::Intent,
         id::{EnvironmentId, WaitpointId},
         log::{Level, LogRecord},
         metadata::{Operation, Target},
         payload::Packet,
         token::{NewToken, TokenHandle},
+        trigger::{NewRun, RunIdempotency, Triggered},
         waitable::Waitable,
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
@@ -41,6 +45,8 @@ const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::fr
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a browser may complete a token with the access token it got. Source: facts 2.2.
 const TOKEN_ACCESS: chrono::Duration = chrono::Duration::hours(24);
+/// How long a browser may read a run or batch with the access token it got. Source: facts 2.2.
+const READ_ACCESS: chrono::Duration = chrono::Duration::hours(1);
 
 /// The port of one attempt.
 pub struct EngineCaller {
@@ -201,8 +207,7 @@ impl Caller for EngineCaller {
     async fn create_token(&self, new: NewToken) -> Result<TokenHandle, HostError> {
         let (store, call) = (&self.context.store, self.call());
         let created = patiently(|| token::create_in_run(store, &self.lease, call, new.clone())).await?;
-        let environment = patiently(|| async { Ok(environments::get(store, self.environment).await?) }).await?;
-        let key = environment.ok_or_else(|| HostError::new(HostErrorCode::Internal, "the run's environment is gone"))?.root_key;
+        let key = self.root_key().await?;
         let scopes = vec![format!("write:waitpoints:{}", created.id)];
         Ok(TokenHandle {
             id: created.id,
@@ -221,12 +226,39 @@ impl Caller for EngineCaller {
         patiently(|| timer::start(&self.context.store, &self.lease, call, at, idempotency.clone())).await
     }
 
+    async fn trigger(&self, new: NewRun, intent: Intent) -> Result<Triggered, HostError> {
+        let (store, call) = (&self.context.store, self.call());
+        patiently(|| children::trigger(store, &self.lease, call, new.clone(), intent)).await
+    }
+
+    async fn batch_trigger(
+        &self,
+        items: Vec<Item>,
+        idempotency: Option<RunIdempotency>,
+        intent: Intent,
+    ) -> Result<BatchTriggered, HostError> {
+        let (store, call) = (&self.context.store, self.call());
+        patiently(|| children::batch_trigger(store, &self.lease, call, items.clone(), idempotency.clone(), intent)).await
+    }
+
+    async fn access_token(&self, scopes: Vec<String>) -> Result<String, HostError> {
+        let key = self.root_key().await?;
+        Ok(auth::Claims::new(self.environment, scopes, Utc::now(), READ_ACCESS).sign(&key))
+    }
+
     async fn add_tags(&self, new: Vec<String>) -> Result<(), HostError> {
         patiently(|| tags::add(&self.context.store, self.environment, self.lease.run, new.clone())).await.map(drop)
     }
 }
 
 impl EngineCaller {
+    /// What public access tokens are signed with.
+    async fn root_key(&self) -> Result<SecretString, HostError> {
+        let environment = patiently(|| async { Ok(environments::get(&self.context.store, self.environment).await?) }).await?;
+        let gone = || HostError::new(HostErrorCode::Internal, "the run's environment is gone");
+        Ok(environment.ok_or_else(gone)?.root_key)
+    }
+
     /// One last look after the grace time, so that what completed just now does not cost a suspension.
     async fn complete_now(&self, request: &WaitRequest) -> Result<Option<Vec<Completion>>, HostError> {
         match request {

@@ -15,11 +15,14 @@ use chrono::{DateTime, Utc};
 use dormouse::{
     host::{Caller, HostError, WaitDecision},
     model::{
+        batch::{BatchTriggered, Item},
+        child::Intent,
         id::WaitpointId,
         log::LogRecord,
         metadata::{Operation, Target},
         payload::Packet,
         token::{NewToken, TokenHandle},
+        trigger::{NewRun, RunIdempotency, Triggered},
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
 };
@@ -106,6 +109,23 @@ impl Caller for Platform {
 
     async fn start_timer(&self, _at: DateTime<Utc>, _idempotency: Option<Idempotency>) -> Result<WaitpointId, HostError> {
         Err(HostError::not_in_this_version("waitpoints"))
+    }
+
+    async fn trigger(&self, _new: NewRun, _intent: Intent) -> Result<Triggered, HostError> {
+        Err(HostError::not_in_this_version("trigger"))
+    }
+
+    async fn batch_trigger(
+        &self,
+        _items: Vec<Item>,
+        _idempotency: Option<RunIdempotency>,
+        _intent: Intent,
+    ) -> Result<BatchTriggered, HostError> {
+        Err(HostError::not_in_this_version("trigger"))
+    }
+
+    async fn access_token(&self, _scopes: Vec<String>) -> Result<String, HostError> {
+        Err(HostError::not_in_this_version("trigger"))
     }
 
     async fn add_tags(&self, _tags: Vec<String>) -> Result<(), HostError> {

@@ -41,8 +41,10 @@ pub mod bindings;
 mod bundle;
 mod error;
 mod host_error;
+mod idempotency;
 mod packet;
 mod panic;
+mod result;
 mod schedule;
 mod time;
 
@@ -50,6 +52,7 @@ pub mod context;
 pub mod log;
 pub mod metadata;
 pub mod tags;
+pub mod tasks;
 pub mod token;
 pub mod wait;
 
@@ -57,6 +60,8 @@ pub use bundle::Task;
 pub use dormouse_macros::task;
 pub use error::TaskError;
 pub use host_error::{ErrorCode, HostError};
+pub use idempotency::IdempotencyKey;
+pub use result::{BatchResult, FailedStatus, RunFailure, SubtaskUnwrapError, TaskResult};
 pub use schedule::{ScheduleEvent, ScheduleKind};
 pub use wait::WaitError;
 
@@ -69,5 +74,6 @@ pub mod __private {
     pub use crate::bundle::{Entry, Options, Queue, Retry, Schedule, describe, ids_are_distinct, run};
     pub use crate::log::Fields;
     pub use crate::packet::{Output, Returned, decode_payload};
+    pub use serde::{Serialize, de::DeserializeOwned};
     pub use serde_json;
 }

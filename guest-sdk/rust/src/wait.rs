@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bindings::dormouse::task::types::{self as wit, Moment, RunOutcome, TokenOutcome, WaitOutcome};
 use crate::bindings::dormouse::task::{wait as host, waitpoints};
-use crate::{ErrorCode, HostError, packet, time};
+use crate::{BatchResult, ErrorCode, HostError, TaskResult, packet, time};
 
 /// Waits for so many seconds.
 ///
@@ -76,7 +76,7 @@ pub fn timer(duration: Duration) -> Result<String, HostError> {
     Ok(waitpoints::start_timer(Moment::After(time::milliseconds(duration)), None)?)
 }
 
-/// Waits until at least one of these (1 to 1000 timers, tokens or runs, by their ids) is complete, and returns all that
+/// Waits until at least one of these (1 to 1000 timers, tokens, runs or batches, by their ids) is complete, and returns all that
 /// are.
 ///
 /// # Errors
@@ -128,6 +128,28 @@ impl Completion {
         match &self.outcome {
             WaitOutcome::Token(outcome) => token_value(outcome),
             _ => Err(WaitError::Value("the completion is not that of a token".into())),
+        }
+    }
+
+    /// What became of the run.
+    ///
+    /// # Errors
+    /// [`WaitError::Value`] if the output is no `T` or this is no run.
+    pub fn task<T: DeserializeOwned>(&self) -> Result<TaskResult<T>, WaitError> {
+        match &self.outcome {
+            WaitOutcome::Run(result) => TaskResult::of(result.clone()),
+            _ => Err(WaitError::Value("the completion is not that of a run".into())),
+        }
+    }
+
+    /// What became of the batch.
+    ///
+    /// # Errors
+    /// [`WaitError::Value`] if an output is no `T` or this is no batch.
+    pub fn batch<T: DeserializeOwned>(&self) -> Result<BatchResult<T>, WaitError> {
+        match &self.outcome {
+            WaitOutcome::Batch(result) => BatchResult::of(result.clone()),
+            _ => Err(WaitError::Value("the completion is not that of a batch".into())),
         }
     }
 
@@ -201,12 +223,18 @@ impl fmt::Display for WaitError {
 
 impl std::error::Error for WaitError {}
 
-impl From<wit::HostError> for WaitError {
-    fn from(error: wit::HostError) -> WaitError {
-        match HostError::from(error) {
+impl From<HostError> for WaitError {
+    fn from(error: HostError) -> WaitError {
+        match error {
             HostError { code: ErrorCode::Cancelled, .. } => WaitError::Cancelled,
             error => WaitError::Host(error),
         }
+    }
+}
+
+impl From<wit::HostError> for WaitError {
+    fn from(error: wit::HostError) -> WaitError {
+        HostError::from(error).into()
     }
 }
 

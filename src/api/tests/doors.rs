@@ -30,6 +30,7 @@ fn routes() -> Vec<(String, String, bool)> {
                 .replace("{taskId}", "hello")
                 .replace("{scheduleId}", "sched_0")
                 .replace("{tokenId}", "waitpoint_0")
+                .replace("{batchId}", "batch_0")
                 .replace("{runId}", "run_0");
             routes.push((method.to_uppercase(), path, open));
         }

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod bad_input;
+mod batches;
 mod deployments;
 mod doors;
 mod openapi;

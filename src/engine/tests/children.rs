@@ -2,12 +2,9 @@
 
 use super::*;
 use crate::{
-    engine::{
-        children::{self, BatchTriggered},
-        journal::Call,
-    },
+    engine::{children, journal::Call},
     model::{
-        batch::{Draft, Item, Refusal},
+        batch::{BatchTriggered, Draft, Item, Refusal},
         child::{Intent, RunOutcome},
         error::ErrorCode,
         id::BatchId,

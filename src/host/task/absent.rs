@@ -1,6 +1,6 @@
 //! Interfaces that the contract has and this version does not serve yet: every call says so.
 
-use super::wit::{api, input, streams, trigger, types};
+use super::wit::{api, input, streams, types};
 use crate::host::{HostError, HostState};
 
 fn absent<T>(function: &str) -> Result<T, HostError> {
@@ -47,26 +47,5 @@ impl streams::Host for HostState {
         _timeout: types::DurationMs,
     ) -> Result<streams::Page, HostError> {
         absent("streams.read")
-    }
-}
-
-impl trigger::Host for HostState {
-    async fn trigger(
-        &mut self,
-        _task: String,
-        _payload: types::Packet,
-        _options: types::TriggerOptions,
-        _intent: trigger::Intent,
-    ) -> Result<trigger::RunHandle, HostError> {
-        absent("trigger.trigger")
-    }
-
-    async fn batch_trigger(
-        &mut self,
-        _items: Vec<types::BatchItem>,
-        _idempotency: Option<types::Idempotency>,
-        _intent: trigger::Intent,
-    ) -> Result<trigger::BatchHandle, HostError> {
-        absent("trigger.batch-trigger")
     }
 }

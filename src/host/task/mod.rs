@@ -10,7 +10,9 @@ mod context;
 pub mod convert;
 pub mod describe;
 mod metadata;
+pub mod options;
 mod telemetry;
+mod trigger;
 mod wait;
 mod waitpoints;
 

@@ -11,7 +11,6 @@ comment on column run_waits.together is 'Edges of a run with the same number are
 alter table runs add column awaited boolean not null default false;
 comment on column runs.awaited is 'Triggered by a run that meant to wait for it';
 create index runs_live_children on runs (parent_id) where parent_id is not null and finished_at is null;
-create index runs_of_batch on runs (batch_id, id desc) where batch_id is not null;
 
 -- Cancelled runs that had children in progress then: a sweep cancels those, some at a time, and deletes the row with the last.
 create table cancelled_parents (

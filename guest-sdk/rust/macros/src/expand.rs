@@ -3,7 +3,7 @@
 use proc_macro2::TokenStream;
 use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, FnArg, ItemFn, Result};
+use syn::{Error, FnArg, GenericArgument, ItemFn, PathArguments, Result, ReturnType, Type, parse_quote};
 
 use crate::options::{Options, Queue, Retry, Schedule};
 
@@ -14,6 +14,7 @@ pub(crate) fn task(options: &Options, function: &ItemFn) -> Result<TokenStream> 
     let id = options.id.clone().unwrap_or_else(|| default_id(&name.to_string()));
     let definition = definition(options, name.span());
     let call = call(function)?;
+    let triggers = triggers(&id, function);
     let about = format!("The task `{id}`, as `dormouse::bundle!` knows it.");
     Ok(quote! {
         #function
@@ -37,7 +38,100 @@ pub(crate) fn task(options: &Options, function: &ItemFn) -> Result<TokenStream> 
                 #call
             }
         }
+
+        #triggers
     })
+}
+
+/// What others start the task with: the functions of `dormouse::tasks` with the task's own types. The bounds hold for those who use
+/// them: in a clause with a lifetime of its own, a type for which they do not is no error.
+fn triggers(id: &str, function: &ItemFn) -> TokenStream {
+    let (name, visibility) = (&function.sig.ident, &function.vis);
+    let unit: Type = parse_quote!(());
+    let payload = match function.sig.inputs.first() {
+        Some(FnArg::Typed(payload)) => (*payload.ty).clone(),
+        _ => unit.clone(),
+    };
+    let output = match &function.sig.output {
+        ReturnType::Default => unit,
+        ReturnType::Type(_, returned) => output(returned),
+    };
+    let (sends, gets) = (
+        quote!(for<'any> #payload: ::dormouse::__private::Serialize),
+        quote!(for<'any> #output: ::dormouse::__private::DeserializeOwned),
+    );
+    let items = quote! {
+        payloads
+            .into_iter()
+            .map(|payload| ::dormouse::tasks::Item::new(#id, payload))
+            .collect::<::core::result::Result<::std::vec::Vec<_>, ::dormouse::HostError>>()?
+    };
+    quote! {
+        #[allow(dead_code, private_interfaces)]
+        impl #name {
+            /// Starts a run of this task, and goes on: see `dormouse::tasks::trigger`.
+            #visibility fn trigger(payload: &#payload)
+                -> ::core::result::Result<::dormouse::tasks::RunHandle, ::dormouse::HostError>
+            where #sends
+            {
+                ::dormouse::tasks::trigger(#id, payload)
+            }
+
+            /// Starts a run of this task, made so, and goes on.
+            #visibility fn trigger_with(payload: &#payload, options: &::dormouse::tasks::Options)
+                -> ::core::result::Result<::dormouse::tasks::RunHandle, ::dormouse::HostError>
+            where #sends
+            {
+                ::dormouse::tasks::trigger_with(#id, payload, options)
+            }
+
+            /// Starts a run of this task and waits for its end: see `dormouse::tasks::trigger_and_wait`.
+            #visibility fn trigger_and_wait(payload: &#payload)
+                -> ::core::result::Result<::dormouse::TaskResult<#output>, ::dormouse::WaitError>
+            where #sends, #gets
+            {
+                ::dormouse::tasks::trigger_and_wait(#id, payload)
+            }
+
+            /// Starts a run of this task, made so, and waits for its end.
+            #visibility fn trigger_and_wait_with(payload: &#payload, options: &::dormouse::tasks::Options)
+                -> ::core::result::Result<::dormouse::TaskResult<#output>, ::dormouse::WaitError>
+            where #sends, #gets
+            {
+                ::dormouse::tasks::trigger_and_wait_with(#id, payload, options)
+            }
+
+            /// Starts a run of this task for each payload, and goes on: see `dormouse::tasks::batch_trigger`.
+            #visibility fn batch_trigger(payloads: &[#payload])
+                -> ::core::result::Result<::dormouse::tasks::BatchHandle, ::dormouse::HostError>
+            where #sends
+            {
+                ::dormouse::tasks::batch_trigger(#items)
+            }
+
+            /// Starts a run of this task for each payload and waits for their ends: see
+            /// `dormouse::tasks::batch_trigger_and_wait`.
+            #visibility fn batch_trigger_and_wait(payloads: &[#payload])
+                -> ::core::result::Result<::dormouse::BatchResult<#output>, ::dormouse::WaitError>
+            where #sends, #gets
+            {
+                ::dormouse::tasks::batch_trigger_and_wait(#items)
+            }
+        }
+    }
+}
+
+/// What a task returns if nothing goes wrong: of a type that is called `Result`, by this name or another path, its first parameter.
+fn output(returned: &Type) -> Type {
+    if let Type::Path(path) = returned
+        && let Some(last) = path.path.segments.last()
+        && last.ident == "Result"
+        && let PathArguments::AngleBracketed(arguments) = &last.arguments
+        && let Some(GenericArgument::Type(output)) = arguments.args.first()
+    {
+        return output.clone();
+    }
+    returned.clone()
 }
 
 /// A task that has no id is called like its function, with hyphens as ids usually have them.
@@ -176,6 +270,16 @@ mod tests {
         }
         assert!(expand("scheduled", "fn report(event: ScheduleEvent) {}").unwrap().contains("scheduled : true"));
         assert!(expand("", "fn report() {}").unwrap().contains("scheduled : false"));
+    }
+
+    #[test]
+    fn a_task_is_triggered_with_its_own_types() {
+        let items = expand("", "fn f(payload: In) -> Result<Out, Bad> { todo() }").unwrap();
+        assert!(items.contains("fn trigger_and_wait (payload : & In)"), "{items}");
+        assert!(items.contains("TaskResult < Out >"), "{items}");
+        let items = expand("", "fn f() -> anyhow::Result<Vec<u8>> { todo() }").unwrap();
+        assert!(items.contains("fn batch_trigger (payloads : & [()])") && items.contains("TaskResult < Vec < u8 > >"), "{items}");
+        assert!(expand("", "fn f() {}").unwrap().contains("TaskResult < () >"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! - [`chain`](chain::chain) waits `n` times, from every kind of call stack that Rust makes, and returns a digest over all
 //!   that it saw: a straight run and one that was suspended at every wait must return the same.
+//! - [`family`](family::family) starts other runs and waits for them.
 //! - [`files`](files::files) keeps things in files over its waits.
 //! - The tasks of [`forks`] see what a restored run must not share with another, and wait at the end of a deep stack.
 //! - [`variables`](variables::variables) looks at the environment on either side of a wait.
@@ -9,6 +10,7 @@
 
 mod chain;
 mod digest;
+mod family;
 mod files;
 mod forks;
 mod misbehave;
@@ -27,6 +29,8 @@ fn echo(payload: Value) -> Value {
 dormouse::bundle!(
     chain::chain,
     echo,
+    family::family,
+    family::member,
     files::files,
     forks::deep,
     forks::fork,
