@@ -42,7 +42,8 @@ pub async fn fire_due(store: &Store, max: u32) -> Result<u32, Error> {
                         Err(error @ Error::Unavailable(_)) => return Err(error),
                         Err(error) => {
                             savepoint.rollback().await?;
-                            tracing::error!(schedule.id = %id, "a schedule could not be fired and is put off: {:#}", anyhow::Error::from(error));
+                            let error = format!("{:#}", anyhow::Error::from(error));
+                            tracing::error!(schedule.id = %id, error, "a schedule could not be fired and is put off");
                             schedules::put_off(tx, id, AGAIN_AFTER).await?;
                         }
                     }

@@ -127,7 +127,8 @@ async fn a_run_and_the_next_time_are_written_together_or_not_at_all(pool: PgPool
     scene.until_after(&schedule, secs(1)).await;
     // The server is gone between the two: the run is written, and the schedule cannot be.
     sqlx::raw_sql(
-        "create function die() returns trigger language plpgsql as $$ begin perform pg_terminate_backend(pg_backend_pid()); return new; end $$;
+        "create function die() returns trigger language plpgsql
+         as $$ begin perform pg_terminate_backend(pg_backend_pid()); return new; end $$;
          create trigger die before update on schedules for each row execute function die()",
     )
     .execute(&scene.pool)

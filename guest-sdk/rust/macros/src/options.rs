@@ -309,9 +309,10 @@ mod tests {
         let schedule = |text: &str| syn::parse_str::<Options>(text).unwrap().schedule.unwrap();
         let short = schedule(r#"schedule = "0 9 * * 1-5""#);
         assert_eq!((short.cron.as_str(), short.timezone.as_str(), short.window), ("0 9 * * 1-5", "UTC", None));
-        let long =
-            r#"schedule(cron = "0 9 * * *", timezone = "Europe/Berlin", window = "1h30m", environments(production, staging))"#;
-        let long = schedule(long);
+        let long = schedule(
+            r#"schedule(cron = "0 9 * * *", timezone = "Europe/Berlin", window = "1h30m",
+               environments(production, staging))"#,
+        );
         assert_eq!((long.timezone.as_str(), long.window), ("Europe/Berlin", Some(5_400_000)));
         assert_eq!(long.environments, ["PRODUCTION", "STAGING"]);
         assert!(syn::parse_str::<Options>("scheduled").unwrap().scheduled);
