@@ -1,4 +1,4 @@
-//! Cursor pages and filters in queries. Source: facts 6.
+//! Pages and filters in queries. Source: facts 6.
 
 use std::str::FromStr;
 
@@ -18,6 +18,8 @@ use crate::{
 
 const DEFAULT_SIZE: u32 = 25;
 const MAX_SIZE: u32 = 100;
+/// Last page that can be asked for by its number.
+const MAX_PAGE: u32 = 1_000_000;
 
 /// A first and a last moment, each if there is one.
 pub(super) type Range = (Option<DateTime<Utc>>, Option<DateTime<Utc>>);
@@ -83,6 +85,16 @@ impl Parameters {
         Ok(Page { size: self.size()?, start })
     }
 
+    /// `page` and `perPage`, for lists whose pages have numbers.
+    pub(super) fn offset_page(&self, default_size: u32) -> Result<OffsetPage, Error> {
+        let read = |name: &str, default: u32, most: u32| {
+            let Some(text) = self.text(name) else { return Ok(default) };
+            let number = text.parse().ok().filter(|number| (1..=most).contains(number));
+            number.ok_or_else(|| Error::query(name, format!("write a number from 1 to {most}")))
+        };
+        Ok(OffsetPage { number: read("page", 1, MAX_PAGE)?, size: read("perPage", default_size, MAX_SIZE)? })
+    }
+
     /// `<name>[from]` and `<name>[to]` (milliseconds since 1970, or a date), or `<name>[period]` (a duration up to now); plain
     /// `from`, `to` and `period` if the name is empty.
     pub(super) fn range(&self, name: &str, now: DateTime<Utc>) -> Result<Range, Error> {
@@ -127,6 +139,51 @@ pub(super) struct Pagination {
     pub(super) previous: Option<String>,
 }
 
+/// A page by its number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OffsetPage {
+    /// From 1.
+    pub(super) number: u32,
+    /// Entries of a page.
+    pub(super) size: u32,
+}
+
+impl OffsetPage {
+    /// Entries before it.
+    pub(super) fn offset(self) -> u32 {
+        (self.number - 1) * self.size
+    }
+}
+
+/// One page of a list whose pages have numbers.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct OffsetPaged<T> {
+    /// The entries.
+    data: Vec<T>,
+    /// Which page of how many.
+    pagination: OffsetPagination,
+}
+
+/// Which page of how many.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct OffsetPagination {
+    /// From 1.
+    current_page: u32,
+    /// 0 for an empty list.
+    total_pages: u64,
+    /// Entries of the whole list.
+    count: u64,
+}
+
+impl<T> OffsetPaged<T> {
+    /// The page with these entries of `count`.
+    pub(super) fn of(data: Vec<T>, page: OffsetPage, count: u64) -> OffsetPaged<T> {
+        let total_pages = count.div_ceil(u64::from(page.size));
+        OffsetPaged { data, pagination: OffsetPagination { current_page: page.number, total_pages, count } }
+    }
+}
+
 impl<T> Paged<T> {
     /// Shows every entry of a listing.
     pub(super) fn of<E, K: Kind>(listing: Listing<E, K>, show: impl FnMut(E) -> T) -> Paged<T> {
@@ -157,6 +214,16 @@ mod tests {
             [("page[after]", "run_0"), ("page[before]", "run_0")],
         ] {
             assert!(parameters(&wrong).page::<RunKind>().is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_with_a_number_is_read_and_its_limits_are_said() {
+        let page = parameters(&[("page", "3"), ("perPage", "100")]).offset_page(20).unwrap();
+        assert_eq!((page.offset(), page.size), (200, 100));
+        assert_eq!(parameters(&[]).offset_page(20).unwrap(), OffsetPage { number: 1, size: 20 });
+        for wrong in [("page", "0"), ("page", "x"), ("page", "1000001"), ("perPage", "0"), ("perPage", "101")] {
+            assert!(parameters(&[wrong]).offset_page(20).is_err(), "{wrong:?}");
         }
     }
 

@@ -40,10 +40,10 @@ pub(super) struct TriggerBody {
     /// Any JSON value; a string if `options.payloadType` is not `application/json`.
     #[serde(default, deserialize_with = "body::written")]
     #[schema(value_type = Option<Value>)]
-    payload: Option<Box<RawValue>>,
+    pub(super) payload: Option<Box<RawValue>>,
     /// How the run shall be made.
     #[serde(default)]
-    options: Option<TriggerOptions>,
+    pub(super) options: Option<TriggerOptions>,
 }
 
 /// How a run shall be made; every one may be left out.
@@ -51,52 +51,52 @@ pub(super) struct TriggerBody {
 #[serde(rename_all = "camelCase")]
 pub(super) struct TriggerOptions {
     /// `application/json`, `application/super+json` or `text/plain`.
-    payload_type: Option<String>,
+    pub(super) payload_type: Option<String>,
     /// The queue, if not the task's own.
-    queue: Option<QueueName>,
+    pub(super) queue: Option<QueueName>,
     /// A pool of its own within the queue.
-    concurrency_key: Option<TextOrNumber>,
+    pub(super) concurrency_key: Option<TextOrNumber>,
     /// A duration (`1h30m`) or a time; a time that has passed is no delay.
-    delay: Option<String>,
+    pub(super) delay: Option<String>,
     /// A duration or seconds to wait for the start at most; 0: for ever.
-    ttl: Option<TextOrNumber>,
+    pub(super) ttl: Option<TextOrNumber>,
     /// At most 10 of 1 to 128 characters.
-    tags: Option<OneOrMany>,
+    pub(super) tags: Option<OneOrMany>,
     /// An object of at most 256 KiB.
     #[schema(value_type = Option<Object>)]
-    metadata: Option<Value>,
+    pub(super) metadata: Option<Value>,
     /// The same key gets the same run; at most 2048 characters.
-    idempotency_key: Option<String>,
+    pub(super) idempotency_key: Option<String>,
     /// How long the key counts: `60s`, `5m`, `2h`, `30d`. 30 days unless said otherwise.
     #[serde(rename = "idempotencyKeyTTL")]
-    idempotency_key_ttl: Option<String>,
+    pub(super) idempotency_key_ttl: Option<String>,
     /// What the key was made of.
-    idempotency_key_options: Option<KeyOptions>,
+    pub(super) idempotency_key_options: Option<KeyOptions>,
     /// 1 to 250.
-    max_attempts: Option<f64>,
+    pub(super) max_attempts: Option<f64>,
     /// CPU seconds per attempt; at least 5.
-    max_duration: Option<f64>,
+    pub(super) max_duration: Option<f64>,
     /// A machine preset.
-    machine: Option<String>,
+    pub(super) machine: Option<String>,
     /// Seconds by which it jumps the queue.
-    priority: Option<f64>,
+    pub(super) priority: Option<f64>,
     /// Marks the run as a test.
-    test: Option<bool>,
+    pub(super) test: Option<bool>,
     /// The version to run on, `YYYYMMDD.N`.
-    lock_to_version: Option<String>,
+    pub(super) lock_to_version: Option<String>,
     /// The run that triggers it.
-    parent_run_id: Option<String>,
+    pub(super) parent_run_id: Option<String>,
     /// Triggers with the same key become one run, which begins once there is none for a while.
-    debounce: Option<DebounceOptions>,
+    pub(super) debounce: Option<DebounceOptions>,
     /// Not available in this version.
-    concurrency: Option<Vec<String>>,
+    pub(super) concurrency: Option<Vec<String>>,
     /// Not available in this version.
     #[schema(value_type = Option<Vec<Object>>)]
-    gates: Option<Vec<Value>>,
+    pub(super) gates: Option<Vec<Value>>,
     /// Not available in this version.
-    external_deployment_id: Option<String>,
+    pub(super) external_deployment_id: Option<String>,
     /// Not available in this version.
-    resume_parent_on_completion: Option<bool>,
+    pub(super) resume_parent_on_completion: Option<bool>,
 }
 
 /// How triggers become one run. Scoped to the environment and the task.
@@ -117,7 +117,7 @@ pub(super) struct DebounceOptions {
 /// A queue by its name.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct QueueName {
-    name: String,
+    pub(super) name: String,
 }
 
 /// What an SDK made an idempotency key of.
@@ -181,7 +181,7 @@ pub(super) async fn trigger(
 }
 
 /// Checks every option; everything that is wrong is said at once.
-fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now: DateTime<Utc>) -> Result<NewRun, Error> {
+pub(super) fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now: DateTime<Utc>) -> Result<NewRun, Error> {
     let options = body.options.unwrap_or_default();
     let mut checks = Checks::default();
     unavailable(&options)?;

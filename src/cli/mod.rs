@@ -12,6 +12,7 @@ mod dotenv;
 mod env;
 mod keys;
 mod output;
+mod queues;
 mod runs;
 mod serve;
 mod tokens;
@@ -70,9 +71,12 @@ enum Command {
     #[command(after_help = "Examples:\n  dormouse trigger hello --payload '{\"name\":\"Ada\"}' --follow\n  \
                             dormouse trigger report --payload @report.json --delay 1h --tag nightly")]
     Trigger(Box<trigger::Trigger>),
-    /// Look at runs, cancel them, read what they log
+    /// Look at runs, cancel and repeat them, read what they log
     #[command(subcommand, after_help = "Example:\n  dormouse runs list --status FAILED,CRASHED --limit 5")]
     Runs(runs::Runs),
+    /// Look at queues, pause them, set their limits
+    #[command(subcommand, after_help = "Example:\n  dormouse queues limit task/report 5")]
+    Queues(queues::Queues),
     /// Make and complete the tokens that runs wait for
     #[command(subcommand, after_help = "Example:\n  dormouse tokens create --timeout 1d --tag order:17")]
     Tokens(tokens::Tokens),
@@ -120,6 +124,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Keys(keys) => keys.run().await.map(|()| ExitCode::SUCCESS),
         Command::Trigger(trigger) => trigger.run().await,
         Command::Runs(runs) => runs.run().await,
+        Command::Queues(queues) => queues.run().await.map(|()| ExitCode::SUCCESS),
         Command::Tokens(tokens) => tokens.run().await.map(|()| ExitCode::SUCCESS),
         Command::Whoami(whoami) => whoami.run().await.map(|()| ExitCode::SUCCESS),
     }

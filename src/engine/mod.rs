@@ -16,6 +16,8 @@ pub mod log;
 pub mod metadata;
 pub mod project;
 pub mod queue;
+pub mod replay;
+pub mod reschedule;
 pub mod rewriting;
 pub mod suspend;
 pub mod tags;

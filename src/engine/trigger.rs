@@ -59,7 +59,7 @@ pub async fn reset_key(store: &Store, environment: EnvironmentId, task: String, 
         .await
 }
 
-async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
+pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
     let id = RunId::new();
     if let Some(key) = &new.request_key
         && let Some(id) = line::claim_request(tx, environment, &new.task, key, id).await?
@@ -155,7 +155,7 @@ fn decide<'a>(
 }
 
 /// The request within its limits, or why not.
-fn normal(mut new: NewRun) -> Result<NewRun, Error> {
+pub(super) fn normal(mut new: NewRun) -> Result<NewRun, Error> {
     short("taskIdentifier", &new.task, MAX_NAME_CHARS)?;
     short("payloadType", &new.payload.content_type, MAX_NAME_CHARS)?;
     if new.payload.data.len() > MAX_PAYLOAD_BYTES {

@@ -21,6 +21,7 @@ pub(crate) mod notify;
 mod page;
 pub mod places;
 pub mod queues;
+pub mod repeats;
 pub mod rewritings;
 mod rows;
 pub mod runs;

@@ -22,6 +22,8 @@ fn routes() -> Vec<(String, String, bool)> {
             let open = operation["security"] == json!([{}]);
             let path = path
                 .replace("{hash}", "00")
+                .replace("{key}", "k")
+                .replace("{queue}", "queue_0")
                 .replace("{keyId}", "apikey_0")
                 .replace("{name}", "NAME")
                 .replace("{projectRef}", "proj_test")

@@ -11,6 +11,8 @@ mod lease;
 mod metadata;
 mod queue;
 mod read;
+mod replay;
+mod reschedule;
 mod rewriting;
 mod suspend;
 mod timer;
