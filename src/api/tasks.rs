@@ -23,6 +23,7 @@ use super::{
 use crate::{
     engine,
     model::{
+        deployment::MAX_EXTERNAL_ID_CHARS,
         id::RunId,
         machine::Machine,
         payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
@@ -93,7 +94,8 @@ pub(super) struct TriggerOptions {
     /// Not available in this version.
     #[schema(value_type = Option<Vec<Object>>)]
     pub(super) gates: Option<Vec<Value>>,
-    /// Not available in this version.
+    /// The deployment to run on, by your own name for it, at most 128 characters; if it is not there yet, the run waits for it, an
+    /// hour at most.
     pub(super) external_deployment_id: Option<String>,
     /// Not available in this version.
     pub(super) resume_parent_on_completion: Option<bool>,
@@ -225,6 +227,8 @@ pub(super) fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now:
     new.is_test = options.test.unwrap_or(false);
     new.version = options.lock_to_version;
     checks.length("options.lockToVersion", new.version.as_deref(), MAX_NAME_CHARS);
+    new.external_deployment = options.external_deployment_id;
+    checks.length("options.externalDeploymentId", new.external_deployment.as_deref(), MAX_EXTERNAL_ID_CHARS);
     let parent = options.parent_run_id.as_deref();
     new.parent = checks.read("options.parentRunId", parent, |text| text.parse().ok(), "write the id of a run, run_…");
     checks.pass().map(|()| new)
@@ -235,7 +239,6 @@ fn unavailable(options: &TriggerOptions) -> Result<(), Error> {
     let asked = [
         ("concurrency", options.concurrency.as_ref().is_some_and(|names| !names.is_empty())),
         ("gates", options.gates.as_ref().is_some_and(|gates| !gates.is_empty())),
-        ("externalDeploymentId", options.external_deployment_id.is_some()),
         ("resumeParentOnCompletion", options.resume_parent_on_completion == Some(true)),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod lease;
 pub mod log;
 pub mod metadata;
+mod pin;
 pub mod project;
 pub mod queue;
 pub mod replay;

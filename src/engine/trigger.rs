@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta};
 use sqlx::PgConnection;
 
 use crate::{
-    engine::{Error, debounce, deploy, tags},
+    engine::{Error, debounce, deploy, pin, tags},
     model::{
         event::EventKind,
         id::{EnvironmentId, RunId},
@@ -66,8 +66,9 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
     {
         return Ok(Triggered { id, is_cached: false });
     }
-    let scene = line::scene(tx, environment, &new.task, new.version.as_deref()).await?;
-    let scene = scene.ok_or(Error::not_found("environment"))?;
+    let pinned = pin::version(tx, environment, new).await?;
+    let scene = line::scene(tx, environment, &new.task, new.version.as_deref().or(pinned.as_deref())).await?;
+    let scene = pin::seen_from(new, scene.ok_or(Error::not_found("environment"))?)?;
     if new.version.is_some() && (scene.deployment.is_none() || scene.task.is_none()) {
         return Err(Error::invalid("lockToVersion", "there is no such version with this task"));
     }
@@ -148,6 +149,7 @@ fn decide<'a>(
         due_at: match status {
             RunStatus::Delayed => delay_until,
             RunStatus::Queued => ttl.map(after),
+            RunStatus::PendingVersion => pin::parked_until(new, now),
             _ => None,
         },
         key_expires_at: new.idempotency.as_ref().map(|key| after(key.ttl_ms.unwrap_or(DEFAULT_KEY_TTL_MS))),
@@ -166,6 +168,7 @@ pub(super) fn normal(mut new: NewRun) -> Result<NewRun, Error> {
     }
     new.tags = tags::merge(Vec::new(), new.tags)?;
     new.debounce.as_ref().map_or(Ok(()), debounce::check)?;
+    pin::check(&new)?;
     for (field, key) in [("idempotencyKey", key_of(&new)), ("requestKey", new.request_key.as_deref())] {
         if let Some(key) = key {
             short(field, key, MAX_KEY_CHARS)?;

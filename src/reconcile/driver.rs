@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{gc, leases, timers};
+use super::{gc, leases, timers, versions};
 use crate::{
     blobs::Blobs,
     store::{Store, listen::Signals},
@@ -18,6 +18,8 @@ pub struct Intervals {
     pub leases: Duration,
     /// Longest time between two looks for what is due, if no signal comes.
     pub timers: Duration,
+    /// Between two looks for runs that wait for a deployment which is there.
+    pub versions: Duration,
     /// Between two collections of garbage.
     pub gc: Duration,
     /// Between two looks for orphaned blobs.
@@ -29,6 +31,7 @@ impl Default for Intervals {
         Self {
             leases: Duration::from_millis(500),
             timers: Duration::from_secs(10),
+            versions: Duration::from_secs(10),
             gc: Duration::from_secs(600),
             blobs: Duration::from_secs(3600),
         }
@@ -56,6 +59,14 @@ pub fn start(
             Ok(0) => {}
             Ok(runs) => tracing::warn!(runs, "took back runs whose worker was not heard of in time"),
             Err(error) => failed("leases", &error),
+        }
+    }));
+    tasks.spawn(every(intervals.versions, stop.clone(), {
+        let store = store.clone();
+        async move || match versions::tick(&store).await {
+            Ok(0) => {}
+            Ok(deployments) => tracing::info!(deployments, "put runs into line that waited for a deployment which is there"),
+            Err(error) => failed("versions", &error),
         }
     }));
     tasks.spawn(every(intervals.gc, stop.clone(), {

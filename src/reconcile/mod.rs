@@ -5,3 +5,4 @@ pub mod driver;
 pub mod gc;
 pub mod leases;
 pub mod timers;
+pub mod versions;

@@ -19,6 +19,7 @@ pub mod logs;
 pub mod notes;
 pub(crate) mod notify;
 mod page;
+pub mod pins;
 pub mod places;
 pub mod queues;
 pub mod repeats;

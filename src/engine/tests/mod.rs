@@ -9,6 +9,7 @@ mod explain;
 mod finish;
 mod lease;
 mod metadata;
+mod pin;
 mod queue;
 mod read;
 mod replay;
