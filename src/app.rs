@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
@@ -196,9 +196,12 @@ fn egress(config: &config::Egress) -> Egress {
 }
 
 fn keyring(config: &config::Encryption) -> anyhow::Result<Keyring> {
-    match &config.key {
-        Some(key) => Keyring::new(key, &config.decryption_keys).context("--encryption-key and --decryption-keys"),
-        None if config.decryption_keys.is_empty() => Ok(Keyring::default()),
+    // A variable that is set to nothing is as good as none.
+    let is_given = |key: &&SecretString| !key.expose_secret().trim().is_empty();
+    let others: Vec<&SecretString> = config.decryption_keys.iter().filter(is_given).collect();
+    match config.key.as_ref().filter(is_given) {
+        Some(key) => Keyring::new(key, others).context("--encryption-key and --decryption-keys"),
+        None if others.is_empty() => Ok(Keyring::default()),
         None => anyhow::bail!("--decryption-keys needs --encryption-key, the key that values are encrypted with from now on"),
     }
 }
@@ -300,5 +303,27 @@ fn refused(error: PrepareError) -> DeployError {
         },
         PrepareError::Host(error) => DeployError::Internal(anyhow::anyhow!(error)),
         _ => DeployError::Refused { reasons: vec![Reason { module: None, function: None, reason: message.clone() }], message },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::seal;
+
+    #[test]
+    fn a_key_that_is_no_key_keeps_the_server_from_starting_and_an_empty_setting_is_none() {
+        let (key, other) = (seal::new_key(), seal::new_key());
+        let of = |key: Option<&str>, others: &[&str]| {
+            let decryption_keys = others.iter().map(|key| (*key).into()).collect();
+            keyring(&config::Encryption { key: key.map(Into::into), decryption_keys }).map(|keys| keys.ids().len())
+        };
+        let (key, other) = (key.expose_secret(), other.expose_secret());
+        assert_eq!(of(None, &[]).unwrap(), 0);
+        assert_eq!(of(Some(""), &[""]).unwrap(), 0);
+        assert_eq!(of(Some(key), &["", other]).unwrap(), 2);
+        for (key, others) in [(Some("short"), &[][..]), (Some(key), &["short"]), (None, &[other]), (Some(""), &[other])] {
+            assert!(of(key, others).is_err(), "{key:?} {others:?}");
+        }
     }
 }

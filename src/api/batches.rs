@@ -1,4 +1,4 @@
-//! Batches: made first, then given their items (see [`batch_items`](super::batch_items)), then looked at. Source: facts 7.2, B1-B6.
+//! Batches: made first, then given their items (see [`batch_items`]), then looked at. Source: facts 7.2, B1-B6.
 
 use axum::{
     Json,

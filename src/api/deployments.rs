@@ -20,15 +20,13 @@ use super::{
 use crate::{
     engine,
     model::{
-        deployment::{Deployment, Promotion},
+        deployment::{Deployment, MAX_EXTERNAL_ID_CHARS, Promotion},
         id::DeploymentId,
         machine::Machine,
         task::TaskDefinition,
     },
     store::deployments,
 };
-
-const MAX_EXTERNAL_ID_CHARS: usize = 128;
 
 /// A bundle that was deployed.
 #[derive(Debug, Serialize, ToSchema)]

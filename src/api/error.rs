@@ -22,6 +22,8 @@ pub enum Error {
         /// Everything that is wrong with it.
         issues: Vec<Issue>,
     },
+    /// 400: not possible in the state that the thing is in. The text says why.
+    NotNow(String),
     /// 401: no key, or one that opens nothing.
     Unauthenticated(&'static str),
     /// 403: a public token without the right scope.
@@ -141,7 +143,7 @@ impl Error {
         match self {
             Error::Malformed { .. } => StatusCode::BAD_REQUEST,
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
-            Error::VariablesTaken(_) => StatusCode::BAD_REQUEST,
+            Error::VariablesTaken(_) | Error::NotNow(_) => StatusCode::BAD_REQUEST,
             Error::Forbidden | Error::RootKeyOnly => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -178,7 +180,7 @@ impl Error {
             }
             Error::Refused { message, reasons } => return json!({ "error": message, "reasons": reasons }),
             Error::Unauthenticated(text) | Error::Unavailable(text) => (*text).to_owned(),
-            Error::NotFound(text) | Error::Rule(text) => text.clone(),
+            Error::NotFound(text) | Error::Rule(text) | Error::NotNow(text) => text.clone(),
             Error::RootKeyOnly => "This needs the environment's root key; an additional key is not enough".into(),
             Error::MethodNotAllowed => "Method not allowed".into(),
             Error::LengthRequired => "Content-Length is required".into(),

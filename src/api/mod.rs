@@ -13,9 +13,13 @@ mod body;
 mod deployments;
 mod error;
 mod health;
+mod idempotency_keys;
 mod layers;
+mod notes;
 mod openapi;
 mod pagination;
+mod queues;
+mod replays;
 mod results;
 mod run_object;
 mod runs;
@@ -184,9 +188,19 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(runs::retrieve))
         .routes(routes!(runs::list))
         .routes(routes!(runs::cancel))
+        .routes(routes!(replays::replay))
+        .routes(routes!(replays::reschedule))
+        .routes(routes!(notes::add_tags))
+        .routes(routes!(notes::metadata, notes::update_metadata))
         .routes(routes!(results::of_run))
         .routes(routes!(runs::logs))
         .routes(routes!(runs::events))
+        .routes(routes!(idempotency_keys::reset))
+        .routes(routes!(queues::list))
+        .routes(routes!(queues::retrieve))
+        .routes(routes!(queues::pause))
+        .routes(routes!(queues::set_limit))
+        .routes(routes!(queues::reset_limit))
         .routes(routes!(schedules::create, schedules::list))
         .routes(routes!(schedules::retrieve, schedules::update, schedules::delete))
         .routes(routes!(schedules::activate))

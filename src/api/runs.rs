@@ -20,6 +20,7 @@ use super::{
 use crate::{
     engine,
     model::{
+        environment::Environment,
         event::RunEvent,
         id::{RunId, ScheduleId},
         log::{Level, Source},
@@ -217,11 +218,16 @@ pub(super) async fn events(
 }
 
 async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<Run, Error> {
-    runs::get(&state.store, caller.environment.id, parse(id)?).await?.ok_or_else(not_found)
+    of_environment(state, &caller.environment, id).await
+}
+
+/// The run of this environment.
+pub(super) async fn of_environment(state: &AppState, environment: &Environment, id: &str) -> Result<Run, Error> {
+    runs::get(&state.store, environment.id, parse(id)?).await?.ok_or_else(not_found)
 }
 
 /// What is no id names nothing.
-fn parse(id: &str) -> Result<RunId, Error> {
+pub(super) fn parse(id: &str) -> Result<RunId, Error> {
     id.parse().map_err(|_| not_found())
 }
 

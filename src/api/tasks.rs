@@ -21,6 +21,7 @@ use super::{
     when,
 };
 use crate::model::{
+    deployment::MAX_EXTERNAL_ID_CHARS,
     id::RunId,
     machine::Machine,
     payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
@@ -48,52 +49,53 @@ pub(super) struct TriggerBody {
 #[serde(rename_all = "camelCase")]
 pub(super) struct TriggerOptions {
     /// `application/json`, `application/super+json` or `text/plain`.
-    payload_type: Option<String>,
+    pub(super) payload_type: Option<String>,
     /// The queue, if not the task's own.
-    queue: Option<QueueName>,
+    pub(super) queue: Option<QueueName>,
     /// A pool of its own within the queue.
-    concurrency_key: Option<TextOrNumber>,
+    pub(super) concurrency_key: Option<TextOrNumber>,
     /// A duration (`1h30m`) or a time; a time that has passed is no delay.
-    delay: Option<String>,
+    pub(super) delay: Option<String>,
     /// A duration or seconds to wait for the start at most; 0: for ever.
-    ttl: Option<TextOrNumber>,
+    pub(super) ttl: Option<TextOrNumber>,
     /// At most 10 of 1 to 128 characters.
-    tags: Option<OneOrMany>,
+    pub(super) tags: Option<OneOrMany>,
     /// An object of at most 256 KiB.
     #[schema(value_type = Option<Object>)]
-    metadata: Option<Value>,
+    pub(super) metadata: Option<Value>,
     /// The same key gets the same run; at most 2048 characters.
-    idempotency_key: Option<String>,
+    pub(super) idempotency_key: Option<String>,
     /// How long the key counts: `60s`, `5m`, `2h`, `30d`. 30 days unless said otherwise.
     #[serde(rename = "idempotencyKeyTTL")]
-    idempotency_key_ttl: Option<String>,
+    pub(super) idempotency_key_ttl: Option<String>,
     /// What the key was made of.
-    idempotency_key_options: Option<KeyOptions>,
+    pub(super) idempotency_key_options: Option<KeyOptions>,
     /// 1 to 250.
-    max_attempts: Option<f64>,
+    pub(super) max_attempts: Option<f64>,
     /// CPU seconds per attempt; at least 5.
-    max_duration: Option<f64>,
+    pub(super) max_duration: Option<f64>,
     /// A machine preset.
-    machine: Option<String>,
+    pub(super) machine: Option<String>,
     /// Seconds by which it jumps the queue.
-    priority: Option<f64>,
+    pub(super) priority: Option<f64>,
     /// Marks the run as a test.
-    test: Option<bool>,
+    pub(super) test: Option<bool>,
     /// The version to run on, `YYYYMMDD.N`.
-    lock_to_version: Option<String>,
+    pub(super) lock_to_version: Option<String>,
     /// The run that triggers it.
-    parent_run_id: Option<String>,
+    pub(super) parent_run_id: Option<String>,
     /// Triggers with the same key become one run, which begins once there is none for a while.
-    debounce: Option<DebounceOptions>,
+    pub(super) debounce: Option<DebounceOptions>,
     /// Not available in this version.
-    concurrency: Option<Vec<String>>,
+    pub(super) concurrency: Option<Vec<String>>,
     /// Not available in this version.
     #[schema(value_type = Option<Vec<Object>>)]
-    gates: Option<Vec<Value>>,
+    pub(super) gates: Option<Vec<Value>>,
+    /// The deployment to run on, by your own name for it, at most 128 characters; if it is not there yet, the run waits for it, an
+    /// hour at most.
+    pub(super) external_deployment_id: Option<String>,
     /// Not available in this version.
-    external_deployment_id: Option<String>,
-    /// Not available in this version.
-    resume_parent_on_completion: Option<bool>,
+    pub(super) resume_parent_on_completion: Option<bool>,
 }
 
 /// How triggers become one run. Scoped to the environment and the task.
@@ -114,7 +116,7 @@ pub(super) struct DebounceOptions {
 /// A queue by its name.
 #[derive(Debug, Deserialize, ToSchema)]
 pub(super) struct QueueName {
-    name: String,
+    pub(super) name: String,
 }
 
 /// What an SDK made an idempotency key of.
@@ -215,6 +217,8 @@ pub(super) fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now:
     new.is_test = options.test.unwrap_or(false);
     new.version = options.lock_to_version;
     checks.length("options.lockToVersion", new.version.as_deref(), MAX_NAME_CHARS);
+    new.external_deployment = options.external_deployment_id;
+    checks.length("options.externalDeploymentId", new.external_deployment.as_deref(), MAX_EXTERNAL_ID_CHARS);
     let parent = options.parent_run_id.as_deref();
     new.parent = checks.read("options.parentRunId", parent, |text| text.parse().ok(), "write the id of a run, run_…");
     checks.pass().map(|()| new)
@@ -225,7 +229,6 @@ fn unavailable(options: &TriggerOptions) -> Result<(), Error> {
     let asked = [
         ("concurrency", options.concurrency.as_ref().is_some_and(|names| !names.is_empty())),
         ("gates", options.gates.as_ref().is_some_and(|gates| !gates.is_empty())),
-        ("externalDeploymentId", options.external_deployment_id.is_some()),
         ("resumeParentOnCompletion", options.resume_parent_on_completion == Some(true)),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {

@@ -12,6 +12,7 @@ mod dotenv;
 mod env;
 mod keys;
 mod output;
+mod queues;
 mod runs;
 mod schedules;
 mod serve;
@@ -71,7 +72,7 @@ enum Command {
     #[command(after_help = "Examples:\n  dormouse trigger hello --payload '{\"name\":\"Ada\"}' --follow\n  \
                             dormouse trigger report --payload @report.json --delay 1h --tag nightly")]
     Trigger(Box<trigger::Trigger>),
-    /// Look at runs, cancel them, read what they log
+    /// Look at runs, cancel and repeat them, read what they log
     #[command(subcommand, after_help = "Example:\n  dormouse runs list --status FAILED,CRASHED --limit 5")]
     Runs(runs::Runs),
     /// Start tasks by the clock
@@ -80,6 +81,9 @@ enum Command {
         after_help = "Example:\n  dormouse schedules create report '0 9 * * 1-5' --timezone Europe/Berlin --key report-daily"
     )]
     Schedules(schedules::Schedules),
+    /// Look at queues, pause them, set their limits
+    #[command(subcommand, after_help = "Example:\n  dormouse queues limit task/report 5")]
+    Queues(queues::Queues),
     /// Make and complete the tokens that runs wait for
     #[command(subcommand, after_help = "Example:\n  dormouse tokens create --timeout 1d --tag order:17")]
     Tokens(tokens::Tokens),
@@ -128,6 +132,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trigger(trigger) => trigger.run().await,
         Command::Runs(runs) => runs.run().await,
         Command::Schedules(schedules) => schedules.run().await.map(|()| ExitCode::SUCCESS),
+        Command::Queues(queues) => queues.run().await.map(|()| ExitCode::SUCCESS),
         Command::Tokens(tokens) => tokens.run().await.map(|()| ExitCode::SUCCESS),
         Command::Whoami(whoami) => whoami.run().await.map(|()| ExitCode::SUCCESS),
     }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::{
     client::{Client, segment},
     output::{self, BOLD, DIM, PLAIN, RED},
+    trigger::read_json,
 };
 
 /// Between two looks at a run that is followed; doubles while nothing happens.
@@ -24,6 +25,10 @@ pub(super) enum Runs {
     Get(One),
     /// End a run
     Cancel(One),
+    /// Start a run again, with the same payload, on the current version
+    Replay(Replay),
+    /// Let a delayed run start at another time
+    Reschedule(Reschedule),
     /// Show what a run logs
     Logs(Logs),
 }
@@ -59,6 +64,29 @@ pub(super) struct One {
     client: super::Client,
 }
 
+/// Arguments of `runs replay`.
+#[derive(Debug, Args)]
+pub(super) struct Replay {
+    /// Another payload: JSON, @FILE, or - for standard input
+    #[arg(long, value_name = "JSON|@FILE")]
+    payload: Option<String>,
+    /// Watch the new run to its end. Fails if the run does
+    #[arg(long)]
+    follow: bool,
+    #[command(flatten)]
+    one: One,
+}
+
+/// Arguments of `runs reschedule`.
+#[derive(Debug, Args)]
+pub(super) struct Reschedule {
+    #[command(flatten)]
+    one: One,
+    /// When: 90s, 1h30m, or a time such as 2026-01-01T09:00:00Z
+    #[arg(value_name = "DURATION|TIME")]
+    delay: String,
+}
+
 /// Arguments of `runs logs`.
 #[derive(Debug, Args)]
 pub(super) struct Logs {
@@ -75,9 +103,47 @@ impl Runs {
             Runs::List(list) => list.run().await?,
             Runs::Get(one) => one.get().await?,
             Runs::Cancel(one) => one.cancel().await?,
+            Runs::Replay(replay) => return replay.run().await,
+            Runs::Reschedule(reschedule) => reschedule.run().await?,
             Runs::Logs(logs) => logs.run().await?,
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Replay {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        let client = Client::of(&self.one.client.access)?;
+        let mut body = json!({});
+        if let Some(payload) = &self.payload {
+            body["payload"] = read_json("payload", payload)?;
+        }
+        let replayed: Value = client.post(&format!("/api/v1/runs/{}/replay", segment(&self.one.run)), &body).await?;
+        let run = replayed["id"].as_str().context("the server did not say which run it is")?;
+        if self.follow {
+            return follow(&client, run, self.one.client.json).await;
+        }
+        if self.one.client.json {
+            output::json(&replayed);
+        } else {
+            anstream::println!("{run}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Reschedule {
+    async fn run(self) -> anyhow::Result<()> {
+        let client = Client::of(&self.one.client.access)?;
+        let path = format!("/api/v1/runs/{}/reschedule", segment(&self.one.run));
+        let run: Value = client.post(&path, &json!({ "delay": self.delay })).await?;
+        if self.one.client.json {
+            output::json(&run);
+        } else {
+            let until = output::day_and_time(run["delayedUntil"].as_str().unwrap_or_default());
+            anstream::println!("delayed until {until}");
+        }
+        Ok(())
     }
 }
 

@@ -70,6 +70,9 @@ pub(super) struct Trigger {
     /// Run on this version instead of the current one
     #[arg(long = "version-lock", value_name = "VERSION")]
     version: Option<String>,
+    /// Run on the deployment with this --external-id; the run waits for it, an hour at most
+    #[arg(long, value_name = "ID", conflicts_with = "version")]
+    external_deployment: Option<String>,
     /// Mark it as a test
     #[arg(long)]
     test: bool,
@@ -121,6 +124,7 @@ impl Trigger {
         };
         set("delay", self.delay.clone().map(Value::from));
         set("debounce", self.debounce());
+        set("externalDeploymentId", self.external_deployment.clone().map(Value::from));
         // Seconds are a number, everything else a duration.
         set("ttl", self.ttl.as_ref().map(|ttl| ttl.parse::<u64>().map_or_else(|_| json!(ttl), |seconds| json!(seconds))));
         set("tags", (!self.tags.is_empty()).then(|| json!(self.tags)));

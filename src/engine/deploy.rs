@@ -8,17 +8,15 @@ use sqlx::PgConnection;
 use crate::{
     engine::{Error, schedule},
     model::{
-        deployment::{Deployment, NewDeployment, Promotion},
+        deployment::{Deployment, MAX_EXTERNAL_ID_CHARS, NewDeployment, Promotion},
         event::EventKind,
         id::{DeploymentId, EnvironmentId},
         queue,
         task::{BundleDefinition, TaskDefinition, TaskKind},
     },
-    store::{Store, deployments, events, line, notify, places, queues},
+    store::{Store, deployments, events, line, notify, pins, places, queues},
 };
 
-/// Longest external id, in characters. Source: facts A26.
-const MAX_EXTERNAL_ID_CHARS: usize = 128;
 /// Most tasks of a bundle.
 const MAX_TASKS: usize = 1000;
 /// Most queues that a bundle declares.
@@ -55,6 +53,8 @@ pub async fn deploy(store: &Store, environment: EnvironmentId, new: NewDeploymen
                 deployments::insert(tx, &deployment, &declared_queues(&new.definition)).await?;
                 if deployment.is_current {
                     make_current(tx, &deployment).await?;
+                } else {
+                    wake(tx, &deployment).await?;
                 }
                 Ok(deployment)
             })
@@ -118,16 +118,53 @@ async fn make_current(tx: &mut PgConnection, deployment: &Deployment) -> Result<
     let queues = deployments::promote(tx, deployment.environment, deployment.id).await?;
     let changed = queues::declare(tx, deployment.environment, &queues).await?;
     places::unpark_all(tx, &changed).await?;
+    schedule::declare(tx, deployment.environment, &deployment.tasks).await?;
+    wake(tx, deployment).await
+}
+
+/// Puts the runs into line that waited for this deployment: for any with their task, if it is the current one, and for one of its
+/// name.
+async fn wake(tx: &mut PgConnection, deployment: &Deployment) -> Result<(), Error> {
     let mut woken = Vec::new();
+    let environment = deployment.environment;
     for task in &deployment.tasks {
-        let queue = queues::ensure(tx, deployment.environment, &queue_of(task)).await?;
-        let own = queues::ensure(tx, deployment.environment, &queue::name_of_task(&task.id)).await?;
-        woken.extend(line::wake_pending(tx, deployment.environment, &task.id, own, queue).await?);
+        let queue = queues::ensure(tx, environment, &queue_of(task)).await?;
+        let own = queues::ensure(tx, environment, &queue::name_of_task(&task.id)).await?;
+        if deployment.is_current {
+            woken.extend(line::wake_pending(tx, environment, &task.id, own, queue).await?);
+        }
+        if deployment.external_id.is_some() {
+            woken.extend(pins::wake(tx, environment, deployment.id, &task.id, own, queue).await?);
+        }
     }
     events::record(tx, EventKind::Deployed, &woken).await?;
-    schedule::declare(tx, deployment.environment, &deployment.tasks).await?;
     notify::line(tx).await?;
     Ok(())
+}
+
+/// Puts runs into line that wait for a deployment which is there, and returns for how many deployments there were some; it looks
+/// at `max` at most. A run begins to wait if its task is not deployed when it is looked up; if a deployment with it is committed
+/// just then, neither sees the other.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn wake_stranded(store: &Store, max: u32) -> Result<u32, Error> {
+    let stranded = pins::stranded(&mut *store.read().await?, i64::from(max)).await?;
+    for (environment, deployment) in &stranded {
+        let (environment, deployment) = (*environment, *deployment);
+        store
+            .tx(move |tx| {
+                Box::pin(async move {
+                    deployments::lock_environment(tx, environment).await?;
+                    match deployments::find(tx, environment, Some(deployment.uuid()), None).await? {
+                        Some(deployment) => wake(tx, &deployment).await,
+                        None => Ok(()),
+                    }
+                })
+            })
+            .await?;
+    }
+    Ok(stranded.len() as u32)
 }
 
 /// The queue that the task names, else its own.

@@ -12,12 +12,11 @@ use sqlx::PgConnection;
 use tracing::warn;
 
 use crate::{
-    engine::{Error, deploy, lease, trigger},
+    engine::{Error, lease, trigger},
     group::Group,
     model::{
         attempt::Claimed,
         id::{EnvironmentId, QueueId, RunId, WorkerId},
-        queue,
         run::RunStatus,
         trigger::{NewRun, Triggered},
     },
@@ -112,6 +111,7 @@ fn is_simple(new: &NewRun) -> bool {
         && new.batch.is_none()
         && new.replay_of.is_none()
         && new.schedule.is_none()
+        && new.external_deployment.is_none()
         && new.payload.data.len() <= MOST_PAYLOAD
 }
 
@@ -161,12 +161,7 @@ async fn make(tx: &mut PgConnection, asked: &[Asked], tell_workers: bool) -> Res
     let mut decided: Vec<Decided<'_>> = Vec::with_capacity(asked.len());
     for (environment, new) in asked {
         let scene = &scenes[&(*environment, new.task.as_str())];
-        let name = match (&new.queue, &scene.task) {
-            (Some(name), _) => name.clone(),
-            (None, Some(task)) => deploy::queue_of(task),
-            (None, None) => queue::name_of_task(&new.task),
-        };
-        let key = (*environment, name);
+        let key = (*environment, trigger::queue_name(new, scene.task.as_ref()));
         let queue = match queues.get(&key) {
             Some(queue) => *queue,
             None => {

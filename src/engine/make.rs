@@ -85,7 +85,7 @@ async fn check(tx: &mut PgConnection, scenery: &mut Scenery, draft: Draft) -> Re
         Draft::Run(new) => *new,
     };
     let checked = match trigger::normal(new) {
-        Ok(new) => trigger::check_version(&new, scenery.scene(tx, &new).await?).map(|()| new),
+        Ok(new) => scenery.scene(tx, &new).await.map(|_| new),
         Err(error) => Err(error),
     };
     match checked {
@@ -108,7 +108,7 @@ fn refusal(error: Error) -> Result<Refusal, Error> {
 /// What the items of one call have to know, looked up once for all that are alike.
 struct Scenery {
     environment: EnvironmentId,
-    scenes: HashMap<(String, Option<String>), Scene>,
+    scenes: HashMap<(String, Option<String>, Option<String>), Scene>,
     queues: HashMap<String, QueueId>,
 }
 
@@ -118,10 +118,10 @@ impl Scenery {
     }
 
     async fn scene(&mut self, tx: &mut PgConnection, new: &NewRun) -> Result<&Scene, Error> {
-        let key = (new.task.clone(), new.version.clone());
+        let key = (new.task.clone(), new.version.clone(), new.external_deployment.clone());
         if !self.scenes.contains_key(&key) {
-            let scene = line::scene(tx, self.environment, &new.task, new.version.as_deref()).await?;
-            self.scenes.insert(key.clone(), scene.ok_or(Error::not_found("environment"))?);
+            let scene = trigger::scene(tx, self.environment, new).await?;
+            self.scenes.insert(key.clone(), scene);
         }
         Ok(&self.scenes[&key])
     }

@@ -9,7 +9,7 @@ use crate::{
     engine::{
         Error,
         journal::{self, Call},
-        token, wait,
+        pin, token, wait,
     },
     model::{
         attempt::Lease,
@@ -66,7 +66,7 @@ pub(super) async fn ensure(
 
 /// Moves on at most `max` waitpoints and `max` runs whose time has come, and returns how many there were: timers elapse,
 /// tokens time out, sleeping runs and runs between two attempts come into line, delayed ones too, and runs that were not
-/// begun within their time to live expire.
+/// begun within their time to live, or wait too long for the deployment that they are pinned to, expire.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -94,11 +94,13 @@ async fn fire_runs(tx: &mut PgConnection, max: u32) -> Result<usize, Error> {
     events::record(tx, EventKind::Resumed, &awake).await?;
     let again = sweep::wake(tx, &of(RunStatus::Executing), RunStatus::Executing).await?;
     events::record(tx, EventKind::RetryDue, &again).await?;
-    let delayed = sweep::end_delay(tx, &of(RunStatus::Delayed)).await?;
+    let delayed = sweep::end_delay(tx, &of(RunStatus::Delayed), pin::PARKED_FOR).await?;
     events::record(tx, EventKind::DelayOver, &delayed).await?;
 
     let expired = Ending { status: RunStatus::Expired, output: None, error: None, cpu_ms: 0 };
-    endings::end(tx, &of(RunStatus::Queued), &expired).await?;
+    // Not begun within their time to live; or what they are pinned to has not come in time.
+    let late = [of(RunStatus::Queued), of(RunStatus::PendingVersion)].concat();
+    endings::end(tx, &late, &expired).await?;
 
     if !(awake.is_empty() && again.is_empty() && delayed.is_empty()) {
         notify::line(tx).await?;

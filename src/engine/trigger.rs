@@ -9,7 +9,7 @@ use chrono::{DateTime, TimeDelta};
 use sqlx::PgConnection;
 
 use crate::{
-    engine::{Error, debounce, deploy, tags},
+    engine::{Error, debounce, deploy, pin, tags},
     model::{
         event::EventKind,
         id::{EnvironmentId, RunId},
@@ -68,9 +68,7 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
     {
         return Ok(Triggered { id, is_cached: false });
     }
-    let scene = line::scene(tx, environment, &new.task, new.version.as_deref()).await?;
-    let scene = scene.ok_or(Error::not_found("environment"))?;
-    check_version(new, &scene)?;
+    let scene = scene(tx, environment, new).await?;
     let ancestry = Above::of(tx, environment, new.parent).await?.below(id, new.is_test);
     let queue = queues::ensure(tx, environment, &queue_name(new, scene.task.as_ref())).await?;
     let run = decide(id, environment, new, &scene, ancestry, queue);
@@ -102,11 +100,15 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
     Err(Error::Conflict("the idempotency or debounce key is being used by other requests".into()))
 }
 
-pub(super) fn check_version(new: &NewRun, scene: &Scene) -> Result<(), Error> {
+/// What the run has to know of its environment, its task and the deployment it is locked or pinned to.
+pub(super) async fn scene(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Scene, Error> {
+    let pinned = pin::version(tx, environment, new).await?;
+    let scene = line::scene(tx, environment, &new.task, new.version.as_deref().or(pinned.as_deref())).await?;
+    let scene = pin::seen_from(new, scene.ok_or(Error::not_found("environment"))?)?;
     if new.version.is_some() && (scene.deployment.is_none() || scene.task.is_none()) {
         return Err(Error::invalid("lockToVersion", "there is no such version with this task"));
     }
-    Ok(())
+    Ok(scene)
 }
 
 /// The queue that the trigger names, else the task's.
@@ -174,6 +176,7 @@ pub(super) fn decide<'a>(
         due_at: match status {
             RunStatus::Delayed => delay_until,
             RunStatus::Queued => ttl.map(after),
+            RunStatus::PendingVersion => pin::parked_until(new, now),
             _ => None,
         },
         key_expires_at: new.idempotency.as_ref().map(|key| after(key.ttl_ms.unwrap_or(DEFAULT_KEY_TTL_MS))),
@@ -192,6 +195,7 @@ pub(super) fn normal(mut new: NewRun) -> Result<NewRun, Error> {
     }
     new.tags = tags::merge(Vec::new(), new.tags)?;
     new.debounce.as_ref().map_or(Ok(()), debounce::check)?;
+    pin::check(&new)?;
     for (field, key) in [("idempotencyKey", key_of(&new)), ("requestKey", new.request_key.as_deref())] {
         if let Some(key) = key {
             short(field, key, MAX_KEY_CHARS)?;

@@ -7,6 +7,9 @@ use super::{
     task::{BundleDefinition, TaskDefinition},
 };
 
+/// Longest external id of a deployment, in characters. Source: facts A26.
+pub const MAX_EXTERNAL_ID_CHARS: usize = 128;
+
 /// A checked bundle, whose component is already in the blob store.
 #[derive(Debug, Clone)]
 pub struct NewDeployment {

@@ -1,5 +1,7 @@
 //! Queues: lines of runs with a limit on how many may execute at a time. Source: facts A15, K2, K3.
 
+use chrono::{DateTime, Utc};
+
 use super::id::QueueId;
 
 /// Longest name of a queue, in characters.
@@ -16,6 +18,8 @@ pub struct Queue {
     pub declared_limit: Option<u32>,
     /// Set by hand.
     pub override_limit: Option<u32>,
+    /// When that was.
+    pub overridden_at: Option<DateTime<Utc>>,
     /// Nothing is taken from it.
     pub is_paused: bool,
     /// Runs in line.
@@ -24,9 +28,19 @@ pub struct Queue {
     pub running: u64,
 }
 
+impl Queue {
+    /// How many of its runs may execute at a time; none: any number.
+    pub fn limit(&self) -> Option<u32> {
+        self.override_limit.or(self.declared_limit)
+    }
+}
+
+/// What the names of tasks' own queues begin with.
+pub const TASK_PREFIX: &str = "task/";
+
 /// The name of a task's own queue.
 pub fn name_of_task(task: &str) -> String {
-    sanitize(&format!("task/{task}"))
+    sanitize(&format!("{TASK_PREFIX}{task}"))
 }
 
 /// A name as it is stored: letters that no queue may have are left out, the rest is cut to length. Source: facts A15.

@@ -63,6 +63,9 @@ pub struct NewRun {
     pub is_test: bool,
     /// The version to run on, `YYYYMMDD.N`; none: the one that is current when it starts. Source: facts A25.
     pub version: Option<String>,
+    /// The deployment to run on, by the user's own name for it, 1 to [`MAX_EXTERNAL_ID_CHARS`](super::deployment::MAX_EXTERNAL_ID_CHARS);
+    /// if it is not there yet, the run waits for it, an hour at most. Source: facts A26.
+    pub external_deployment: Option<String>,
     /// The run that triggers it.
     pub parent: Option<RunId>,
     /// That run means to wait for it.
@@ -141,6 +144,7 @@ impl NewRun {
             priority_ms: 0,
             is_test: false,
             version: None,
+            external_deployment: None,
             parent: None,
             awaited: false,
             batch: None,

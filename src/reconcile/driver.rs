@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{batches, children, gc, leases, schedules, timers};
+use super::{batches, children, gc, leases, schedules, timers, versions};
 use crate::{
     blobs::Blobs,
     engine,
@@ -22,6 +22,8 @@ pub struct Intervals {
     pub batches: Duration,
     /// Longest time between two looks for what is due, if no signal comes.
     pub timers: Duration,
+    /// Between two looks for runs that wait for a deployment which is there.
+    pub versions: Duration,
     /// Between two collections of garbage.
     pub gc: Duration,
     /// Between two looks for orphaned blobs.
@@ -34,6 +36,7 @@ impl Default for Intervals {
             leases: Duration::from_millis(500),
             batches: Duration::from_secs(2),
             timers: Duration::from_secs(10),
+            versions: Duration::from_secs(10),
             gc: Duration::from_secs(600),
             blobs: Duration::from_secs(3600),
         }
@@ -86,6 +89,14 @@ pub fn start(
             Ok(swept) if swept == batches::Swept::default() => {}
             Ok(swept) => tracing::info!(made = swept.made, aborted = swept.aborted, "took up batches that were left"),
             Err(error) => failed("batches", &error),
+        }
+    }));
+    tasks.spawn(every(intervals.versions, stop.clone(), {
+        let store = store.clone();
+        async move || match versions::tick(&store).await {
+            Ok(0) => {}
+            Ok(deployments) => tracing::info!(deployments, "put runs into line that waited for a deployment which is there"),
+            Err(error) => failed("versions", &error),
         }
     }));
     tasks.spawn(every(intervals.gc, stop.clone(), {

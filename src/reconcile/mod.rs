@@ -8,3 +8,4 @@ pub mod gc;
 pub mod leases;
 pub mod schedules;
 pub mod timers;
+pub mod versions;

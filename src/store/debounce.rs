@@ -88,6 +88,7 @@ pub async fn replace(
         "update runs
          set delay_until = $2, due_at = $2, payload = $3, payload_type = $4,
              tags = coalesce(nullif($5::text[], '{}'), tags), metadata = coalesce($6::text::json, metadata),
+             seed_metadata = case when $6::text is null then seed_metadata end,
              max_attempts = coalesce($7, max_attempts), max_duration_ms = coalesce($8, max_duration_ms),
              machine = coalesce($9, machine), updated_at = clock_now(), event_seq = event_seq + 1
          where id = $1

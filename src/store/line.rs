@@ -125,9 +125,10 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         insert into runs (id, environment_id, task, status, deployment_id, payload, payload_type, tags, is_test, replay_of,
             parent_id, root_id, depth, batch_id, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine,
             idempotency_key, idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active,
-            queue_id, concurrency_key, position, due_at, metadata, awaited, schedule_id, debounce_key, event_seq)
+            queue_id, concurrency_key, position, due_at, metadata, awaited, schedule_id, debounce_key, external_deployment,
+            event_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, $32, $33, 1)
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, $32, $33, $34, 1)
         on conflict do nothing
         returning event_seq
         "#,
@@ -163,7 +164,8 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         rows::to_json(&new.metadata),
         new.awaited,
         new.schedule.map(|id| id.uuid()),
-        new.debounce.as_ref().map(|debounce| debounce.key.as_str())
+        new.debounce.as_ref().map(|debounce| debounce.key.as_str()),
+        new.external_deployment
     )
     .fetch_optional(connection)
     .await?;
@@ -290,7 +292,7 @@ pub async fn correct_request(
     Ok(())
 }
 
-/// A deployment has brought the task: whoever waited for it comes into line, in the queue that the task now names unless
+/// A deployment has brought the task: whoever waited for it, and for no deployment of a name, comes into line, in the queue that the task now names unless
 /// the trigger named another one than the task's own.
 ///
 /// # Errors
@@ -312,6 +314,7 @@ pub async fn wake_pending(
         from environments e
         join tasks t on t.deployment_id = e.current_deployment_id and t.id = $2
         where e.id = $1 and r.environment_id = $1 and r.task = $2 and r.status = 'PENDING_VERSION'
+            and r.external_deployment is null
         returning r.id, r.event_seq
         "#,
         environment.uuid(),

@@ -33,10 +33,11 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
                 $8::text[], $9::text[], $10::uuid[], $11::bytea[], $12::text[], $13::text[], $14::timestamptz[], $15::bigint[],
                 $16::bigint[], $17::integer[], $18::bigint[], $19::text[], $20::text[], $21::text[], $22::text[],
                 $23::timestamptz[], $24::uuid[], $25::text[], $26::timestamptz[], $27::timestamptz[], $28::text[], $29::boolean[],
-                $30::text[])
+                $30::text[], $34::text[])
             as asked (id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine, key, key_shown,
-                key_scope, key_expires_at, queue_id, concurrency_key, position, due_at, metadata, is_test, request_key)
+                key_scope, key_expires_at, queue_id, concurrency_key, position, due_at, metadata, is_test, request_key,
+                external_deployment)
         ), requested as (
             insert into trigger_requests (environment_id, task, request_key, run_id, expires_at)
             select environment_id, task, request_key, id, clock_now() + interval '24 hours' from asked
@@ -50,11 +51,11 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
             insert into runs (id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine, idempotency_key,
                 idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active, queue_id, concurrency_key,
-                position, due_at, metadata, is_test, event_seq)
+                position, due_at, metadata, is_test, external_deployment, event_seq)
             select id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, array(select tag from json_array_elements_text(tags::json) as tag), delay_until, ttl_ms, priority_ms,
                 max_attempts, max_duration_ms, machine, key, key_shown, key_scope, key_expires_at, key is not null, queue_id,
-                concurrency_key, position, due_at, metadata::json, is_test, 1
+                concurrency_key, position, due_at, metadata::json, is_test, external_deployment, 1
             from asked
             where request_key is null or id in (select run_id from requested)
             order by environment_id, task, key, id
@@ -103,7 +104,8 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
         &columns.request_keys as &[Option<&str>],
         EventKind::Triggered.as_str(),
         notify::RUNS,
-        &channels.into_iter().flatten().collect::<Vec<_>>() as &[&str]
+        &channels.into_iter().flatten().collect::<Vec<_>>() as &[&str],
+        &columns.external_deployments as &[Option<&str>]
     )
     .fetch_all(connection)
     .await?;
@@ -144,6 +146,7 @@ struct Columns<'a> {
     metadata: Vec<String>,
     tests: Vec<bool>,
     request_keys: Vec<Option<&'a str>>,
+    external_deployments: Vec<Option<&'a str>>,
 }
 
 impl<'a> Columns<'a> {
@@ -180,6 +183,7 @@ impl<'a> Columns<'a> {
             columns.dues.push(run.due_at);
             columns.metadata.push(rows::to_json(&new.metadata));
             columns.tests.push(run.ancestry.is_test);
+            columns.external_deployments.push(new.external_deployment.as_deref());
             columns.request_keys.push(new.request_key.as_deref());
         }
         columns

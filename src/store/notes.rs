@@ -99,7 +99,7 @@ pub async fn lock_metadata(
 /// If the database does not answer.
 pub async fn set_metadata(connection: &mut PgConnection, noted: &Noted) -> Result<Changed, StoreError> {
     let seq = query_scalar!(
-        "update runs set metadata = $2::text::json, updated_at = clock_now(), event_seq = event_seq + 1
+        "update runs set metadata = $2::text::json, seed_metadata = coalesce(seed_metadata, metadata), updated_at = clock_now(), event_seq = event_seq + 1
          where id = $1 returning event_seq",
         noted.id.uuid(),
         rows::to_json(&noted.metadata)

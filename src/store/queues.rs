@@ -1,5 +1,6 @@
 //! Queues as users see and change them. The places in them are the business of [`places`](super::places).
 
+use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
@@ -26,6 +27,7 @@ struct Row {
     name: String,
     declared_limit: Option<i32>,
     override_limit: Option<i32>,
+    overridden_at: Option<DateTime<Utc>>,
     paused: bool,
     queued: i64,
     running: i64,
@@ -38,6 +40,7 @@ impl From<Row> for Queue {
             name: row.name,
             declared_limit: row.declared_limit.map(i32::unsigned_abs),
             override_limit: row.override_limit.map(i32::unsigned_abs),
+            overridden_at: row.overridden_at,
             is_paused: row.paused,
             queued: rows::count(row.queued),
             running: rows::count(row.running),
@@ -65,7 +68,7 @@ pub(crate) async fn find(
     let row = query_as!(
         Row,
         r#"
-        select q.id, q.name, q.declared_limit, q.override_limit, q.paused,
+        select q.id, q.name, q.declared_limit, q.override_limit, q.overridden_at, q.paused,
             (select count(*) from runs where queue_id = q.id and status = 'QUEUED') as "queued!",
             (select count(*) from runs where queue_id = q.id and lease_worker is not null) as "running!"
         from queues q
@@ -89,7 +92,7 @@ pub async fn list(store: &Store, environment: EnvironmentId, offset: u32, limit:
     let found = query_as!(
         Row,
         r#"
-        select q.id, q.name, q.declared_limit, q.override_limit, q.paused,
+        select q.id, q.name, q.declared_limit, q.override_limit, q.overridden_at, q.paused,
             (select count(*) from runs where queue_id = q.id and status = 'QUEUED') as "queued!",
             (select count(*) from runs where queue_id = q.id and lease_worker is not null) as "running!"
         from queues q

@@ -47,11 +47,12 @@ pub async fn wake(connection: &mut PgConnection, runs: &[Uuid], from: RunStatus)
         .collect())
 }
 
-/// Puts runs whose delay is over into line, or among those that wait for a deployment with their task.
+/// Puts runs whose delay is over into line, or among those that wait for a deployment with their task; for one of a name, they
+/// wait for `parked_for`.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn end_delay(connection: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<Changed>, StoreError> {
+pub async fn end_delay(connection: &mut PgConnection, runs: &[Uuid], parked_for: Duration) -> Result<Vec<Changed>, StoreError> {
     if runs.is_empty() {
         return Ok(Vec::new());
     }
@@ -59,21 +60,25 @@ pub async fn end_delay(connection: &mut PgConnection, runs: &[Uuid]) -> Result<V
         r#"
         with due as (
             select r.id, t.id is not null as is_deployed,
+                case when r.external_deployment is not null then clock_now() + $2::interval end as parked_until,
                 nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint), 0) as ttl_ms
             from runs r
             join environments e on e.id = r.environment_id
-            left join tasks t on t.deployment_id = coalesce(r.deployment_id, e.current_deployment_id) and t.id = r.task
+            left join tasks t on t.id = r.task and t.deployment_id = case when r.external_deployment is null
+                then coalesce(r.deployment_id, e.current_deployment_id) else r.deployment_id end
             where r.id = any($1) and r.status = 'DELAYED'
         )
         update runs r
         set status = case when due.is_deployed then 'QUEUED' else 'PENDING_VERSION' end, parked = false,
             position = r.delay_until - r.priority_ms * interval '1 millisecond',
-            due_at = case when due.is_deployed then clock_now() + due.ttl_ms * interval '1 millisecond' end,
+            due_at = case when due.is_deployed then clock_now() + due.ttl_ms * interval '1 millisecond'
+                else due.parked_until end,
             updated_at = clock_now(), event_seq = r.event_seq + 1
         from due where r.id = due.id
         returning r.id, r.event_seq, r.status
         "#,
-        runs
+        runs,
+        interval(parked_for)
     )
     .fetch_all(connection)
     .await?

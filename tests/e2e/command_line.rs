@@ -87,3 +87,32 @@ async fn a_rollback_makes_new_runs_start_on_the_version_before() {
     assert_eq!(server.command(&["deployments", "rollback"], "").await.code, Some(1));
     assert_eq!(server.command(&["deployments", "promote", &second], "").await.ok(), format!("{second} is current"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn runs_are_repeated_and_moved_and_queues_held_up() {
+    let server = Server::start(&[]).await;
+    server.deploy(guest("rust-chain")).await;
+    let command = async |arguments: &[&str]| server.command(arguments, "").await;
+    assert_eq!(command(&["queues", "pause", "task/nothing"]).await.code, Some(1));
+    let first = server.trigger("echo", json!({"n": 1})).await;
+    server.run_with_status(&first, "COMPLETED", WITHIN).await;
+    assert!(command(&["queues", "pause", "task/echo"]).await.ok().contains("paused"));
+    let again = command(&["runs", "replay", &first]).await.ok();
+    let held: Value = serde_json::from_str(&command(&["queues", "get", "task/echo", "--json"]).await.ok()).unwrap();
+    assert_eq!((&held["queued"], &held["running"]), (&json!(1), &json!(0)));
+    command(&["queues", "resume", "task/echo"]).await.ok();
+    assert_eq!(server.run_with_status(&again, "COMPLETED", WITHIN).await["output"], json!({"n": 1}));
+    assert!(command(&["runs", "replay", &first, "--payload", "\"said again\"", "--follow"]).await.ok().contains("said again"));
+    assert!(command(&["queues", "limit", "task/echo", "3"]).await.ok().contains('3'));
+    command(&["queues", "reset", "task/echo"]).await.ok();
+    assert!(command(&["queues", "list"]).await.ok().contains("task/echo"));
+
+    let debounced = ["trigger", "echo", "--debounce-key", "k", "--debounce-delay", "1h", "--payload", "3"];
+    let delayed = command(&debounced).await.ok();
+    let trailing = [&debounced[..6], &["--debounce-mode", "trailing", "--payload", "4"]].concat();
+    assert_eq!(command(&trailing).await.ok(), delayed);
+    assert!(command(&["runs", "reschedule", &delayed, "2h"]).await.ok().contains("delayed until"));
+    command(&["runs", "reschedule", &delayed, "0s"]).await.ok();
+    assert_eq!(server.run_with_status(&delayed, "COMPLETED", WITHIN).await["output"], json!(4));
+    assert_eq!(command(&["runs", "reschedule", &delayed, "1h"]).await.code, Some(1));
+}

@@ -174,7 +174,7 @@ async fn items_that_cannot_be_triggered_are_failed_runs_in_their_places(pool: Pg
     for ((index, text), (expected, says)) in told.iter().zip([
         (1, "options.delay: write a duration"),
         (2, "lockToVersion: there is no such version"),
-        (4, "options.debounce is not available"),
+        (4, "debounce: the items of a batch are not debounced"),
         (5, "must be an object"),
     ]) {
         assert!(*index == expected && text.starts_with(says), "{index}: {text}");

@@ -22,6 +22,8 @@ fn routes() -> Vec<(String, String, bool)> {
             let open = operation["security"] == json!([{}]);
             let path = path
                 .replace("{hash}", "00")
+                .replace("{key}", "k")
+                .replace("{queue}", "queue_0")
                 .replace("{keyId}", "apikey_0")
                 .replace("{name}", "NAME")
                 .replace("{projectRef}", "proj_test")
@@ -35,7 +37,7 @@ fn routes() -> Vec<(String, String, bool)> {
             routes.push((method.to_uppercase(), path, open));
         }
     }
-    assert!(routes.len() >= 37, "{routes:?}");
+    assert!(routes.len() >= 55, "{routes:?}");
     assert!(routes.iter().all(|(_, path, _)| !path.contains('{')), "{routes:?}");
     routes
 }

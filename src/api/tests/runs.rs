@@ -122,6 +122,23 @@ async fn triggers_with_a_debounce_key_make_one_run_and_a_wrong_one_is_refused(po
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn a_run_waits_for_the_deployment_that_it_is_pinned_to(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    api.deploy(b"ok:hello", "").await;
+    let run = api.trigger("hello", r#"{"options":{"externalDeploymentId":"4f2c"}}"#).await;
+    let status = async || api.get(&format!("/api/v3/runs/{run}")).await.ok()["status"].clone();
+    assert_eq!(status().await, "PENDING_VERSION");
+    let deployed = api.deploy(b"ok:hello", "?externalId=4f2c&promote=false").await.body;
+    assert_eq!(status().await, "QUEUED");
+    assert_eq!(api.claim().await.context.version, deployed["version"].as_str().unwrap());
+    let long = json!({"options": {"externalDeploymentId": "x".repeat(129)}}).to_string();
+    assert_eq!(api.post("/api/v1/tasks/hello/trigger", &long).await.issue().0, "options.externalDeploymentId");
+    let both = r#"{"options":{"externalDeploymentId":"4f2c","lockToVersion":"20260101.1"}}"#;
+    assert_eq!(api.post("/api/v1/tasks/hello/trigger", both).await.status, 422);
+    assert_eq!(api.post("/api/v1/tasks/other/trigger", r#"{"options":{"externalDeploymentId":"4f2c"}}"#).await.status, 422);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn a_run_ends_with_its_output_or_its_error(pool: PgPool) {
     let api = TestApi::new(pool).await;
     api.deploy(b"ok:hello", "").await;
