@@ -3,6 +3,7 @@
 //! [`Store::tx`] is the only way to write: it runs the whole transaction in a task of its own, so that a caller who goes
 //! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
 
+pub mod batch_items;
 pub mod batches;
 pub mod checkpoints;
 pub mod children;
