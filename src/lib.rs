@@ -13,8 +13,8 @@
 //!    and handles, and [`engine::suspend`] records the checkpoint and gives the lease up. A large snapshot is stored in
 //!    [`blobs`] before; a small one is in the checkpoint's row. If the wait was resolved meanwhile, the same transaction queues
 //!    the run again.
-//! 5. [`reconcile`]'s timers or a token's completion resolve the wait: [`engine::wait`] queues the run in the same transaction.
-//!    → 2.
+//! 5. [`reconcile`]'s timers, a token's completion or the end of another run resolve the wait: that transaction queues the run, too
+//!    ([`store::edges`]). → 2.
 //! 6. The guest returns: [`engine::finish`] writes the result once, or schedules another attempt.
 //!
 //! # Rules of direction

@@ -2,25 +2,21 @@
 
 use axum::{
     Json,
-    body::{Body, Bytes},
+    body::Body,
     extract::{Path, State},
-    http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderMap, StatusCode},
 };
 use chrono::{DateTime, TimeDelta, Utc};
-use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
-use uuid::Uuid;
 
 use super::{
     AppState, Error,
-    auth::{Caller, SecretKey},
+    auth::Caller,
     batch_items, body,
     error::{ErrorBody, Issue, Part},
-    results::ExecutionResult,
     tasks::{self, Checks, KeyOptions},
     tokens::Minted,
     when::rfc3339,
@@ -31,15 +27,13 @@ use crate::{
         batch::{Batch, Item, MAX_ITEMS, NewBatch},
         id::{BatchId, RunId},
     },
-    store::{Store, StoreError, batches, children},
+    store::{Store, batches},
 };
 
 /// Largest body that makes a batch. Source: facts 4.5.
 const MAX_CREATE_BYTES: u64 = 131_072;
 /// Largest body that makes a batch with its items, and most of them. Source: facts 4.5, B1.
 const MAX_LEGACY: (u64, usize) = (1_000_000, 500);
-/// Bytes of outputs after which results are sent before more are read.
-const RESULTS_AT_ONCE: u64 = 4 << 20;
 
 /// A batch to be made.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -324,100 +318,6 @@ pub(super) async fn retrieve(
     Ok(Json(BatchObject::of(batch)))
 }
 
-/// What the runs of a batch came to: the shape of what is sent piece by piece.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct BatchResults {
-    /// `batch_…`
-    #[schema(value_type = String)]
-    id: BatchId,
-    /// Of the runs that are final, in the order of the items.
-    items: Vec<ExecutionResult>,
-}
-
-/// Shows what those runs of a batch that are final came to, in the order of the items.
-#[utoipa::path(get, path = "/api/v1/batches/{batchId}/results", tag = "batches", security(("secretKey" = [])),
-    params(("batchId" = String, Path)),
-    responses((status = 200, body = BatchResults), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn results(
-    State(state): State<AppState>,
-    SecretKey(environment): SecretKey,
-    Path(id): Path<String>,
-) -> Result<Response, Error> {
-    let id = parse(&id)?;
-    batches::request_of(&state.store, environment.id, id).await?.ok_or_else(not_found)?;
-    let runs = batches::final_runs(&state.store, id).await?;
-    let body = Body::from_stream(stream::try_unfold(
-        Results {
-            store: state.store,
-            head: Some(format!("{{\"id\":\"{id}\",\"items\":[")),
-            portions: portions(runs),
-            tail: true,
-        },
-        Results::next,
-    ));
-    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
-}
-
-/// Runs in their order, in portions of which each but a single large one has outputs of bounded size.
-fn portions(runs: Vec<(Uuid, u64)>) -> std::vec::IntoIter<Vec<Uuid>> {
-    let mut portions: Vec<Vec<Uuid>> = Vec::new();
-    let mut bytes = 0;
-    for (run, size) in runs {
-        // So much for what is around an output.
-        let size = size + 1000;
-        match portions.last_mut() {
-            Some(portion) if bytes + size <= RESULTS_AT_ONCE => {
-                portion.push(run);
-                bytes += size;
-            }
-            _ => {
-                portions.push(vec![run]);
-                bytes = size;
-            }
-        }
-    }
-    portions.into_iter()
-}
-
-/// A list of results on its way: outputs of 1000 runs may be more than there is memory.
-struct Results {
-    store: Store,
-    head: Option<String>,
-    portions: std::vec::IntoIter<Vec<Uuid>>,
-    tail: bool,
-}
-
-impl Results {
-    async fn next(mut self) -> Result<Option<(Bytes, Results)>, StoreError> {
-        let mut text = self.head.take();
-        let is_first = text.is_some();
-        match self.portions.next() {
-            Some(runs) => {
-                let piece = read_portion(&self.store, &runs).await?;
-                let comma = if is_first { "" } else { "," };
-                text.get_or_insert_default().push_str(&format!("{comma}{piece}"));
-            }
-            None if self.tail => {
-                self.tail = false;
-                text.get_or_insert_default().push_str("]}");
-            }
-            None => {}
-        }
-        Ok(text.map(|text| (text.into(), self)))
-    }
-}
-
-/// Results in the order of the runs, with commas between.
-async fn read_portion(store: &Store, runs: &[Uuid]) -> Result<String, StoreError> {
-    let ends = children::ends(&mut *store.read().await?, runs).await?;
-    let ends: std::collections::HashMap<Uuid, _> = ends.into_iter().map(|end| (end.run.uuid(), end)).collect();
-    let shown = runs
-        .iter()
-        .filter_map(|run| ends.get(run).cloned())
-        .map(|end| serde_json::to_string(&ExecutionResult::of(end)).expect("plain data with text keys"));
-    Ok(shown.collect::<Vec<_>>().join(","))
-}
-
 /// What is no id names nothing.
 pub(super) fn parse(id: &str) -> Result<BatchId, Error> {
     id.parse().map_err(|_| not_found())
@@ -425,18 +325,4 @@ pub(super) fn parse(id: &str) -> Result<BatchId, Error> {
 
 pub(super) fn not_found() -> Error {
     Error::not_found("batch")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_are_read_in_portions_of_bounded_size() {
-        let runs = |sizes: &[u64]| sizes.iter().map(|size| (Uuid::now_v7(), *size)).collect::<Vec<_>>();
-        let counts = |sizes: &[u64]| portions(runs(sizes)).map(|portion| portion.len()).collect::<Vec<_>>();
-        assert_eq!(counts(&[]), Vec::<usize>::new());
-        assert_eq!(counts(&[1, 2, 3]), [3]);
-        assert_eq!(counts(&[RESULTS_AT_ONCE, 1, RESULTS_AT_ONCE / 2, RESULTS_AT_ONCE / 2, 1]), [1, 2, 2]);
-    }
 }

@@ -1,22 +1,32 @@
 //! What runs came to, in the shape that parents and raw callers read. Source: facts 7.3.
 
+use std::collections::HashMap;
+
 use axum::{
     Json,
+    body::{Body, Bytes},
     extract::{Path, State},
+    http::header,
+    response::{IntoResponse, Response},
 };
+use futures_util::stream;
 use serde::Serialize;
 use utoipa::ToSchema;
+use uuid::Uuid;
 
-use super::{AppState, Error, auth::SecretKey, error::ErrorBody};
+use super::{AppState, Error, auth::SecretKey, batches, error::ErrorBody};
 use crate::{
     model::{
         child::{RunEnd, RunOutcome},
         error::RunError,
-        id::RunId,
+        id::{BatchId, RunId},
         payload::TEXT,
     },
-    store::{children, runs},
+    store::{self, Store, StoreError, children, runs},
 };
+
+/// Bytes of outputs after which results are sent before more are read.
+const RESULTS_AT_ONCE: u64 = 4 << 20;
 
 /// What a run came to.
 #[derive(Debug, Serialize, ToSchema)]
@@ -62,7 +72,7 @@ impl ExecutionResult {
 #[utoipa::path(get, path = "/api/v1/runs/{runId}/result", tag = "runs", security(("secretKey" = [])),
     params(("runId" = String, Path)),
     responses((status = 200, body = ExecutionResult), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
-pub(super) async fn of_run(
+pub(super) async fn run_result(
     State(state): State<AppState>,
     SecretKey(environment): SecretKey,
     Path(id): Path<String>,
@@ -72,6 +82,100 @@ pub(super) async fn of_run(
     let end = children::ends(&mut *state.store.read().await?, &[run.id.uuid()]).await?.pop();
     let end = end.ok_or_else(|| Error::NotFound("The run is not finished".into()))?;
     Ok(Json(ExecutionResult::of(end)))
+}
+
+/// What the runs of a batch came to: the shape of what is sent piece by piece.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct BatchResults {
+    /// `batch_…`
+    #[schema(value_type = String)]
+    id: BatchId,
+    /// Of the runs that are final, in the order of the items.
+    items: Vec<ExecutionResult>,
+}
+
+/// Shows what those runs of a batch that are final came to, in the order of the items.
+#[utoipa::path(get, path = "/api/v1/batches/{batchId}/results", tag = "batches", security(("secretKey" = [])),
+    params(("batchId" = String, Path)),
+    responses((status = 200, body = BatchResults), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)))]
+pub(super) async fn batch_results(
+    State(state): State<AppState>,
+    SecretKey(environment): SecretKey,
+    Path(id): Path<String>,
+) -> Result<Response, Error> {
+    let id = batches::parse(&id)?;
+    store::batches::request_of(&state.store, environment.id, id).await?.ok_or_else(batches::not_found)?;
+    let runs = store::batches::final_runs(&state.store, id).await?;
+    let body = Body::from_stream(stream::try_unfold(
+        Results {
+            store: state.store,
+            head: Some(format!("{{\"id\":\"{id}\",\"items\":[")),
+            portions: portions(runs),
+            tail: true,
+        },
+        Results::next,
+    ));
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Runs in their order, in portions of which each but a single large one has outputs of bounded size.
+fn portions(runs: Vec<(Uuid, u64)>) -> std::vec::IntoIter<Vec<Uuid>> {
+    let mut portions: Vec<Vec<Uuid>> = Vec::new();
+    let mut bytes = 0;
+    for (run, size) in runs {
+        // So much for what is around an output.
+        let size = size + 1000;
+        match portions.last_mut() {
+            Some(portion) if bytes + size <= RESULTS_AT_ONCE => {
+                portion.push(run);
+                bytes += size;
+            }
+            _ => {
+                portions.push(vec![run]);
+                bytes = size;
+            }
+        }
+    }
+    portions.into_iter()
+}
+
+/// A list of results on its way: outputs of 1000 runs may be more than there is memory.
+struct Results {
+    store: Store,
+    head: Option<String>,
+    portions: std::vec::IntoIter<Vec<Uuid>>,
+    tail: bool,
+}
+
+impl Results {
+    async fn next(mut self) -> Result<Option<(Bytes, Results)>, StoreError> {
+        let mut text = self.head.take();
+        let is_first = text.is_some();
+        match self.portions.next() {
+            Some(runs) => {
+                let piece = read_portion(&self.store, &runs).await?;
+                let comma = if is_first { "" } else { "," };
+                text.get_or_insert_default().push_str(&format!("{comma}{piece}"));
+            }
+            None if self.tail => {
+                self.tail = false;
+                text.get_or_insert_default().push_str("]}");
+            }
+            None => {}
+        }
+        Ok(text.map(|text| (text.into(), self)))
+    }
+}
+
+/// Results in the order of the runs, with commas between.
+async fn read_portion(store: &Store, runs: &[Uuid]) -> Result<String, StoreError> {
+    let ends = children::ends(&mut *store.read().await?, runs).await?;
+    let ends: HashMap<Uuid, RunEnd> = ends.into_iter().map(|end| (end.run.uuid(), end)).collect();
+    let shown = runs
+        .iter()
+        .filter_map(|run| ends.get(run).cloned())
+        .map(|end| serde_json::to_string(&ExecutionResult::of(end)).expect("plain data with text keys"));
+    Ok(shown.collect::<Vec<_>>().join(","))
 }
 
 #[cfg(test)]
@@ -100,5 +204,14 @@ mod tests {
             json!({"ok": false, "id": id, "taskIdentifier": "t",
                 "error": {"type": "INTERNAL_ERROR", "code": "TASK_RUN_CANCELLED", "message": "no"}})
         );
+    }
+
+    #[test]
+    fn results_are_read_in_portions_of_bounded_size() {
+        let runs = |sizes: &[u64]| sizes.iter().map(|size| (Uuid::now_v7(), *size)).collect::<Vec<_>>();
+        let counts = |sizes: &[u64]| portions(runs(sizes)).map(|portion| portion.len()).collect::<Vec<_>>();
+        assert_eq!(counts(&[]), Vec::<usize>::new());
+        assert_eq!(counts(&[1, 2, 3]), [3]);
+        assert_eq!(counts(&[RESULTS_AT_ONCE, 1, RESULTS_AT_ONCE / 2, RESULTS_AT_ONCE / 2, 1]), [1, 2, 2]);
     }
 }

@@ -29,7 +29,8 @@ use crate::{
     },
     store::{
         Store,
-        batches::{self, Found, Held, Kept},
+        batch_items::{self, Kept},
+        batches::{self, Found, Held},
     },
 };
 
@@ -153,8 +154,8 @@ async fn fill_in(tx: &mut PgConnection, held: &Held, items: &[Kept]) -> Result<F
         let message = format!("{} is no place of this batch, which has {run_count}, the first of them 0", item.index);
         return Err(Error::invalid("index", message));
     }
-    let accepted = if items.is_empty() { 0 } else { batches::add_items(tx, held.id, items).await? };
-    let count = batches::count_items(tx, held.id).await?;
+    let accepted = if items.is_empty() { 0 } else { batch_items::add(tx, held.id, items).await? };
+    let count = batch_items::count(tx, held.id).await?;
     let sealed = count == run_count;
     if sealed {
         batches::set_stage(tx, held.id, Stage::Making).await?;
@@ -221,12 +222,12 @@ pub async fn make_some(store: &Store, environment: EnvironmentId, batch: BatchId
                     return Ok(false);
                 }
                 let (items, bytes) = MADE_AT_ONCE;
-                let kept = batches::items_to_make(tx, batch, items, bytes).await?;
+                let kept = batch_items::to_make(tx, batch, items, bytes).await?;
                 let items = kept.into_iter().map(item).collect::<Result<Vec<_>, _>>()?;
                 let owner = Owner { environment, batch, parent: held.parent, awaited: false };
                 let made = make::make(tx, owner, items).await?;
-                batches::note_made(tx, batch, &made).await?;
-                let goes_on = batches::has_items_to_make(tx, batch).await?;
+                batch_items::note_made(tx, batch, &made).await?;
+                let goes_on = batch_items::are_left(tx, batch).await?;
                 batches::set_stage(tx, batch, if goes_on { Stage::Making } else { Stage::Made }).await?;
                 Ok(goes_on)
             })

@@ -25,7 +25,7 @@ use crate::{
         trigger::{NewRun, RunIdempotency, Triggered},
     },
     store::{
-        Store, batches, children,
+        Store, batch_items, children,
         endings::{self, Ending},
         events,
     },
@@ -119,7 +119,7 @@ async fn batch_in(
     }
     let owner = Owner { environment, batch: id, parent: Some(lease.run), awaited };
     let made = make::make(tx, owner, items).await?;
-    batches::note_made(tx, id, &made).await?;
+    batch_items::note_made(tx, id, &made).await?;
     Ok(BatchTriggered { id, run_count: new.run_count, is_cached: false })
 }
 

@@ -23,7 +23,7 @@ use crate::{
         trigger::NewRun,
     },
     store::{
-        batches::Made,
+        batch_items::Made,
         endings::{self, Ending},
         events,
         line::{self, Decided, Scene},

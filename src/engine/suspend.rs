@@ -67,12 +67,14 @@ async fn suspend_in(
     let Some(frozen) = checkpoints::freeze(tx, lease, checkpoint, wait, own_moment(wait), used_cpu_ms).await? else {
         return not_suspended(tx, lease, checkpoint, used_cpu_ms).await;
     };
-    if let Some(pool) = frozen.limited {
-        places::place_freed(tx, &[pool]).await?;
-    }
     let is_over = frozen.is_due || block(tx, lease, frozen.environment, wait).await?;
     if is_over {
         line::wake_suspended(tx, lease.run).await?;
+    }
+    // Not before the runs that are waited for are locked: whoever ends one of them holds it and then locks its queue, which may be
+    // this one's.
+    if let Some(pool) = frozen.limited {
+        places::place_freed(tx, &[pool]).await?;
     }
     Ok(Suspended { requeued: is_over, replaced: frozen.replaced })
 }

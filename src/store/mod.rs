@@ -4,6 +4,7 @@
 //! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
 
 pub mod api_keys;
+pub mod batch_items;
 pub mod batches;
 pub mod checkpoints;
 pub mod children;

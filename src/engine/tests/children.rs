@@ -166,6 +166,31 @@ async fn an_end_and_a_suspension_that_meet_never_lose_the_parent(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn an_end_and_a_suspension_in_one_limited_queue_do_not_block_each_other(pool: PgPool) {
+    let scene = Scene::empty(pool).await;
+    let limited = QueueDefinition { name: "task/hello".into(), concurrency_limit: Some(8) };
+    scene.deploy(vec![task("hello")], vec![limited]).await;
+    for _ in 0..10 {
+        let parents = [scene.executing().await, scene.executing().await, scene.executing().await];
+        let mut children = Vec::new();
+        for parent in &parents {
+            children.push(scene.child(parent, FIRST, Intent::Wait).await.id);
+        }
+        let claimed = scene.claim(3).await;
+        let lease_of = |run| &claimed.iter().find(|claimed| claimed.lease.run == run).unwrap().lease;
+        // Each waits for the next one's child.
+        let suspend = |place: usize| scene.suspend(&parents[place], 1, any(&[children[(place + 1) % 3]]));
+        let finish = |place: usize| scene.finish(lease_of(children[place]), completed());
+        let (a, d, b, e, c, f) = futures_util::join!(suspend(0), finish(0), suspend(1), finish(1), suspend(2), finish(2));
+        assert!([a, b, c].iter().all(Result::is_ok) && [d, e, f].iter().all(Result::is_ok));
+        for parent in scene.claim(8).await {
+            scene.finish(&parent.lease, completed()).await.unwrap();
+        }
+        assert_eq!(scene.count("select count(*) from runs where finished_at is null").await, 0);
+    }
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn a_suspension_waits_for_an_end_that_is_under_way(pool: PgPool) {
     let scene = Scene::new(pool).await;
     let (parent, child) = scene.family().await;
@@ -360,14 +385,15 @@ async fn a_finished_child_with_the_same_key_answers_at_once(pool: PgPool) {
     let parent = scene.executing().await;
     let child = children::trigger(&scene.store, &parent, FIRST, keyed(), Intent::Wait).await.unwrap();
     assert_eq!(child, Triggered { id: run, is_cached: true });
-    let items = vec![item(0, keyed()), item(1, hello()), item(2, keyed())];
+    let twin = || NewRun { idempotency: Some(RunIdempotency { key: "twin".into(), ..RunIdempotency::default() }), ..hello() };
+    let items = vec![item(0, keyed()), item(1, twin()), item(2, keyed()), item(3, twin())];
     let call = Call { ordinal: 1, ..FIRST };
     let batch = children::batch_trigger(&scene.store, &parent, call, items, None, Intent::Wait).await.unwrap();
     let members = scene.members(batch.id).await;
-    assert_eq!((members[0], members[2]), (run, run));
+    assert_eq!((members[0], members[2], members[1]), (run, run, members[3]));
     scene.suspend(&parent, 1, any(&[batch.id])).await.unwrap();
     scene.finish(&scene.claim_one().await.lease, output("8")).await.unwrap();
-    assert_eq!(word(&scene.resumed().await.1[0].resolution), "7 8 7");
+    assert_eq!(word(&scene.resumed().await.1[0].resolution), "7 8 7 8");
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]

@@ -110,6 +110,7 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let edges = include_str!("../../store/edges.rs");
     let children = include_str!("../../store/children.rs");
     let batches = include_str!("../../store/batches.rs");
+    let items = include_str!("../../store/batch_items.rs");
     let places = include_str!("../../store/places.rs");
     let queues = include_str!("../../store/queues.rs");
     let runs = include_str!("../../store/runs.rs");
@@ -132,7 +133,7 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (children, "where parent_id = $1 and finished_at is null", &[some, "100"][..], "runs_live_children"),
         (batches, "where stage = 'MAKING' and updated_at <=", &["'5s'", "100"][..], "batches_unmade"),
         (batches, "where stage = 'FILLING' and updated_at <=", &["'1h'", "100"][..], "batches_unmade"),
-        (batches, "batch_id = $1 and run_id is null\n        ) item", &[some, "1000", "100"][..], "batch_items_"),
+        (items, "batch_id = $1 and run_id is null\n        ) item", &[some, "1000", "100"][..], "batch_items_"),
         (places, "where queue_id = $1 and concurrency_key = $2", &[some, "''"][..], "runs_of_queue"),
         (places, "group by queue_id, concurrency_key", &[array.as_str()][..], "runs_leased"),
         (queues, "where q.environment_id = $1 and (q.id = $2", &[&environment, some, "''"][..], "runs_of_queue"),
