@@ -1,7 +1,7 @@
 //! Makes a run: decides where it begins (pending, delayed or in line), once for each idempotency key and each request.
 //!
 //! Two triggers with the same key meet at a unique index: the second waits for the first and then finds its run. So do two with the
-//! same debounce key; see [`debounce`].
+//! same debounce key; see `debounce`.
 
 use std::time::Duration;
 
