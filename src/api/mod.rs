@@ -10,7 +10,9 @@ mod auth;
 mod batch_items;
 mod batches;
 mod body;
+mod concurrency_limits;
 mod deployments;
+mod environment;
 mod error;
 mod health;
 mod idempotency_keys;
@@ -201,6 +203,12 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(queues::pause))
         .routes(routes!(queues::set_limit))
         .routes(routes!(queues::reset_limit))
+        .routes(routes!(concurrency_limits::list))
+        .routes(routes!(concurrency_limits::retrieve))
+        .routes(routes!(concurrency_limits::set_by_hand))
+        .routes(routes!(concurrency_limits::reset))
+        .routes(routes!(concurrency_limits::pause))
+        .routes(routes!(environment::retrieve, environment::update))
         .routes(routes!(schedules::create, schedules::list))
         .routes(routes!(schedules::retrieve, schedules::update, schedules::delete))
         .routes(routes!(schedules::activate))

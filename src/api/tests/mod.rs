@@ -3,6 +3,7 @@
 mod api_keys;
 mod bad_input;
 mod batches;
+mod concurrency_limits;
 mod deployments;
 mod doors;
 mod notes;

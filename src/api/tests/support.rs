@@ -15,16 +15,18 @@ use crate::{
     api::{AppState, DeployError, DeployOptions, Deployed, Deployer, Reason, router},
     auth::{self, Claims},
     config::Limits,
-    engine::{self, intake::Intake, project},
+    engine::{self, claim::Terms, intake::Intake, project},
     model::{
         attempt::{Claimed, Outcome},
         deployment::NewDeployment,
         environment::{ApiKeyKind, Environment, EnvironmentKind, NewApiKey, NewProject},
         id::WorkerId,
-        task::{BundleDefinition, ScheduleDefinition, TaskDefinition, TaskKind},
+        limit,
+        task::{BundleDefinition, LimitDefinition, ScheduleDefinition, TaskDefinition, TaskKind},
     },
     store::{
         Store,
+        lanes::Turn,
         seal::{self, Keyring},
     },
 };
@@ -43,7 +45,7 @@ pub(super) struct Answer {
 }
 
 /// Takes bundles whose bytes are `ok:<task>`; what a component is belongs to the runtime. A task in `cron/` is a scheduled one, and
-/// declares the expression that stands after it.
+/// declares the expression that stands after it; one in `limited/` shares the limit `openai` and has one of its own.
 struct BundlesByName(Store);
 
 #[async_trait::async_trait]
@@ -71,12 +73,19 @@ fn definition(text: &str) -> BundleDefinition {
     let is_scheduled = text.starts_with("cron/");
     let (id, cron) = text.split_once(' ').filter(|_| is_scheduled).unwrap_or((text, ""));
     let declared = ScheduleDefinition { cron: cron.into(), timezone: "UTC".into(), environments: Vec::new(), window: None };
+    let limit = |name: &str, total, per_key| LimitDefinition { name: name.into(), total: Some(total), per_key };
+    let own = limit::own_name(id);
+    let concurrency_limits = match id.starts_with("limited/") {
+        true => vec![limit("openai", 5, Some(2)), limit(&own, 1, None)],
+        false => Vec::new(),
+    };
     let task = TaskDefinition {
         id: id.into(),
         description: Some("says hello".into()),
         source: None,
         retry: None,
         queue: None,
+        concurrency_limits: concurrency_limits.iter().map(|limit| limit.name.clone()).collect(),
         machine: None,
         max_duration_ms: None,
         ttl_ms: None,
@@ -85,7 +94,7 @@ fn definition(text: &str) -> BundleDefinition {
         kind: if is_scheduled { TaskKind::Scheduled } else { TaskKind::Standard },
         schedule: (!cron.is_empty()).then_some(declared),
     };
-    BundleDefinition { sdk: "rust/0.1.0".into(), tasks: vec![task], queues: Vec::new() }
+    BundleDefinition { sdk: "rust/0.1.0".into(), tasks: vec![task], queues: Vec::new(), concurrency_limits }
 }
 
 impl TestApi {
@@ -177,7 +186,8 @@ impl TestApi {
     /// What a worker would do with the next run.
     pub(super) async fn claim(&self) -> Claimed {
         let lease_for = std::time::Duration::from_secs(60);
-        engine::lease::claim(&self.store, WorkerId::new(), 1, lease_for, 1).await.unwrap().remove(0)
+        let terms = Terms { worker: WorkerId::new(), max: 1, lease_for, rewriter: 1, turn: Turn::default() };
+        engine::claim::claim(&self.store, terms).await.unwrap().runs.remove(0)
     }
 
     pub(super) async fn finish(&self, claimed: &Claimed, outcome: Outcome) {
