@@ -153,6 +153,9 @@ pub struct Limits {
     /// How long the upload, check and compilation of a bundle may take
     #[arg(long, env = "DORMOUSE_DEPLOY_TIMEOUT", value_name = "DURATION", default_value = "600s", value_parser = duration)]
     pub deploy: Duration,
+    /// How long a server takes a key for good that it has just looked up: a key revoked on another server is good for so long
+    #[arg(long, env = "DORMOUSE_KEYS_KNOWN_FOR", value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub keys_known_for: Duration,
 }
 
 impl Default for Limits {
@@ -162,6 +165,7 @@ impl Default for Limits {
             concurrent_deploys: 2,
             request: Duration::from_secs(30),
             deploy: Duration::from_secs(600),
+            keys_known_for: Duration::from_secs(1),
         }
     }
 }

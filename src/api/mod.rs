@@ -16,6 +16,7 @@ mod environment;
 mod error;
 mod health;
 mod idempotency_keys;
+mod known;
 mod layers;
 mod notes;
 mod openapi;
@@ -68,6 +69,8 @@ pub struct AppState {
     pub public_url: Arc<str>,
     /// Uploads that may be held in memory and compiled at a time.
     deploys: Arc<Semaphore>,
+    /// Who has asked just now.
+    known: known::Known,
 }
 
 impl AppState {
@@ -80,7 +83,8 @@ impl AppState {
         public_url: impl Into<Arc<str>>,
     ) -> AppState {
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
-        AppState { store, intake, deployer, limits, public_url: public_url.into(), deploys }
+        let known = known::Known::new(limits.keys_known_for);
+        AppState { store, intake, deployer, limits, public_url: public_url.into(), deploys, known }
     }
 
     /// What time it is, by the clock that everything is compared with.

@@ -97,6 +97,12 @@ fn definition(text: &str) -> BundleDefinition {
     BundleDefinition { sdk: "rust/0.1.0".into(), tasks: vec![task], queues: Vec::new(), concurrency_limits }
 }
 
+fn doors(store: &Store) -> Router {
+    let limits = Limits { bundle_bytes: 1 << 20, ..Limits::default() };
+    let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
+    router(AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test"))
+}
+
 impl TestApi {
     pub(super) async fn new(pool: PgPool) -> TestApi {
         let keys = Keyring::new(&seal::new_key(), []).unwrap();
@@ -122,10 +128,17 @@ impl TestApi {
         let new_key = NewApiKey { name: "test".into(), secret: key.clone(), kind: ApiKeyKind::Root, expires_at: None };
         let project = NewProject { project_ref: reference.into(), name: "Test".into() };
         let environment = project::ensure(&store, project, kind, new_key).await.unwrap();
-        let limits = Limits { bundle_bytes: 1 << 20, ..Limits::default() };
-        let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
-        let router = router(AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test"));
-        TestApi { router, store, environment, key }
+        TestApi { router: doors(&store), store, environment, key }
+    }
+
+    /// Another server's doors to the same environment: it has seen no key yet.
+    pub(super) fn elsewhere(&self) -> TestApi {
+        TestApi {
+            router: doors(&self.store),
+            store: self.store.clone(),
+            environment: self.environment.clone(),
+            key: self.key.clone(),
+        }
     }
 
     /// Sends a request with these headers and nothing else.
