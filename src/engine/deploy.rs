@@ -14,7 +14,7 @@ use crate::{
         queue,
         task::{BundleDefinition, TaskDefinition, TaskKind},
     },
-    store::{Store, deployments, events, line, notify, pins, places, queues},
+    store::{self, Store, deployments, events, line, notify, pins, places, queues},
 };
 
 /// Most tasks of a bundle.
@@ -149,7 +149,7 @@ async fn wake(tx: &mut PgConnection, deployment: &Deployment) -> Result<(), Erro
 /// # Errors
 /// If the database does not answer.
 pub async fn wake_stranded(store: &Store, max: u32) -> Result<u32, Error> {
-    let stranded = pins::stranded(&mut *store.read().await?, i64::from(max)).await?;
+    let stranded = store::in_time(async { pins::stranded(&mut *store.read().await?, i64::from(max)).await }).await?;
     for (environment, deployment) in &stranded {
         let (environment, deployment) = (*environment, *deployment);
         store
