@@ -3,6 +3,8 @@
 //! [`Store::tx`] is the only way to write: it runs the whole transaction in a task of its own, so that a caller who goes
 //! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
 
+#[cfg(debug_assertions)]
+mod abort;
 pub mod api_keys;
 pub mod batch_items;
 pub mod batches;
@@ -269,10 +271,19 @@ where
         Err(error) => return failed(error),
     };
     match work(&mut transaction).await {
-        Ok(answer) => match transaction.commit().await {
-            Ok(()) => (Ok(answer), true),
-            Err(error) => failed(error),
-        },
+        Ok(answer) => {
+            #[cfg(debug_assertions)]
+            let planned = abort::planned(&mut transaction).await;
+            #[cfg(debug_assertions)]
+            abort::at(abort::Moment::Before, planned);
+            let committed = transaction.commit().await;
+            #[cfg(debug_assertions)]
+            abort::at(abort::Moment::After, planned);
+            match committed {
+                Ok(()) => (Ok(answer), true),
+                Err(error) => failed(error),
+            }
+        }
         // Waited for, so that no lock outlives the answer.
         Err(error) => (Err(error), transaction.rollback().await.is_ok()),
     }
