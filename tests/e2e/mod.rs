@@ -12,6 +12,7 @@ mod schedules;
 mod scratch;
 mod several;
 mod snapshots;
+mod stories;
 mod storm;
 mod upgrade;
 mod variables;
