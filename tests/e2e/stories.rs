@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use dormouse::store::{Store, StoreError};
 use futures_util::future::join_all;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
@@ -138,4 +139,28 @@ async fn a_session_that_listens_and_hears_nothing_any_more_delays_runs_by_a_poll
     println!("listens again after {:?}", swallowed.elapsed());
     assert!(swallowed.elapsed() < Duration::from_secs(30), "{:?}", swallowed.elapsed());
     fleet.end(vec![api, worker]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_is_gone_without_a_word_costs_a_transaction_seconds_and_the_pool_no_connection() {
+    let fleet = Fleet::new().await;
+    let proxy = Proxy::start(fleet.postgres.database_url()).await;
+    let store = Store::connect(&proxy.database_url(), 2).await.unwrap();
+    let borrowed = store.read().await.unwrap();
+    // The other one: used just now, so that it is trusted.
+    store.ping().await.unwrap();
+    proxy.swallow(Which::All);
+    let swallowed = Instant::now();
+    let transaction = store.tx::<_, StoreError, _>(|tx| Box::pin(async { Ok(sqlx::query("select 1").execute(tx).await?) }));
+    let back = async {
+        drop(borrowed);
+        eventually("its place is free again", WITHIN, async || store.ping().await.ok()).await;
+        swallowed.elapsed()
+    };
+    let (failed, back) = tokio::join!(transaction, back);
+    assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
+    println!("a connection is back after {back:?}, the transaction failed after {:?}", swallowed.elapsed());
+    assert!(back < Duration::from_secs(15) && swallowed.elapsed() < Duration::from_secs(30), "{back:?}");
+    store.pool().close().await;
+    fleet.end(vec![]).await;
 }

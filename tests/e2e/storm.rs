@@ -26,7 +26,9 @@ use crate::support::{
 };
 
 /// Runs triggered in each scenario of the suite.
-const RUNS: usize = 60;
+const RUNS: usize = 48;
+/// In a longer storm the faults come again and again.
+const RUNS_PER_FAULT: usize = 50;
 /// Triggers at a time.
 const AT_ONCE: usize = 8;
 /// Longest time from the last fault until every run is final.
@@ -110,6 +112,16 @@ impl Storm {
         ];
         let database = PgPool::connect(fleet.postgres.database_url()).await.unwrap();
         let effects = Effects::start().await;
+        // What resumed runs need is compiled now, once, and not while everything is killed again and again.
+        for kind in [Kind::Chain, Kind::Five] {
+            kind.trigger(&api, &versions, &effects.url(), &format!("{kind:?}")).await;
+        }
+        eventually("the first runs are final", ALL_DONE, async || {
+            let open = "select count(*) from runs where finished_at is null";
+            let open: i64 = sqlx::query_scalar(open).fetch_one(&database).await.unwrap();
+            (open == 0).then_some(())
+        })
+        .await;
         Storm { fleet, proxy, api, workers, database, effects, versions, random: StdRng::seed_from_u64(seed) }
     }
 
@@ -127,7 +139,8 @@ impl Storm {
         let (database, is_over) = (self.database.clone(), Cell::new(false));
         let firing = fire(&database, &is_over);
         let blowing = async {
-            let last = self.blow(name, faults).await;
+            let times = faults.len().max(count / RUNS_PER_FAULT);
+            let last = self.blow(name, faults.iter().cycle().take(times)).await;
             is_over.set(true);
             last
         };
@@ -143,8 +156,8 @@ impl Storm {
     }
 
     /// Lets the faults happen, and waits after each until there is progress. Tells when that was for the last time.
-    async fn blow(&mut self, name: &str, faults: &[Fault]) -> Instant {
-        for (n, fault) in faults.iter().enumerate() {
+    async fn blow(&mut self, name: &str, faults: impl Iterator<Item = &Fault>) -> Instant {
+        for (n, fault) in faults.enumerate() {
             let pause = Duration::from_millis(self.random.random_range(300..1500));
             tokio::time::sleep(pause).await;
             let since: chrono::DateTime<chrono::Utc> = self.one("select clock_timestamp()").await;
