@@ -55,6 +55,14 @@ pub use page::{Listing, Page, Start};
 /// A transaction that waits this long between two statements has lost its owner; Postgres ends it. No longer than a lease, so that the
 /// rows that a frozen worker holds locked are free when its runs are taken over.
 const IDLE_IN_TRANSACTION: &str = "8s";
+/// Lets the server find out after a minute that this process, or its machine, is gone without a word: until then its sessions take
+/// the places of new ones. The system's own settings mean hours. On a Unix socket they have no effect.
+const KEEPALIVE: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "60000"),
+];
 /// How long a statement waits for a row that another transaction holds.
 const LOCK_TIMEOUT: &str = "10s";
 
@@ -147,7 +155,8 @@ impl Store {
     pub async fn connect(url: &str, max_connections: u32) -> Result<Store, StoreError> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("dormouse")
-            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)]);
+            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
+            .options(KEEPALIVE);
         // On a connection of its own: another process may take longer to migrate than a verb may wait for a lock.
         let mut connection = in_time(async { PgConnection::connect_with(&options).await.map_err(StoreError::from) }).await?;
         MIGRATIONS.run(&mut connection).await?;
