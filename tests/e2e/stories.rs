@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use rustix::process::{Signal, kill_process};
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
+use tokio::sync::oneshot;
 
 use crate::support::{
     client::Client,
@@ -147,17 +148,26 @@ async fn a_database_that_is_gone_without_a_word_costs_a_transaction_seconds_and_
     let proxy = Proxy::start(fleet.postgres.database_url()).await;
     let store = Store::connect(&proxy.database_url(), 2).await.unwrap();
     let borrowed = store.read().await.unwrap();
-    // The other one: used just now, so that it is trusted.
-    store.ping().await.unwrap();
-    proxy.swallow(Which::All);
-    let swallowed = Instant::now();
-    let transaction = store.tx::<_, StoreError, _>(|tx| Box::pin(async { Ok(sqlx::query("select 1").execute(tx).await?) }));
+    let (begun, has_begun) = oneshot::channel();
+    let (go_on, may_go_on) = oneshot::channel();
+    let transaction = store.tx::<_, StoreError, _>(|tx| {
+        Box::pin(async move {
+            sqlx::query("select 1").execute(&mut *tx).await?;
+            begun.send(()).unwrap();
+            may_go_on.await.unwrap();
+            Ok(sqlx::query("select 1").execute(tx).await?)
+        })
+    });
     let back = async {
+        has_begun.await.unwrap();
+        assert_eq!(proxy.swallow(Which::All), 2);
+        go_on.send(()).unwrap();
+        let swallowed = Instant::now();
         drop(borrowed);
         eventually("its place is free again", WITHIN, async || store.ping().await.ok()).await;
-        swallowed.elapsed()
+        (swallowed, swallowed.elapsed())
     };
-    let (failed, back) = tokio::join!(transaction, back);
+    let (failed, (swallowed, back)) = tokio::join!(transaction, back);
     assert!(matches!(failed, Err(StoreError::Unavailable(_))), "{failed:?}");
     println!("a connection is back after {back:?}, the transaction failed after {:?}", swallowed.elapsed());
     assert!(back < Duration::from_secs(15) && swallowed.elapsed() < Duration::from_secs(30), "{back:?}");

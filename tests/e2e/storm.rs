@@ -100,15 +100,18 @@ impl Storm {
         let fleet = Fleet::new().await;
         let proxy = Proxy::start(fleet.postgres.database_url()).await;
         let url = proxy.database_url();
-        let settings = ["--lease", "2s", "--grace", "20ms", "--concurrency", "16", "--allow-egress", "loopback"];
+        // So few connections that Postgres has places for them twice: what is swallowed keeps its place for a while.
+        let few = ["--database-connections", "10"];
+        let worker = ["--lease", "2s", "--grace", "20ms", "--concurrency", "16", "--allow-egress", "loopback"];
+        let worker = [&worker[..], &few].concat();
         // One folder, so that a component is compiled once.
-        let api = fleet.start_through(&url, "data", "api", &[]).await;
+        let api = fleet.start_through(&url, "data", "api", &few).await;
         let deploy = async |name: &str| api.deploy(guest(name)).await["version"].as_str().unwrap().to_owned();
         let versions = Versions { chain: deploy("rust-chain").await, bench: deploy("bench").await };
         deploy("report").await;
         let workers = [
-            fleet.start_through(&url, "data", "worker", &settings).await,
-            fleet.start_through(&url, "data", "worker", &settings).await,
+            fleet.start_through(&url, "data", "worker", &worker).await,
+            fleet.start_through(&url, "data", "worker", &worker).await,
         ];
         let database = PgPool::connect(fleet.postgres.database_url()).await.unwrap();
         let effects = Effects::start().await;
@@ -152,7 +155,6 @@ impl Storm {
         .await;
         println!("{name}: all done {:.2?} after the last fault was over, {:.2?} in all", last.elapsed(), begun.elapsed());
         self.check(name, &triggered, fired).await;
-        self.all_listen().await;
     }
 
     /// Lets the faults happen, and waits after each until there is progress. Tells when that was for the last time.
@@ -160,6 +162,9 @@ impl Storm {
         for (n, fault) in faults.enumerate() {
             let pause = Duration::from_millis(self.random.random_range(300..1500));
             tokio::time::sleep(pause).await;
+            if matches!(fault, Fault::CutListening | Fault::SwallowListening) {
+                self.all_listen().await;
+            }
             let since: chrono::DateTime<chrono::Utc> = self.one("select clock_timestamp()").await;
             let at = Instant::now();
             self.happen(*fault).await;
@@ -209,14 +214,8 @@ impl Storm {
                 tokio::time::sleep(down * 3).await;
                 self.proxy.swallow_new(false);
             }
-            Fault::CutListening => {
-                self.all_listen().await;
-                self.proxy.cut(Which::Listening);
-            }
-            Fault::SwallowListening => {
-                self.all_listen().await;
-                self.proxy.swallow(Which::Listening);
-            }
+            Fault::CutListening => assert_eq!(self.proxy.cut(Which::Listening), 3),
+            Fault::SwallowListening => assert_eq!(self.proxy.swallow(Which::Listening), 3),
         }
     }
 

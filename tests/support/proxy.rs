@@ -6,6 +6,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -13,6 +14,10 @@ use tokio::{
     net::{TcpListener, TcpStream, UnixStream},
     sync::watch,
 };
+
+/// How long Postgres takes to find out that it talks to nobody; a little less than with the settings of the store, which have no
+/// effect on a Unix socket.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// The proxy; gone with the test's runtime.
 pub struct Proxy {
@@ -133,8 +138,12 @@ async fn carry(mut client: TcpStream, socket: String, connection: Arc<Connection
         _ = forward(&mut client, &mut server, &connection) => return,
         _ = fate.wait_for(|fate| *fate != Fate::Forwarded) => {}
     }
-    // Swallowed, both ends stay open: Postgres, too, holds on to what is in progress.
-    let _ = fate.wait_for(|fate| *fate == Fate::Cut).await;
+    // Swallowed, both ends stay open: Postgres, too, holds on to what is in progress, until its keepalive finds the client gone.
+    let cut = fate.wait_for(|fate| *fate == Fate::Cut);
+    if tokio::time::timeout(KEEPALIVE, cut).await.is_err() {
+        drop(server);
+        let _ = fate.wait_for(|fate| *fate == Fate::Cut).await;
+    }
 }
 
 async fn forward(client: &mut TcpStream, server: &mut UnixStream, connection: &Connection) -> std::io::Result<()> {
