@@ -71,7 +71,8 @@ const LOCK_TIMEOUT: &str = "10s";
 /// an hour, or never. Less than a guest's call is tried for.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long a health check waits for it.
+/// How long an answer may take that needs nothing but a server that is there: to a ping, and to the beginning of a transaction, which is
+/// where most find out that a connection leads nowhere.
 const PING_WITHIN: Duration = Duration::from_secs(5);
 
 /// Statements are planned once for each connection, not each time with what they are asked for: planning takes longer than most of
@@ -274,10 +275,11 @@ where
     E: From<StoreError>,
     F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>>,
 {
-    let failed = |error| (Err(StoreError::from(error).into()), false);
-    let mut transaction = match connection.begin().await {
-        Ok(transaction) => transaction,
-        Err(error) => return failed(error),
+    let failed = |error: StoreError| (Err(error.into()), false);
+    let mut transaction = match timeout(PING_WITHIN, connection.begin()).await {
+        Ok(Ok(transaction)) => transaction,
+        Ok(Err(error)) => return failed(error.into()),
+        Err(_elapsed) => return failed(StoreError::no_answer()),
     };
     match work(&mut transaction).await {
         Ok(answer) => {
@@ -290,7 +292,7 @@ where
             abort::at(abort::Moment::After, planned);
             match committed {
                 Ok(()) => (Ok(answer), true),
-                Err(error) => failed(error),
+                Err(error) => failed(error.into()),
             }
         }
         // Waited for, so that no lock outlives the answer.
