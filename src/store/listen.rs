@@ -16,7 +16,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Store, StoreError, notify};
+use super::{Store, StoreError, in_time, notify};
 use crate::model::id::{RunId, WaitpointId};
 
 /// Messages that a slow hearer may leave behind before it is told that it lags.
@@ -108,8 +108,14 @@ impl Heard {
     async fn once(&self, store: &Store) -> Result<(), StoreError> {
         let options = store.pool().connect_options();
         let own = PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
-        let mut listener = PgListener::connect_with(&own).await?;
-        listener.listen_all([notify::LINE, notify::TIMERS, notify::SCHEDULES, notify::RUNS, notify::WAITPOINTS]).await?;
+        let mut listener = in_time(async {
+            let mut listener = PgListener::connect_with(&own).await?;
+            // Made again here alone, where everybody is told.
+            listener.eager_reconnect(false);
+            listener.listen_all([notify::LINE, notify::TIMERS, notify::SCHEDULES, notify::RUNS, notify::WAITPOINTS]).await?;
+            Ok::<_, StoreError>(listener)
+        })
+        .await?;
         for all in [&self.line, &self.timers, &self.schedules, &self.reconnected] {
             all.send_modify(|count| *count += 1);
         }
