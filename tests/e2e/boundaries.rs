@@ -73,7 +73,7 @@ async fn dies_at(fleet: &Fleet, moment: &str, nth: usize) -> bool {
         if server.has_ended() {
             assert!(!has_died, "it dies once");
             has_died = true;
-            server.respawn_with(&[]);
+            server.respawn();
         }
         if !server.is_ready().await {
             return None;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use dormouse::store::{Store, StoreError};
 use futures_util::future::join_all;
-use rustix::process::{Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::oneshot;
@@ -66,7 +66,7 @@ async fn runs_of_a_dead_worker_are_recovered_though_the_database_restarts_at_tha
     // About when the leases run out: before, while and after they are taken back.
     for pause in [1_800, 300, 300] {
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        kill_process(fleet.postmaster(), Signal::QUIT).unwrap();
+        fleet.stop_postgres(Signal::QUIT).await;
         eventually("the database is back", WITHIN, async || {
             database = PgConnection::connect(fleet.postgres.database_url()).await.ok()?;
             Some(())

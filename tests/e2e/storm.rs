@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use rustix::process::{Signal, kill_process, test_kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -199,8 +199,8 @@ impl Storm {
                     member.await_ready().await;
                 }
             }
-            Fault::RestartPostgres => self.stop_postgres(Signal::INT).await,
-            Fault::CrashPostgres => self.stop_postgres(Signal::QUIT).await,
+            Fault::RestartPostgres => self.fleet.stop_postgres(Signal::INT).await,
+            Fault::CrashPostgres => self.fleet.stop_postgres(Signal::QUIT).await,
             Fault::CutAll => assert!(self.proxy.cut(Which::All) > 0),
             Fault::RefuseAll => {
                 self.proxy.refuse_new(true);
@@ -217,13 +217,6 @@ impl Storm {
             Fault::CutListening => assert_eq!(self.proxy.cut(Which::Listening), 3),
             Fault::SwallowListening => assert_eq!(self.proxy.swallow(Which::Listening), 3),
         }
-    }
-
-    /// Stops the postmaster; the fleet's keeper starts it again.
-    async fn stop_postgres(&self, signal: Signal) {
-        let postmaster = self.fleet.postmaster();
-        kill_process(postmaster, signal).unwrap();
-        eventually("Postgres stops", ALL_DONE, async || test_kill_process(postmaster).is_err().then_some(())).await;
     }
 
     /// Waits until every process listens to notifications, as it must some time after its session has gone.

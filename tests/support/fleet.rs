@@ -8,7 +8,7 @@ use std::{
 };
 
 use dormouse::postgres::PrivatePostgres;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use sqlx::{Connection as _, PgConnection};
 
 use super::{client::Client, eventually};
@@ -67,11 +67,16 @@ impl Fleet {
         PgConnection::connect(self.postgres.database_url()).await.unwrap()
     }
 
-    /// Process id of the postmaster.
-    pub fn postmaster(&self) -> Pid {
+    /// Stops the postmaster, with SIGINT in order and with SIGQUIT as in a crash, and waits until it is gone. Its keeper starts it again.
+    pub async fn stop_postgres(&self, signal: Signal) {
         let file = self.folder.path().join("postgres/postmaster.pid");
-        let pid = fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-        Pid::from_raw(pid.lines().next().unwrap().trim().parse().unwrap()).unwrap()
+        let postmaster = eventually("Postgres runs", READY, async || {
+            let pid = fs::read_to_string(&file).ok()?;
+            Pid::from_raw(pid.lines().next()?.trim().parse().ok()?)
+        })
+        .await;
+        kill_process(postmaster, signal).unwrap();
+        eventually("Postgres stops", READY, async || test_kill_process(postmaster).is_err().then_some(())).await;
     }
 
     /// Stops the database, after all that used it.
@@ -88,8 +93,8 @@ pub struct Member {
     /// Where this process's part of the log begins.
     log_start: u64,
     data: PathBuf,
+    /// The second is where it listens.
     arguments: Vec<String>,
-    environment: Vec<(String, String)>,
     client: Client,
 }
 
@@ -98,32 +103,10 @@ impl Member {
         fs::create_dir_all(&data).unwrap();
         // Two processes may share a data folder, but not a log.
         let log = data.join(format!("server-{}.log", rand::random::<u32>()));
-        let mut member = Member {
-            child: Command::new("true").spawn().unwrap(),
-            log,
-            log_start: 0,
-            data,
-            arguments,
-            environment: Vec::new(),
-            client,
-        };
-        member.respawn_with(environment);
-        member
-    }
-
-    fn run(&mut self) {
-        self.child.wait().unwrap();
-        let log = fs::File::options().create(true).append(true).open(&self.log).unwrap();
-        self.log_start = log.metadata().unwrap().len();
-        // Where it was before, for those who spoke to it there.
-        let listen = self.client.url.strip_prefix("http://").unwrap_or("127.0.0.1:0").to_owned();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
-        command.args(["serve", "--log-format", "json", "--secret-key", KEY, "--listen", &listen, "--data-dir"]);
-        command.arg(&self.data).args(&self.arguments);
-        command.env_remove("DATABASE_URL").env("DORMOUSE_LOG", "info,sqlx=warn,dormouse::worker=debug");
-        command.envs(self.environment.iter().cloned());
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        self.child = command.spawn().unwrap();
+        let listen = ["--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()];
+        let arguments: Vec<String> = listen.iter().map(ToString::to_string).chain(arguments).collect();
+        let child = launch(&arguments, environment, &log);
+        Member { child, log, log_start: 0, data, arguments, client }
     }
 
     /// Waits until the process says that it is ready, and answers if that is its role.
@@ -187,9 +170,15 @@ impl Member {
         eventually("the process ends", within, async || self.child.try_wait().unwrap()).await
     }
 
-    /// Starts it again after its end, at the same address, without waiting for it.
+    /// Starts it again after its end, at the same address and with what it was given but for environment variables, without waiting
+    /// for it.
     pub fn respawn(&mut self) {
-        self.run();
+        self.child.wait().unwrap();
+        self.log_start = fs::metadata(&self.log).unwrap().len();
+        if let Some(address) = self.client.url.strip_prefix("http://") {
+            self.arguments[1] = address.to_owned();
+        }
+        self.child = launch(&self.arguments, &[], &self.log);
     }
 
     /// Starts it again after its end, at the same address.
@@ -197,12 +186,16 @@ impl Member {
         self.respawn();
         self.await_ready().await;
     }
+}
 
-    /// The same with these environment variables from now on.
-    pub fn respawn_with(&mut self, environment: &[(&str, &str)]) {
-        self.environment = environment.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
-        self.respawn();
-    }
+fn launch(arguments: &[String], environment: &[(&str, &str)], log: &Path) -> Child {
+    let log = fs::File::options().create(true).append(true).open(log).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dormouse"));
+    command.args(["serve", "--log-format", "json", "--secret-key", KEY]).args(arguments);
+    command.env_remove("DATABASE_URL").env("DORMOUSE_LOG", "info,sqlx=warn,dormouse::worker=debug");
+    command.envs(environment.iter().copied());
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command.spawn().unwrap()
 }
 
 impl std::ops::Deref for Member {
