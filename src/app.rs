@@ -152,9 +152,9 @@ async fn serve(
             worker.run().await;
             Ok(())
         });
-        let rewriter = runtime.rewriter();
-        reconcile::driver::start(&store, &blobs, &signals, rewriter, Intervals::default(), &background, &stop);
     }
+    // Whatever the role: time goes on, and what the dead held is taken back, also while no worker is there.
+    reconcile::driver::start(&store, &blobs, &signals, runtime.rewriter(), Intervals::default(), &background, &stop);
     // A process that only works leaves the address alone: who asked there would wait for ever.
     if let Some(listener) = listener {
         let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime, rewritings });

@@ -41,9 +41,9 @@ pub struct Config {
 pub enum Role {
     /// API, worker and sweeps in one process.
     All,
-    /// Answers HTTP only.
+    /// Answers HTTP, and sweeps.
     Api,
-    /// Runs tasks only.
+    /// Runs tasks, and sweeps.
     Worker,
 }
 
@@ -93,8 +93,9 @@ pub struct Worker {
     /// A wait shorter than this stays in memory instead of being suspended
     #[arg(long, env = "DORMOUSE_GRACE", value_name = "DURATION", default_value = "250ms", value_parser = duration)]
     pub grace: Duration,
-    /// How long a run stays claimed without a sign of life from its worker
-    #[arg(long, env = "DORMOUSE_LEASE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    /// How long a run stays claimed without a sign of life from its worker, which gives three in that time; then another one goes on
+    /// with it
+    #[arg(long, env = "DORMOUSE_LEASE", value_name = "DURATION", default_value = "8s", value_parser = duration)]
     pub lease: Duration,
 }
 

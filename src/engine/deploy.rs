@@ -15,7 +15,7 @@ use crate::{
         task::{BundleDefinition, TaskDefinition, TaskKind},
     },
     store::{
-        Store,
+        self, Store,
         deployments::{self, Declared},
         events, limits,
         line::{self, Place},
@@ -158,7 +158,7 @@ async fn wake(tx: &mut PgConnection, deployment: &Deployment) -> Result<(), Erro
 /// # Errors
 /// If the database does not answer.
 pub async fn wake_stranded(store: &Store, max: u32) -> Result<u32, Error> {
-    let stranded = pins::stranded(&mut *store.read().await?, i64::from(max)).await?;
+    let stranded = store::in_time(async { pins::stranded(&mut *store.read().await?, i64::from(max)).await }).await?;
     for (environment, deployment) in &stranded {
         let (environment, deployment) = (*environment, *deployment);
         store
