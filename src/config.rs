@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-use crate::model::egress::Allowed;
+use crate::model::{egress::Allowed, price};
 
 /// Everything a server process is told.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Config {
     pub rewriter: Rewriter,
     /// How much is let in.
     pub limits: Limits,
+    /// What runs cost.
+    pub prices: Prices,
     /// Who is let in.
     pub auth: Auth,
     /// What values in rows are encrypted with.
@@ -166,6 +168,32 @@ impl Default for Limits {
     }
 }
 
+/// What runs cost, in cents. Only shown: nobody is charged, and nothing is refused for it. What is kept is CPU time by machine, so
+/// another price holds for earlier runs, too. All processes of a server should have the same. Source: facts M1, M2.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Prices {
+    /// Cents that a second of a run's CPU time costs, for each vCPU of its machine
+    #[arg(long = "cents-per-vcpu-second", env = "DORMOUSE_CENTS_PER_VCPU_SECOND", value_name = "CENTS", default_value_t = 0.0, value_parser = cents)]
+    pub cents_per_vcpu_second: f64,
+    /// Cents that a second of a run's CPU time costs, for each GB of memory of its machine
+    #[arg(long = "cents-per-gb-ram-second", env = "DORMOUSE_CENTS_PER_GB_RAM_SECOND", value_name = "CENTS", default_value_t = 0.0, value_parser = cents)]
+    pub cents_per_gb_ram_second: f64,
+    /// Cents that a run costs as such, once it has begun
+    #[arg(long = "cents-per-run", env = "DORMOUSE_CENTS_PER_RUN", value_name = "CENTS", default_value_t = 0.0, value_parser = cents)]
+    pub cents_per_run: f64,
+}
+
+impl Prices {
+    /// The price table.
+    pub fn table(&self) -> price::Prices {
+        price::Prices {
+            per_vcpu_second: self.cents_per_vcpu_second,
+            per_gb_second: self.cents_per_gb_ram_second,
+            per_run: self.cents_per_run,
+        }
+    }
+}
+
 /// Who is let in.
 #[derive(Debug, Clone)]
 pub struct Auth {
@@ -232,6 +260,12 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "too long".into())
 }
 
+/// `0.0034`
+fn cents(text: &str) -> Result<f64, String> {
+    let cents = text.parse::<f64>().ok().filter(|cents| (0.0..=1e6).contains(cents));
+    cents.ok_or_else(|| "write a number of cents from 0 to 1000000, such as 0.0034".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -244,6 +278,14 @@ mod tests {
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         for text in ["", "5", "s", "-1s", "1.5s", "1d", "99999999999999999999s", "9999999999999999999h"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_price_is_a_number_of_cents_that_nobody_gets_back() {
+        assert_eq!((cents("0"), cents("0.0034")), (Ok(0.0), Ok(0.0034)));
+        for text in ["", "-1", "NaN", "inf", "1e7", "2c"] {
+            assert!(cents(text).is_err(), "{text}");
         }
     }
 

@@ -46,6 +46,7 @@ use crate::{
     model::{
         deployment::{Deployment, Promotion},
         environment::Environment,
+        price::Prices,
     },
     store::Store,
 };
@@ -62,6 +63,8 @@ pub struct AppState {
     pub deployer: Arc<dyn Deployer>,
     /// How much is let in.
     pub limits: Limits,
+    /// What runs cost.
+    pub prices: Prices,
     /// How clients reach this API, without a slash at the end.
     pub public_url: Arc<str>,
     /// Uploads that may be held in memory and compiled at a time.
@@ -78,7 +81,12 @@ impl AppState {
         public_url: impl Into<Arc<str>>,
     ) -> AppState {
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
-        AppState { store, intake, deployer, limits, public_url: public_url.into(), deploys }
+        AppState { store, intake, deployer, limits, prices: Prices::default(), public_url: public_url.into(), deploys }
+    }
+
+    /// The same with runs that cost something.
+    pub fn with_prices(self, prices: Prices) -> AppState {
+        AppState { prices, ..self }
     }
 
     /// What time it is, by the clock that everything is compared with.

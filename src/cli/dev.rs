@@ -19,7 +19,7 @@ use super::{
 use crate::{
     app::{self, Ready},
     auth,
-    config::{Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Rewriter, Role, Telemetry, Worker},
+    config::{Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Prices, Rewriter, Role, Telemetry, Worker},
     model::{
         egress::Allowed,
         environment::{Environment, EnvironmentKind},
@@ -54,6 +54,8 @@ pub(super) struct Dev {
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
+    prices: Prices,
+    #[command(flatten)]
     telemetry: Telemetry,
 }
 
@@ -78,6 +80,7 @@ impl Dev {
             egress: with_loopback(self.egress),
             rewriter: self.rewriter,
             limits: self.limits,
+            prices: self.prices,
             auth: Auth { secret_keys, project_ref: PROJECT.into() },
             encryption,
             telemetry: self.telemetry,

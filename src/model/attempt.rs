@@ -107,4 +107,6 @@ pub struct Attempt {
     pub error: Option<RunError>,
     /// CPU milliseconds it used; none while it goes on.
     pub cpu_ms: Option<u64>,
+    /// What it ran on; none: that was not kept, or this version does not know it.
+    pub machine: Option<Machine>,
 }

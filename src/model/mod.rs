@@ -15,6 +15,7 @@ pub mod log;
 pub mod machine;
 pub mod metadata;
 pub mod payload;
+pub mod price;
 pub mod queue;
 pub mod rewriting;
 pub mod run;

@@ -31,7 +31,7 @@ use crate::{
     },
     group::Group,
     host::Egress,
-    model::{attempt::Claimed, id::WorkerId},
+    model::{attempt::Claimed, id::WorkerId, price::Prices},
     runtime::Runtime,
     store::{Store, endings::Completed, listen::Signals},
 };
@@ -71,6 +71,8 @@ pub struct Context {
     pub scratch: scratch::Home,
     /// The address at which users reach the API, for callback URLs.
     pub public_url: String,
+    /// What runs cost, for those that ask.
+    pub prices: Prices,
 }
 
 /// Completes runs together with others that return at the same time.

@@ -183,6 +183,7 @@ impl Attempt {
             open_files: self.scratch.open_files(),
             grace: self.context.config.grace,
             egress: self.context.egress.clone(),
+            prices: self.context.prices,
         }
     }
 
@@ -388,7 +389,8 @@ impl Attempt {
     async fn complete_with_others(&self, outcome: &Outcome, cpu_ms: u64) -> bool {
         match outcome {
             Outcome::Completed(output) if output.data.len() <= finish::MOST_OUTPUT_TOGETHER => {
-                let completed = Completed { lease: self.claimed.lease, output: output.clone(), cpu_ms };
+                let Claimed { lease, machine, .. } = self.claimed;
+                let completed = Completed { lease, output: output.clone(), cpu_ms, machine };
                 self.context.completions.ask(completed).await == Some(true)
             }
             Outcome::Completed(_) | Outcome::Failed { .. } => false,

@@ -21,6 +21,7 @@ use crate::{
         deployment::NewDeployment,
         environment::{ApiKeyKind, Environment, EnvironmentKind, NewApiKey, NewProject},
         id::WorkerId,
+        price::Prices,
         task::{BundleDefinition, ScheduleDefinition, TaskDefinition, TaskKind},
     },
     store::{
@@ -115,7 +116,9 @@ impl TestApi {
         let environment = project::ensure(&store, project, kind, new_key).await.unwrap();
         let limits = Limits { bundle_bytes: 1 << 20, ..Limits::default() };
         let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
-        let router = router(AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test"));
+        let state = AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test");
+        let prices = Prices { per_vcpu_second: 100.0, per_gb_second: 0.0, per_run: 0.25 };
+        let router = router(state.with_prices(prices));
         TestApi { router, store, environment, key }
     }
 
