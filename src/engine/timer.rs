@@ -51,6 +51,19 @@ pub async fn start(
         .await
 }
 
+/// Makes a timer with a key, or finds it, for a run that waits in memory: as often as it asks, it gets the same.
+///
+/// # Errors
+/// [`Error::Invalid`] for a key that breaks a rule.
+pub async fn with_key(
+    store: &Store,
+    environment: EnvironmentId,
+    at: DateTime<Utc>,
+    key: Idempotency,
+) -> Result<WaitpointId, Error> {
+    store.tx(move |tx| Box::pin(async move { ensure(tx, environment, at, Some(&key)).await })).await
+}
+
 /// Makes a timer, or finds the one with the same key.
 pub(super) async fn ensure(
     tx: &mut PgConnection,

@@ -261,6 +261,12 @@ impl Execution {
         self.component.part()
     }
 
+    /// Reads [`Self::used_cpu`] also when the execution has been dropped: then it is what it came to.
+    pub fn cpu_meter(&self) -> host::CpuMeter {
+        let meter = self.meter.clone();
+        Arc::new(move || meter.used())
+    }
+
     /// CPU time of the attempt so far, what it used before its snapshot included.
     pub fn used_cpu(&self) -> Duration {
         self.meter.used()

@@ -4,6 +4,7 @@ mod bad_input;
 mod children;
 mod command_line;
 mod crash;
+mod ends;
 mod full_disk;
 mod hostile;
 mod http;

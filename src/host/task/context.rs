@@ -6,6 +6,7 @@ use super::{convert::milliseconds, wit::context};
 use crate::{
     host::HostState,
     model::{
+        attempt::Cancellation,
         context::{EnvironmentKind, RunContext},
         price::Prices,
     },
@@ -23,7 +24,11 @@ impl context::Host for HostState {
     }
 
     async fn get_cancellation(&mut self) -> wasmtime::Result<Option<context::Cancellation>> {
-        Ok(None)
+        let cancellation = self.run.as_ref().and_then(|run| run.caller.cancellation());
+        Ok(cancellation.map(|Cancellation { requested_at, deadline }| context::Cancellation {
+            requested_at: milliseconds(requested_at),
+            deadline: milliseconds(deadline),
+        }))
     }
 
     async fn get_usage(&mut self) -> wasmtime::Result<context::Usage> {

@@ -175,6 +175,7 @@ fn definition(options: &Options, place: proc_macro2::Span) -> TokenStream {
     let retry = optional(options.retry.as_ref().map(retry));
     let queue = optional(options.queue.as_ref().map(queue));
     let schedule = optional(options.schedule.as_ref().map(schedule));
+    let on_cancel = options.on_cancel;
     let scheduled = options.scheduled || options.schedule.is_some();
     let line = quote_spanned!(place=> ::core::line!());
     quote! {
@@ -186,6 +187,7 @@ fn definition(options: &Options, place: proc_macro2::Span) -> TokenStream {
             machine: #machine,
             max_duration_ms: #max_duration,
             ttl_ms: #ttl,
+            on_cancel: #on_cancel,
             scheduled: #scheduled,
             schedule: #schedule,
         }
