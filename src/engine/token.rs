@@ -12,6 +12,7 @@ use crate::{
     model::{
         attempt::Lease,
         id::{EnvironmentId, WaitpointId},
+        key,
         token::NewToken,
         trigger::MAX_KEY_CHARS,
         waitpoint::{Idempotency, WaitpointKind},
@@ -96,12 +97,13 @@ pub(super) async fn ensure(
     idempotency: Option<&Idempotency>,
     tags: &[String],
 ) -> Result<Created, Error> {
+    let key = idempotency.map(|idempotency| key::indexed(idempotency.key.clone()));
     let farthest = trigger::FARTHEST.as_millis() as u64;
     let new = NewWaitpoint {
         kind,
         // A guest may name a time that Postgres has no room for.
         due_at: due_at.map(|at| at.max(chrono::DateTime::UNIX_EPOCH)),
-        idempotency_key: idempotency.map(|idempotency| idempotency.key.as_str()),
+        idempotency_key: key.as_deref(),
         key_ttl_ms: idempotency.and_then(|idempotency| idempotency.ttl_ms).map(|ms| ms.min(farthest) as i64),
         tags,
     };

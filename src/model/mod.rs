@@ -11,6 +11,7 @@ pub mod environment;
 pub mod error;
 pub mod event;
 pub mod id;
+pub mod key;
 pub mod log;
 pub mod machine;
 pub mod metadata;
