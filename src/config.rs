@@ -155,6 +155,23 @@ pub struct Limits {
     /// How long the upload, check and compilation of a bundle may take
     #[arg(long, env = "DORMOUSE_DEPLOY_TIMEOUT", value_name = "DURATION", default_value = "600s", value_parser = duration)]
     pub deploy: Duration,
+    /// Requests of an environment, such as 750:25: 750 at once, and 25 more each second; more are answered 429. Each process counts
+    /// by itself [default: any number]
+    #[arg(long = "api-rate-limit", env = "DORMOUSE_API_RATE_LIMIT", value_name = "BURST:PER_SECOND", value_parser = rate)]
+    pub api_rate: Option<Rate>,
+    /// Items of the batches of an environment, such as 1200:10, counted when a batch is made; more are answered 429. Each process
+    /// counts by itself [default: any number]
+    #[arg(long = "batch-rate-limit", env = "DORMOUSE_BATCH_RATE_LIMIT", value_name = "BURST:PER_SECOND", value_parser = rate)]
+    pub batch_rate: Option<Rate>,
+}
+
+/// So many at once, and so many more each second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Most at once, 1 or more.
+    pub burst: u32,
+    /// By which the rest grows, above 0.
+    pub per_second: f64,
 }
 
 impl Default for Limits {
@@ -164,6 +181,8 @@ impl Default for Limits {
             concurrent_deploys: 2,
             request: Duration::from_secs(30),
             deploy: Duration::from_secs(600),
+            api_rate: None,
+            batch_rate: None,
         }
     }
 }
@@ -260,6 +279,15 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "too long".into())
 }
 
+/// `750:25`
+fn rate(text: &str) -> Result<Rate, String> {
+    let parsed = text.split_once(':').and_then(|(burst, per_second)| {
+        let (burst, per_second) = (burst.parse().ok()?, per_second.parse().ok()?);
+        (burst >= 1 && (0.001..=1e6).contains(&per_second)).then_some(Rate { burst, per_second })
+    });
+    parsed.ok_or_else(|| "write how many at once and how many each second, such as 750:25".into())
+}
+
 /// `0.0034`
 fn cents(text: &str) -> Result<f64, String> {
     let cents = text.parse::<f64>().ok().filter(|cents| (0.0..=1e6).contains(cents));
@@ -286,6 +314,15 @@ mod tests {
         assert_eq!((cents("0"), cents("0.0034")), (Ok(0.0), Ok(0.0034)));
         for text in ["", "-1", "NaN", "inf", "1e7", "2c"] {
             assert!(cents(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_has_a_burst_and_a_growth() {
+        assert_eq!(rate("750:25"), Ok(Rate { burst: 750, per_second: 25.0 }));
+        assert_eq!(rate("1:0.5"), Ok(Rate { burst: 1, per_second: 0.5 }));
+        for text in ["", "750", "0:1", "1:0", "1:-1", "1:NaN", "-1:1", "1:1:1", "off"] {
+            assert!(rate(text).is_err(), "{text}");
         }
     }
 

@@ -19,6 +19,7 @@ mod notes;
 mod openapi;
 mod pagination;
 mod queues;
+mod rates;
 mod replays;
 mod results;
 mod run_object;
@@ -51,6 +52,7 @@ use crate::{
     store::Store,
 };
 pub use error::Error;
+use rates::Rates;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -67,6 +69,8 @@ pub struct AppState {
     pub prices: Prices,
     /// How clients reach this API, without a slash at the end.
     pub public_url: Arc<str>,
+    /// How often may be asked.
+    rates: Arc<Rates>,
     /// Uploads that may be held in memory and compiled at a time.
     deploys: Arc<Semaphore>,
 }
@@ -80,8 +84,9 @@ impl AppState {
         limits: Limits,
         public_url: impl Into<Arc<str>>,
     ) -> AppState {
+        let rates = Arc::new(Rates::new(&limits));
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
-        AppState { store, intake, deployer, limits, prices: Prices::default(), public_url: public_url.into(), deploys }
+        AppState { store, intake, deployer, limits, prices: Prices::default(), public_url: public_url.into(), rates, deploys }
     }
 
     /// The same with runs that cost something.

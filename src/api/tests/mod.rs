@@ -8,6 +8,7 @@ mod doors;
 mod notes;
 mod openapi;
 mod queues;
+mod rates;
 mod replays;
 mod runs;
 mod schedules;

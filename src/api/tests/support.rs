@@ -110,11 +110,20 @@ impl TestApi {
     }
 
     async fn of(store: Store, reference: &str, kind: EnvironmentKind) -> TestApi {
+        Self::with_limits(store, reference, kind, Limits::default()).await
+    }
+
+    /// A server that lets in as much as it is told.
+    pub(super) async fn limited(pool: PgPool, limits: Limits) -> TestApi {
+        Self::with_limits(Store::over(pool), "proj_test", EnvironmentKind::Development, limits).await
+    }
+
+    async fn with_limits(store: Store, reference: &str, kind: EnvironmentKind, limits: Limits) -> TestApi {
         let key = auth::new_secret_key(kind);
         let new_key = NewApiKey { name: "test".into(), secret: key.clone(), kind: ApiKeyKind::Root, expires_at: None };
         let project = NewProject { project_ref: reference.into(), name: "Test".into() };
         let environment = project::ensure(&store, project, kind, new_key).await.unwrap();
-        let limits = Limits { bundle_bytes: 1 << 20, ..Limits::default() };
+        let limits = Limits { bundle_bytes: 1 << 20, ..limits };
         let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
         let state = AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test");
         let prices = Prices { per_vcpu_second: 100.0, per_gb_second: 0.0, per_run: 0.25 };
