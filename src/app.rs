@@ -154,7 +154,8 @@ async fn serve(
             Ok(())
         });
         let rewriter = runtime.rewriter();
-        reconcile::driver::start(&store, &blobs, &signals, rewriter, Intervals::default(), &background, &stop);
+        let intervals = Intervals { keep_runs: config.retention.runs.limit(), ..Intervals::default() };
+        reconcile::driver::start(&store, &blobs, &signals, rewriter, intervals, &background, &stop);
     }
     // A process that only works leaves the address alone: who asked there would wait for ever.
     if let Some(listener) = listener {

@@ -28,6 +28,8 @@ pub struct Config {
     pub rewriter: Rewriter,
     /// How much is let in.
     pub limits: Limits,
+    /// How long what is over is kept.
+    pub retention: Retention,
     /// What runs cost.
     pub prices: Prices,
     /// Who is let in.
@@ -187,6 +189,34 @@ impl Default for Limits {
     }
 }
 
+/// How long what is over is kept.
+#[derive(Debug, Clone, Args)]
+pub struct Retention {
+    /// How long a run is kept after its end, with its attempts, its batch and what it waited for: a number of days such as 90d, at
+    /// least 1d, or forever. Logs and events are kept for 30 days at most
+    #[arg(id = "keep_runs", long = "keep-runs", env = "DORMOUSE_KEEP_RUNS", value_name = "DAYS", default_value = "30d", value_parser = keep)]
+    pub runs: Keep,
+}
+
+/// For how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// So long.
+    For(Duration),
+    /// Without end.
+    Forever,
+}
+
+impl Keep {
+    /// How long, if there is an end.
+    pub const fn limit(self) -> Option<Duration> {
+        match self {
+            Keep::For(limit) => Some(limit),
+            Keep::Forever => None,
+        }
+    }
+}
+
 /// What runs cost, in cents. Only shown: nobody is charged, and nothing is refused for it. What is kept is CPU time by machine, so
 /// another price holds for earlier runs, too. All processes of a server should have the same. Source: facts M1, M2.
 #[derive(Debug, Clone, Default, Args)]
@@ -279,6 +309,16 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "too long".into())
 }
 
+/// `90d`, `forever`
+fn keep(text: &str) -> Result<Keep, String> {
+    if text == "forever" {
+        return Ok(Keep::Forever);
+    }
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()).filter(|days| (1..=36_500).contains(days));
+    let days = days.ok_or("write a number of days from 1d to 36500d, or forever")?;
+    Ok(Keep::For(Duration::from_secs(u64::from(days) * 24 * 60 * 60)))
+}
+
 /// `750:25`
 fn rate(text: &str) -> Result<Rate, String> {
     let parsed = text.split_once(':').and_then(|(burst, per_second)| {
@@ -314,6 +354,15 @@ mod tests {
         assert_eq!((cents("0"), cents("0.0034")), (Ok(0.0), Ok(0.0034)));
         for text in ["", "-1", "NaN", "inf", "1e7", "2c"] {
             assert!(cents(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_over_is_kept_for_days_or_for_ever() {
+        assert_eq!(keep("30d").unwrap().limit(), Some(Duration::from_secs(2_592_000)));
+        assert_eq!(keep("forever").unwrap().limit(), None);
+        for text in ["", "0d", "12h", "-1d", "1.5d", "36501d", "never"] {
+            assert!(keep(text).is_err(), "{text}");
         }
     }
 

@@ -28,6 +28,7 @@ pub mod pins;
 pub mod places;
 pub mod queues;
 pub mod repeats;
+pub mod retention;
 pub mod rewritings;
 mod rows;
 pub mod runs;

@@ -105,7 +105,9 @@ impl EngineCaller {
             }
             // Its row tells what another wait with the key has come to, and tells a later one of this. Source: facts F9.
             WaitRequest::Timer { at, idempotency: Some(key) } => {
-                let timer = patiently(|| timer::with_key(&self.context.store, self.environment, *at, key.clone())).await?;
+                let timer =
+                    patiently(|| timer::with_key(&self.context.store, self.environment, self.lease.run, *at, key.clone()))
+                        .await?;
                 self.wait_for_news(&[timer.into()]).await
             }
             WaitRequest::Any { waitables } => self.wait_for_news(waitables).await,

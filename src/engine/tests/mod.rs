@@ -17,6 +17,7 @@ mod queue;
 mod read;
 mod replay;
 mod reschedule;
+mod retention;
 mod rewriting;
 mod schedule;
 mod suspend;
