@@ -84,7 +84,10 @@ async fn a_rule_that_is_broken_is_422(pool: PgPool) {
     let api = TestApi::new(pool).await;
     let tags: Vec<String> = (0..11).map(|n| format!("\"t{n}\"")).collect();
     let many = format!(r#"{{"options":{{"tags":[{}]}}}}"#, tags.join(","));
-    assert_eq!(api.post("/api/v1/tasks/hello/trigger", &many).await.refusal(), (422, "at most 10 tags; these are 11"));
+    assert_eq!(
+        api.post("/api/v1/tasks/hello/trigger", &many).await.refusal(),
+        (422, "options.tags: at most 10 tags; these are 11")
+    );
     let version = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"lockToVersion":"20260101.9"}}"#).await;
     assert_eq!(version.status, 422, "{}", version.body);
     let gates = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"gates":[{"queue":"q"}]}}"#).await;

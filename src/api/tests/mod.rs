@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod bad_input;
+mod bad_options;
 mod batches;
 mod deployments;
 mod doors;

@@ -111,7 +111,7 @@ async fn triggers_with_a_debounce_key_make_one_run_and_a_wrong_one_is_refused(po
         (json!({"key": "k", "delay": "0s"}), 422, "debounce.delay: the delay is at least 1s"),
         (json!({"key": "k", "delay": "5s", "maxDelay": "soon"}), 422, "options.debounce.maxDelay: write a duration"),
         (json!({"key": "k", "delay": "5s", "maxDelay": "5s"}), 422, "debounce.maxDelay: maxDelay must be longer"),
-        (json!({"key": "x".repeat(513), "delay": "5s"}), 422, "debounce.key: debounce.key has at most 512"),
+        (json!({"key": "x".repeat(513), "delay": "5s"}), 400, "1 to 512 characters"),
         (json!({"key": "k", "delay": "5s", "mode": "both"}), 400, "options"),
         (json!({"key": "k"}), 400, "delay"),
         (json!({"delay": "5s"}), 400, "key"),
