@@ -113,3 +113,17 @@ async fn an_attempt_does_not_wait_again_for_what_an_earlier_one_waited_for_with_
     let lines = server.logs(&in_memory).await;
     assert!(lines.iter().any(|(source, line)| source == "host" && line.contains("Kept in memory")), "{lines:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cpu_time_has_a_limit_that_waits_do_not_count_to_and_that_is_not_tried_again() {
+    let server = with_guest(&["--grace", "0ms"]).await;
+    let spins = server.trigger_with("spin", json!(null), json!({"maxDuration": 5, "maxAttempts": 3})).await;
+    let waits = json!({"n": 2, "mode": "mixed", "ms": 3500});
+    let waits = server.trigger_with("chain", waits, json!({"maxDuration": 5})).await;
+    let ended = server.run_with_status(&spins, "TIMED_OUT", SOON).await;
+    assert_eq!(ended["attemptCount"], json!(1), "{ended:#}");
+    assert!(ended["error"]["message"].as_str().unwrap().contains("MAX_DURATION_EXCEEDED"), "{ended:#}");
+    assert!((5000..7000).contains(&ended["durationMs"].as_u64().unwrap()), "what it was given, and little more: {ended:#}");
+    let ended = server.run_with_status(&waits, "COMPLETED", SOON).await;
+    assert!(ended["durationMs"].as_u64() < Some(2000), "seven seconds of waiting are not in it: {ended:#}");
+}
