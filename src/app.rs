@@ -145,6 +145,7 @@ async fn serve(
             egress: egress(&config.egress),
             scratch: Home::open(&data_dir.join("scratch"), id).context("cannot make the folder for scratch files")?,
             public_url: public_url.clone(),
+            prices: config.prices.table(),
         };
         let worker = Arc::new(Worker::new(id, context, shutdown.token(Phase::Intake)));
         workplace = Some(Arc::new(worker.clone()) as Arc<dyn Workplace>);
@@ -154,12 +155,14 @@ async fn serve(
         });
     }
     // Whatever the role: time goes on, and what the dead held is taken back, also while no worker is there.
-    reconcile::driver::start(&store, &blobs, &signals, runtime.rewriter(), Intervals::default(), &background, &stop);
+    let intervals = Intervals { keep_runs: config.retention.runs.limit(), ..Intervals::default() };
+    reconcile::driver::start(&store, &blobs, &signals, runtime.rewriter(), intervals, &background, &stop);
     // A process that only works leaves the address alone: who asked there would wait for ever.
     if let Some(listener) = listener {
         let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime, rewritings });
-        let router =
-            api::router(AppState::new(store.clone(), Intake::new(store, workplace), deployer, config.limits.clone(), public_url));
+        let intake = Intake::new(store.clone(), workplace);
+        let state = AppState::new(store, intake, deployer, config.limits.clone(), public_url);
+        let router = api::router(state.with_prices(config.prices.table()));
         let stop = shutdown.token(Phase::Intake);
         shutdown.spawn(Phase::Intake, "the API", async move {
             let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());

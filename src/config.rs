@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-use crate::model::egress::Allowed;
+use crate::model::{egress::Allowed, price};
 
 /// Everything a server process is told.
 #[derive(Debug, Clone)]
@@ -28,6 +28,10 @@ pub struct Config {
     pub rewriter: Rewriter,
     /// How much is let in.
     pub limits: Limits,
+    /// How long what is over is kept.
+    pub retention: Retention,
+    /// What runs cost.
+    pub prices: Prices,
     /// Who is let in.
     pub auth: Auth,
     /// What values in rows are encrypted with.
@@ -157,6 +161,23 @@ pub struct Limits {
     /// How long a server takes a key for good that it has just looked up: a key revoked on another server is good for so long
     #[arg(long, env = "DORMOUSE_KEYS_KNOWN_FOR", value_name = "DURATION", default_value = "1s", value_parser = duration)]
     pub keys_known_for: Duration,
+    /// Requests of an environment, such as 750:25: 750 at once, and 25 more each second; more are answered 429. Each process counts
+    /// by itself [default: any number]
+    #[arg(long = "api-rate-limit", env = "DORMOUSE_API_RATE_LIMIT", value_name = "BURST:PER_SECOND", value_parser = rate)]
+    pub api_rate: Option<Rate>,
+    /// Items of the batches of an environment, such as 1200:10, counted when a batch is made; more are answered 429. Each process
+    /// counts by itself [default: any number]
+    #[arg(long = "batch-rate-limit", env = "DORMOUSE_BATCH_RATE_LIMIT", value_name = "BURST:PER_SECOND", value_parser = rate)]
+    pub batch_rate: Option<Rate>,
+}
+
+/// So many at once, and so many more each second.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    /// Most at once, 1 or more.
+    pub burst: u32,
+    /// By which the rest grows, above 0.
+    pub per_second: f64,
 }
 
 impl Default for Limits {
@@ -167,6 +188,62 @@ impl Default for Limits {
             request: Duration::from_secs(30),
             deploy: Duration::from_secs(600),
             keys_known_for: Duration::from_secs(1),
+            api_rate: None,
+            batch_rate: None,
+        }
+    }
+}
+
+/// How long what is over is kept.
+#[derive(Debug, Clone, Args)]
+pub struct Retention {
+    /// How long a run is kept after its end, with its attempts, its batch and what it waited for: a number of days such as 90d, at
+    /// least 1d, or forever. Logs and events are kept for 30 days at most
+    #[arg(id = "keep_runs", long = "keep-runs", env = "DORMOUSE_KEEP_RUNS", value_name = "DAYS", default_value = "30d", value_parser = keep)]
+    pub runs: Keep,
+}
+
+/// For how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keep {
+    /// So long.
+    For(Duration),
+    /// Without end.
+    Forever,
+}
+
+impl Keep {
+    /// How long, if there is an end.
+    pub const fn limit(self) -> Option<Duration> {
+        match self {
+            Keep::For(limit) => Some(limit),
+            Keep::Forever => None,
+        }
+    }
+}
+
+/// What runs cost, in cents. Only shown: nobody is charged, and nothing is refused for it. What is kept is CPU time by machine, so
+/// another price holds for earlier runs, too. All processes of a server should have the same. Source: facts M1, M2.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Prices {
+    /// Cents that a second of a run's CPU time costs, for each vCPU of its machine
+    #[arg(long = "cents-per-vcpu-second", env = "DORMOUSE_CENTS_PER_VCPU_SECOND", value_name = "CENTS", default_value_t = 0.0, value_parser = cents)]
+    pub cents_per_vcpu_second: f64,
+    /// Cents that a second of a run's CPU time costs, for each GB of memory of its machine
+    #[arg(long = "cents-per-gb-ram-second", env = "DORMOUSE_CENTS_PER_GB_RAM_SECOND", value_name = "CENTS", default_value_t = 0.0, value_parser = cents)]
+    pub cents_per_gb_ram_second: f64,
+    /// Cents that a run costs as such, once it has begun
+    #[arg(long = "cents-per-run", env = "DORMOUSE_CENTS_PER_RUN", value_name = "CENTS", default_value_t = 0.0, value_parser = cents)]
+    pub cents_per_run: f64,
+}
+
+impl Prices {
+    /// The price table.
+    pub fn table(&self) -> price::Prices {
+        price::Prices {
+            per_vcpu_second: self.cents_per_vcpu_second,
+            per_gb_second: self.cents_per_gb_ram_second,
+            per_run: self.cents_per_run,
         }
     }
 }
@@ -237,6 +314,31 @@ fn duration(text: &str) -> Result<Duration, String> {
     number.checked_mul(millis).map(Duration::from_millis).ok_or_else(|| "too long".into())
 }
 
+/// `90d`, `forever`
+fn keep(text: &str) -> Result<Keep, String> {
+    if text == "forever" {
+        return Ok(Keep::Forever);
+    }
+    let days = text.strip_suffix('d').and_then(|days| days.parse::<u32>().ok()).filter(|days| (1..=36_500).contains(days));
+    let days = days.ok_or("write a number of days from 1d to 36500d, or forever")?;
+    Ok(Keep::For(Duration::from_secs(u64::from(days) * 24 * 60 * 60)))
+}
+
+/// `750:25`
+fn rate(text: &str) -> Result<Rate, String> {
+    let parsed = text.split_once(':').and_then(|(burst, per_second)| {
+        let (burst, per_second) = (burst.parse().ok()?, per_second.parse().ok()?);
+        (burst >= 1 && (0.001..=1e6).contains(&per_second)).then_some(Rate { burst, per_second })
+    });
+    parsed.ok_or_else(|| "write how many at once and how many each second, such as 750:25".into())
+}
+
+/// `0.0034`
+fn cents(text: &str) -> Result<f64, String> {
+    let cents = text.parse::<f64>().ok().filter(|cents| (0.0..=1e6).contains(cents));
+    cents.ok_or_else(|| "write a number of cents from 0 to 1000000, such as 0.0034".into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -249,6 +351,32 @@ mod tests {
         assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
         for text in ["", "5", "s", "-1s", "1.5s", "1d", "99999999999999999999s", "9999999999999999999h"] {
             assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_price_is_a_number_of_cents_that_nobody_gets_back() {
+        assert_eq!((cents("0"), cents("0.0034")), (Ok(0.0), Ok(0.0034)));
+        for text in ["", "-1", "NaN", "inf", "1e7", "2c"] {
+            assert!(cents(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_over_is_kept_for_days_or_for_ever() {
+        assert_eq!(keep("30d").unwrap().limit(), Some(Duration::from_secs(2_592_000)));
+        assert_eq!(keep("forever").unwrap().limit(), None);
+        for text in ["", "0d", "12h", "-1d", "1.5d", "36501d", "never"] {
+            assert!(keep(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rate_has_a_burst_and_a_growth() {
+        assert_eq!(rate("750:25"), Ok(Rate { burst: 750, per_second: 25.0 }));
+        assert_eq!(rate("1:0.5"), Ok(Rate { burst: 1, per_second: 0.5 }));
+        for text in ["", "750", "0:1", "1:0", "1:-1", "1:NaN", "-1:1", "1:1:1", "off"] {
+            assert!(rate(text).is_err(), "{text}");
         }
     }
 

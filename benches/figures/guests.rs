@@ -71,6 +71,7 @@ pub fn setup(folder: &Folder) -> anyhow::Result<RunSetup> {
         open_files: Default::default(),
         grace: Duration::ZERO,
         egress: Default::default(),
+        prices: Default::default(),
     })
 }
 

@@ -81,7 +81,9 @@ impl FromRequestParts<AppState> for KeyHolder {
         if Claims::environment(key).is_some() {
             return Err(Error::Unauthenticated("A public access token is not enough here; use the secret key"));
         }
-        by_secret(state, key).await
+        let holder = by_secret(state, key).await?;
+        state.rates.count(holder.environment.id, parts)?;
+        Ok(holder)
     }
 }
 
@@ -114,6 +116,7 @@ impl FromRequestParts<AppState> for Caller {
         let key = bearer(&parts.headers)?;
         let Some(id) = Claims::environment(key) else {
             let holder = by_secret(state, key).await?;
+            state.rates.count(holder.environment.id, parts)?;
             return Ok(Caller { environment: of_branch(state, holder.environment, &parts.headers).await?, token: None });
         };
         let environment = state.known.environment(&state.store, id).await?;
@@ -124,6 +127,7 @@ impl FromRequestParts<AppState> for Caller {
                 _ => "Public access token is invalid",
             })
         })?;
+        state.rates.count(environment.id, parts)?;
         Ok(Caller { environment, token: Some((claims, key.to_owned())) })
     }
 }

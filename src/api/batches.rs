@@ -92,6 +92,7 @@ pub(super) async fn create(
     }
     let (new, now) = (new_batch(body, &headers, &caller)?, Utc::now());
     let key = new.idempotency.as_ref().map(|key| key.key.clone());
+    state.rates.count_items(caller.environment.id, new.run_count)?;
 
     let created = engine::batch::create(&state.store, caller.environment.id, new).await?;
 
@@ -214,6 +215,7 @@ pub(super) async fn trigger(
         ..CreateBody::default()
     };
     let new = new_batch(create, &headers, &caller)?;
+    state.rates.count_items(caller.environment.id, new.run_count)?;
 
     let created = engine::batch::create_filled(&state.store, caller.environment.id, new, items).await?;
     make(&state.store, &caller, created.id).await;

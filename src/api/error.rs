@@ -2,14 +2,14 @@
 
 use axum::{
     Json,
-    http::{HeaderValue, StatusCode},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::{DeployError, Reason};
+use super::{DeployError, Reason, rates::Standing};
 use crate::{engine, store::StoreError};
 
 /// Why a request was refused.
@@ -57,6 +57,13 @@ pub enum Error {
         message: String,
         /// One by one.
         reasons: Vec<Reason>,
+    },
+    /// 429: too many in too short a time.
+    RateLimited {
+        /// Too many of these.
+        of: &'static str,
+        /// When there may be more.
+        standing: Standing,
     },
     /// 503: the database is away, or the request took too long; the same may work later.
     Unavailable(&'static str),
@@ -151,6 +158,7 @@ impl Error {
             Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::UnsupportedType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Error::Rule(_) | Error::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -178,6 +186,10 @@ impl Error {
                 let error = "Some of the variables are set already, and override is not true; nothing was set";
                 return json!({ "error": error, "variableErrors": errors });
             }
+            Error::RateLimited { of, standing } => {
+                let error = standing.describe(of);
+                return json!({ "type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": error, "error": error });
+            }
             Error::Refused { message, reasons } => return json!({ "error": message, "reasons": reasons }),
             Error::Unauthenticated(text) | Error::Unavailable(text) => (*text).to_owned(),
             Error::NotFound(text) | Error::Rule(text) | Error::NotNow(text) => text.clone(),
@@ -198,6 +210,10 @@ impl IntoResponse for Error {
             tracing::error!("a request failed: {error:#}");
         }
         let mut response = (self.status(), Json(self.to_body())).into_response();
+        if let Error::RateLimited { standing, .. } = &self {
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+            response.headers_mut().extend(standing.headers());
+        }
         // Clients ask again after 404 unless told not to, because upstream reads from replicas; we do not.
         let retry = match self {
             Error::NotFound(_) => Some("false"),

@@ -18,7 +18,7 @@ use tower_http::{
 use tracing::{Span, field};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{AppState, Error};
+use super::{AppState, Error, rates};
 
 /// Headers that the clients send from a browser. Source: facts 3.5.
 const ALLOWED_HEADERS: [&str; 17] = [
@@ -71,6 +71,7 @@ pub(super) fn around(router: Router<AppState>) -> Router<AppState> {
     router
         .fallback(|| async { Error::NotFound("Not found".into()) })
         .layer(CatchPanicLayer::custom(panicked))
+        .layer(middleware::from_fn(rates::tell))
         .layer(middleware::from_fn(no_store))
         .layer(TraceLayer::new_for_http().make_span_with(span).on_request(()).on_response(answered).on_failure(()))
         .layer(PropagateRequestIdLayer::new(request_id.clone()))

@@ -22,6 +22,7 @@ mod notes;
 mod openapi;
 mod pagination;
 mod queues;
+mod rates;
 mod replays;
 mod results;
 mod run_object;
@@ -49,10 +50,12 @@ use crate::{
     model::{
         deployment::{Deployment, Promotion},
         environment::Environment,
+        price::Prices,
     },
     store::Store,
 };
 pub use error::Error;
+use rates::Rates;
 
 /// What handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -65,8 +68,12 @@ pub struct AppState {
     pub deployer: Arc<dyn Deployer>,
     /// How much is let in.
     pub limits: Limits,
+    /// What runs cost.
+    pub prices: Prices,
     /// How clients reach this API, without a slash at the end.
     pub public_url: Arc<str>,
+    /// How often may be asked.
+    rates: Arc<Rates>,
     /// Uploads that may be held in memory and compiled at a time.
     deploys: Arc<Semaphore>,
     /// Who has asked just now.
@@ -82,9 +89,16 @@ impl AppState {
         limits: Limits,
         public_url: impl Into<Arc<str>>,
     ) -> AppState {
+        let rates = Arc::new(Rates::new(&limits));
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
         let known = known::Known::new(limits.keys_known_for);
-        AppState { store, intake, deployer, limits, public_url: public_url.into(), deploys, known }
+        let prices = Prices::default();
+        AppState { store, intake, deployer, limits, prices, public_url: public_url.into(), rates, deploys, known }
+    }
+
+    /// The same with runs that cost something.
+    pub fn with_prices(self, prices: Prices) -> AppState {
+        AppState { prices, ..self }
     }
 
     /// What time it is, by the clock that everything is compared with.

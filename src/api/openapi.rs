@@ -17,7 +17,11 @@ use super::AppState;
 /// Adds what the routes do not say of themselves.
 pub(super) fn with_description(mut api: OpenApi) -> OpenApi {
     api.info = Info::new("Dormouse", env!("CARGO_PKG_VERSION"));
-    api.info.description = Some("Durable background tasks: WebAssembly that sleeps in a snapshot while it waits.".into());
+    api.info.description = Some(
+        "Durable background tasks: WebAssembly that sleeps in a snapshot while it waits. Where the server limits rates, every route \
+         under /api that takes a key may answer 429, with x-ratelimit-reset (milliseconds since 1970) and retry-after (seconds)."
+            .into(),
+    );
     let scheme = |text: &str| {
         let mut http = Http::new(HttpAuthScheme::Bearer);
         http.description = Some(text.to_owned());

@@ -12,6 +12,8 @@ use crate::model::{
     environment::Environment,
     error::{Cause, RunError},
     id::{EnvironmentId, RunId, ScheduleId},
+    machine::Machine,
+    price::Prices,
     run::{Run, RunDetail, RunStatus},
     schedule::Schedule,
 };
@@ -38,12 +40,17 @@ pub(super) struct RunObject {
     created_at: String,
     updated_at: String,
     tags: Vec<String>,
-    /// Always 0: machines are yours.
+    /// `durationMs`, each attempt's at the price of its machine. Always 0 unless the server was given prices.
     cost_in_cents: f64,
-    /// Always 0: runs are yours.
+    /// The price of a run as such, once it has begun. Always 0 unless the server was given one.
     base_cost_in_cents: f64,
-    /// CPU time, in milliseconds.
+    /// CPU time of all attempts, in milliseconds: neither waits nor the time between attempts. Of an attempt that goes on, what it
+    /// had used when it was last suspended.
     duration_ms: u64,
+    /// The machine preset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    machine: Option<Machine>,
     depth: u32,
     trigger_function: &'static str,
     metadata: Map<String, Value>,
@@ -66,7 +73,7 @@ pub(super) struct RunObject {
 }
 
 impl RunObject {
-    pub(super) fn of(run: Run) -> RunObject {
+    pub(super) fn of(run: Run, prices: &Prices) -> RunObject {
         use RunStatus::*;
         let status = run.status;
         let finished_at = run.finished_at.map(rfc3339);
@@ -92,9 +99,10 @@ impl RunObject {
             task_identifier: run.task,
             is_test: run.is_test,
             tags: run.tags,
-            cost_in_cents: 0.0,
-            base_cost_in_cents: 0.0,
+            cost_in_cents: prices.compute(&run.machine_time),
+            base_cost_in_cents: prices.base(run.started_at.is_some()),
             duration_ms: run.cpu_ms,
+            machine: run.machine,
             depth: run.depth,
             trigger_function: match (run.batch.is_some(), run.awaited) {
                 (false, false) => "trigger",
@@ -126,9 +134,9 @@ pub(super) struct EnvironmentName {
 }
 
 impl RunItem {
-    pub(super) fn of(run: Run, environment: &Environment) -> RunItem {
+    pub(super) fn of(run: Run, environment: &Environment, prices: &Prices) -> RunItem {
         let env = EnvironmentName { id: environment.id, name: environment.kind.slug() };
-        RunItem { run: RunObject::of(run), env }
+        RunItem { run: RunObject::of(run, prices), env }
     }
 }
 
@@ -205,7 +213,8 @@ pub(super) struct ErrorObject {
 }
 
 impl RunDetails {
-    pub(super) fn of(detail: RunDetail) -> RunDetails {
+    pub(super) fn of(detail: RunDetail, prices: &Prices) -> RunDetails {
+        let object = |run| RunObject::of(run, prices);
         let error = detail.run.error.clone().filter(|_| detail.run.status.is_final()).map(ErrorObject::of);
         let completed = detail.run.status == RunStatus::Completed;
         RunDetails {
@@ -214,13 +223,13 @@ impl RunDetails {
             output: detail.output.filter(|_| completed).and_then(|output| output.to_plain_json()),
             error,
             related_runs: RelatedRuns {
-                root: detail.root.map(RunObject::of),
-                parent: detail.parent.map(RunObject::of),
-                children: detail.children.into_iter().map(RunObject::of).collect(),
+                root: detail.root.map(object),
+                parent: detail.parent.map(object),
+                children: detail.children.into_iter().map(object).collect(),
             },
             schedule: detail.schedule.map(RunSchedule::of),
             attempts: [],
-            run: RunObject::of(detail.run),
+            run: object(detail.run),
         }
     }
 }

@@ -58,7 +58,7 @@ pub(super) async fn retrieve(
 ) -> Result<Json<RunDetails>, Error> {
     let detail = runs::detail(&state.store, caller.environment.id, parse(&id)?).await?.ok_or_else(not_found)?;
     may_read(&caller, &detail.run)?;
-    Ok(Json(RunDetails::of(detail)))
+    Ok(Json(RunDetails::of(detail, &state.prices)))
 }
 
 /// Lists runs, newest first; those of the last seven days unless said otherwise.
@@ -91,7 +91,7 @@ pub(super) async fn list(
     let schedule = schedule.map_err(|error| Error::query("filter[schedule]", error.to_string()))?;
     let filter = runs::Filter { statuses, tasks, tags: query.list("filter[tag]"), created_from, created_to: to, schedule };
     let listing = runs::list(&state.store, caller.environment.id, &filter, query.page()?).await?;
-    Ok(Json(Paged::of(listing, |run| RunItem::of(run, &caller.environment))))
+    Ok(Json(Paged::of(listing, |run| RunItem::of(run, &caller.environment, &state.prices))))
 }
 
 /// A run that was asked to end.

@@ -26,7 +26,7 @@ use crate::model::{
     machine::Machine,
     payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
     token::{MAX_TAG_CHARS, MAX_TAGS},
-    trigger::{Debounce, DebounceMode, MAX_ATTEMPTS, MAX_KEY_CHARS, NewRun, RunIdempotency},
+    trigger::{Debounce, DebounceMode, MAX_ATTEMPTS, MAX_DEBOUNCE_KEY_CHARS, MAX_KEY_CHARS, NewRun, RunIdempotency},
 };
 
 const MAX_NAME_CHARS: usize = 128;
@@ -194,7 +194,7 @@ pub(super) fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now:
     new.debounce = debounce(options.debounce, &mut checks)?;
     new.ttl_ms = match options.ttl {
         Some(TextOrNumber::Number(seconds)) => {
-            let ms = (seconds.fract() == 0.0 && (0.0..1e12).contains(&seconds)).then_some(seconds as u64 * 1000);
+            let ms = (seconds.fract() == 0.0 && (0.0..1e12).contains(&seconds)).then(|| seconds as u64 * 1000);
             checks.known("options.ttl", ms, "write a whole number of seconds, 0 or more, or a duration such as 10m")
         }
         Some(TextOrNumber::Text(text)) => checks.read("options.ttl", Some(&text), when::duration_ms, when::DURATION_HINT),
@@ -247,6 +247,7 @@ fn debounce(options: Option<DebounceOptions>, checks: &mut Checks) -> Result<Opt
         let hint = when::DURATION_HINT;
         when::duration_ms(text).ok_or_else(|| Error::Rule(format!("options.debounce.{name}: {hint}, not a date: {text:?}")))
     };
+    checks.length("options.debounce.key", Some(&options.key), MAX_DEBOUNCE_KEY_CHARS);
     let delay_ms = duration("delay", &options.delay)?;
     let max_delay_ms = options.max_delay.as_deref().map(|text| duration("maxDelay", text)).transpose()?;
     let known = |mode: &str| match mode {
@@ -260,6 +261,7 @@ fn debounce(options: Option<DebounceOptions>, checks: &mut Checks) -> Result<Opt
 
 /// The payload as it will reach the task. JSON keeps its text; everything else comes as a JSON string that holds it.
 fn packet(payload: Option<Box<RawValue>>, content_type: Option<&str>, checks: &mut Checks) -> Packet {
+    checks.length("options.payloadType", content_type, MAX_NAME_CHARS);
     let content_type = content_type.unwrap_or(payload::JSON);
     let Some(payload) = payload else { return Packet { content_type: content_type.into(), ..Packet::empty() } };
     match content_type {
@@ -327,10 +329,10 @@ pub(super) fn tags(tags: Option<OneOrMany>, path: &str, checks: &mut Checks) -> 
         }
     }
     if unique.len() > MAX_TAGS {
-        return Err(Error::Rule(format!("at most {MAX_TAGS} tags; these are {}", unique.len())));
+        return Err(Error::Rule(format!("{path}: at most {MAX_TAGS} tags; these are {}", unique.len())));
     }
-    let fits = |tag: &String| (1..=MAX_TAG_CHARS).contains(&tag.chars().count());
-    checks.that(unique.iter().all(fits), path, || format!("every tag has 1 to {MAX_TAG_CHARS} characters"));
+    let fits = |tag: &String| (1..=MAX_TAG_CHARS).contains(&tag.chars().count()) && !tag.contains('\0');
+    checks.that(unique.iter().all(fits), path, || format!("every tag has 1 to {MAX_TAG_CHARS} characters, none of them NUL"));
     Ok(unique)
 }
 
@@ -407,10 +409,10 @@ impl Checks {
         self.known(path, parse(text), message)
     }
 
-    /// An issue unless the text, if there is one, has 1 to `most` characters.
+    /// An issue unless the text, if there is one, has 1 to `most` characters, none of them NUL, which Postgres does not store.
     pub(super) fn length(&mut self, path: &str, text: Option<&str>, most: usize) {
-        let fits = text.is_none_or(|text| (1..=most).contains(&text.chars().count()));
-        self.that(fits, path, || format!("write 1 to {most} characters"));
+        let fits = text.is_none_or(|text| (1..=most).contains(&text.chars().count()) && !text.contains('\0'));
+        self.that(fits, path, || format!("write 1 to {most} characters, none of them NUL"));
     }
 
     /// Refuses the body if anything was wrong.

@@ -26,6 +26,7 @@ use crate::{
     model::{
         environment::Environment,
         id::WaitpointId,
+        key,
         payload::{MAX_PAYLOAD_BYTES, Packet},
         token::NewToken,
         trigger::MAX_KEY_CHARS,
@@ -163,7 +164,7 @@ pub(super) async fn list(
     let (created_from, created_to) = query.range("filter[createdAt]", Utc::now())?;
     let filter = waitpoints::Filter {
         statuses: query.list_of("filter[status]", &known, WaitpointStatus::parse)?,
-        idempotency_key: query.text("filter[idempotencyKey]").map(str::to_owned),
+        idempotency_key: query.text("filter[idempotencyKey]").map(|key| key::indexed(key.to_owned())),
         tags: query.list("filter[tags]"),
         created_from,
         created_to,

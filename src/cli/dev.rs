@@ -19,7 +19,9 @@ use super::{
 use crate::{
     app::{self, Ready},
     auth,
-    config::{Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Rewriter, Role, Telemetry, Worker},
+    config::{
+        Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Prices, Retention, Rewriter, Role, Telemetry, Worker,
+    },
     model::{
         egress::Allowed,
         environment::{Environment, EnvironmentKind},
@@ -54,6 +56,10 @@ pub(super) struct Dev {
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
+    retention: Retention,
+    #[command(flatten)]
+    prices: Prices,
+    #[command(flatten)]
     telemetry: Telemetry,
 }
 
@@ -78,6 +84,8 @@ impl Dev {
             egress: with_loopback(self.egress),
             rewriter: self.rewriter,
             limits: self.limits,
+            retention: self.retention,
+            prices: self.prices,
             auth: Auth { secret_keys, project_ref: PROJECT.into() },
             encryption,
             telemetry: self.telemetry,

@@ -8,7 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 use super::usage;
 use crate::{
     app, auth,
-    config::{Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Rewriter, Role, Telemetry, Worker},
+    config::{
+        Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Prices, Retention, Rewriter, Role, Telemetry, Worker,
+    },
     telemetry,
 };
 
@@ -54,6 +56,10 @@ pub(super) struct Serve {
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
+    retention: Retention,
+    #[command(flatten)]
+    prices: Prices,
+    #[command(flatten)]
     telemetry: Telemetry,
 }
 
@@ -75,6 +81,8 @@ impl Serve {
             egress: self.egress,
             rewriter: self.rewriter,
             limits: self.limits,
+            retention: self.retention,
+            prices: self.prices,
             auth: Auth { secret_keys: self.secret_keys, project_ref: self.project_ref },
             encryption: self.encryption,
             telemetry: self.telemetry,

@@ -36,7 +36,12 @@ pub(super) async fn of_waits(tx: &mut PgConnection, waits: &[&WaitRequest]) -> R
     let named: Vec<Waitable> = named.copied().collect();
     let standings = standings(tx, None, &named).await?;
     let chosen = waits.iter().map(|wait| match wait {
-        WaitRequest::Any { waitables } => choose(&standings, waitables),
+        // What is not there any more is left out: of all that stands in line, one run that cannot be answered must not keep the
+        // others from being claimed. Its guest is told.
+        WaitRequest::Any { waitables } => {
+            let there = |(_, waitable): &(u32, Waitable)| matches!(standings.get(waitable), Some(BatchStanding::Made(_)));
+            choose(&standings, (0..).zip(waitables.iter().copied()).filter(there))
+        }
         WaitRequest::Sleep { .. } | WaitRequest::Timer { .. } => Ok(Vec::new()),
     });
     let chosen = chosen.collect::<Result<Vec<_>, _>>()?;
@@ -56,7 +61,7 @@ pub(super) async fn of_waitables(
     waitables: &[Waitable],
 ) -> Result<Vec<Completion>, Error> {
     let standings = standings(connection, Some(environment), waitables).await?;
-    let chosen = choose(&standings, waitables)?;
+    let chosen = choose(&standings, (0..).zip(waitables.iter().copied()))?;
     Ok(Read::of(connection, chosen.iter()).await?.completions(chosen))
 }
 
@@ -113,12 +118,15 @@ struct Chosen {
     too_large: Option<u64>,
 }
 
-/// Which of those that are complete are answered: the first ones, as many as fit, but one always.
-fn choose(standings: &HashMap<Waitable, BatchStanding>, asked: &[Waitable]) -> Result<Vec<Chosen>, Error> {
+/// Which of those that are complete are answered: the first ones, as many as fit, but one always. Each has its place in the list.
+fn choose(
+    standings: &HashMap<Waitable, BatchStanding>,
+    asked: impl Iterator<Item = (u32, Waitable)>,
+) -> Result<Vec<Chosen>, Error> {
     let (mut chosen, mut total) = (Vec::new(), 0);
-    for (index, waitable) in (0..).zip(asked) {
-        let bytes = match standings.get(waitable) {
-            None => return Err(not_found(waitable)),
+    for (index, waitable) in asked {
+        let bytes = match standings.get(&waitable) {
+            None => return Err(not_found(&waitable)),
             Some(BatchStanding::Unmade(stage)) => {
                 let message = format!("{waitable} is {}: it can be waited for once all its runs are made", stage.as_str());
                 return Err(Error::Conflict(message));
@@ -130,7 +138,7 @@ fn choose(standings: &HashMap<Waitable, BatchStanding>, asked: &[Waitable]) -> R
         let added = if too_large.is_some() { 0 } else { bytes };
         if chosen.is_empty() || total + added <= MAX_ANSWER_BYTES {
             total += added;
-            chosen.push(Chosen { index, waitable: *waitable, too_large });
+            chosen.push(Chosen { index, waitable, too_large });
         }
     }
     Ok(chosen)
@@ -208,7 +216,7 @@ mod tests {
         let sizes = [complete(MAX_ANSWER_BYTES + 1), complete(1), BatchStanding::Made(Standing::Open), complete(0)];
         let standings = ids.iter().copied().zip(sizes).collect();
         let indexes = |asked: &[Waitable]| {
-            let chosen = choose(&standings, asked).unwrap();
+            let chosen = choose(&standings, (0..).zip(asked.iter().copied())).unwrap();
             chosen.iter().map(|one| one.index).collect::<Vec<_>>()
         };
         assert_eq!(indexes(&ids), [0], "the first is more than all, and given nevertheless");
@@ -220,9 +228,9 @@ mod tests {
     fn a_batch_is_answered_as_a_whole_or_not_at_all() {
         let (batch, unmade): (Waitable, Waitable) = (BatchId::new().into(), BatchId::new().into());
         let standings = HashMap::from([(batch, complete(MAX_ANSWER_BYTES + 1)), (unmade, BatchStanding::Unmade(Stage::Filling))]);
-        let chosen = choose(&standings, &[batch]).unwrap();
+        let chosen = choose(&standings, [(0, batch)].into_iter()).unwrap();
         assert_eq!(chosen[0].too_large, Some(MAX_ANSWER_BYTES + 1));
-        assert!(matches!(choose(&standings, &[batch, unmade]), Err(Error::Conflict(_))));
-        assert!(matches!(choose(&standings, &[RunId::new().into()]), Err(Error::NotFound { what: "run" })));
+        assert!(matches!(choose(&standings, [(0, batch), (1, unmade)].into_iter()), Err(Error::Conflict(_))));
+        assert!(matches!(choose(&standings, [(0, RunId::new().into())].into_iter()), Err(Error::NotFound { what: "run" })));
     }
 }

@@ -61,7 +61,7 @@ pub async fn create(store: &Store, environment: EnvironmentId, new: NewBatch) ->
     if new.run_count == 0 || new.run_count as usize > MAX_ITEMS {
         return Err(Error::invalid("runCount", format!("a batch has 1 to {MAX_ITEMS} items")));
     }
-    check_key(new.idempotency.as_ref())?;
+    let new = NewBatch { idempotency: normal_key(new.idempotency)?, ..new };
     store.tx(move |tx| Box::pin(async move { create_in(tx, environment, &new).await })).await
 }
 
@@ -95,13 +95,15 @@ pub(super) async fn insert_or_find(
     Err(Error::Conflict("the idempotency key is being used by other requests".into()))
 }
 
-pub(super) fn check_key(idempotency: Option<&RunIdempotency>) -> Result<(), Error> {
-    let Some(RunIdempotency { key, shown, .. }) = idempotency else { return Ok(()) };
+/// The key within its limits, as it is compared.
+pub(super) fn normal_key(idempotency: Option<RunIdempotency>) -> Result<Option<RunIdempotency>, Error> {
+    let Some(RunIdempotency { key, shown, .. }) = &idempotency else { return Ok(None) };
     if key.is_empty() {
         return Err(Error::invalid("idempotencyKey", "the idempotency key is empty"));
     }
     trigger::text_only("idempotencyKey", key, MAX_KEY_CHARS)?;
-    trigger::text_only("idempotencyKeyOptions", shown.as_deref().unwrap_or_default(), MAX_KEY_CHARS)
+    trigger::text_only("idempotencyKeyOptions", shown.as_deref().unwrap_or_default(), MAX_KEY_CHARS)?;
+    Ok(idempotency.map(trigger::with_indexed_key))
 }
 
 /// What became of items that were given to a batch.

@@ -73,7 +73,7 @@ pub async fn batch_trigger(
     if items.is_empty() || items.len() > MAX_ITEMS {
         return Err(Error::invalid("items", format!("a batch has 1 to {MAX_ITEMS} items")));
     }
-    batch::check_key(idempotency.as_ref())?;
+    let idempotency = batch::normal_key(idempotency)?;
     let lease = *lease;
     store
         .tx(move |tx| {

@@ -137,6 +137,7 @@ fn assemble(run: InLine, granted: Granted, variables: Vec<(String, String)>, res
         machine,
         max_duration_ms,
         used_cpu_ms: run.attempt_cpu_ms.unsigned_abs(),
+        on_cancel: task.on_cancel,
         variables,
         resume,
     })

@@ -51,12 +51,17 @@ pub(super) struct Owner {
 pub(super) async fn make(tx: &mut PgConnection, owner: Owner, items: Vec<Item>) -> Result<Vec<Made>, Error> {
     let above = Above::of(tx, owner.environment, owner.parent).await?;
     let mut scenery = Scenery::new(owner.environment);
-    let (mut places, mut news, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut places, mut news, mut debounced, mut refused) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for Item { index, task, draft } in items {
         match check(tx, &mut scenery, draft).await? {
             Ok(new) => {
-                places.push((index, task));
-                news.push(NewRun { parent: owner.parent, batch: Some(owner.batch), awaited: owner.awaited, ..new });
+                let new = NewRun { parent: owner.parent, batch: Some(owner.batch), awaited: owner.awaited, ..new };
+                if new.debounce.is_some() {
+                    debounced.push((index, new));
+                } else {
+                    places.push((index, task));
+                    news.push(new);
+                }
             }
             Err(refusal) => refused.push((index, task, refusal)),
         }
@@ -70,7 +75,21 @@ pub(super) async fn make(tx: &mut PgConnection, owner: Owner, items: Vec<Item>) 
     let runs = insert(tx, &decided).await?;
     let mut made: Vec<Made> =
         places.into_iter().zip(runs).map(|((index, task), run)| Made { index, task, run, refusal: None }).collect();
+    made.extend(join(tx, owner.environment, debounced).await?);
     made.extend(fail(tx, owner, above, refused).await?);
+    Ok(made)
+}
+
+/// Triggers items that are debounced, one by one: each makes a delayed run, or puts off the one that has its key, also that of an
+/// item before it. In the order of the keys, so that two batches with the same ones do not wait for each other.
+async fn join(tx: &mut PgConnection, environment: EnvironmentId, mut items: Vec<(u32, NewRun)>) -> Result<Vec<Made>, Error> {
+    let key_of = |new: &NewRun| (new.task.clone(), new.debounce.as_ref().map(|debounce| debounce.key.clone()));
+    items.sort_by_cached_key(|(index, new)| (key_of(new), *index));
+    let mut made = Vec::with_capacity(items.len());
+    for (index, new) in items {
+        let run = trigger::trigger_in(tx, environment, &new).await?.id;
+        made.push(Made { index, task: new.task, run, refusal: None });
+    }
     Ok(made)
 }
 
@@ -78,10 +97,6 @@ pub(super) async fn make(tx: &mut PgConnection, owner: Owner, items: Vec<Item>) 
 async fn check(tx: &mut PgConnection, scenery: &mut Scenery, draft: Draft) -> Result<Result<NewRun, Refusal>, Error> {
     let new = match draft {
         Draft::Refused(refusal) => return Ok(Err(refusal)),
-        Draft::Run(new) if new.debounce.is_some() => {
-            let message = "debounce: the items of a batch are not debounced; trigger the task by itself".into();
-            return Ok(Err(Refusal { code: ErrorCode::BatchItemCouldNotTrigger, message }));
-        }
         Draft::Run(new) => *new,
     };
     let checked = match trigger::normal(new) {

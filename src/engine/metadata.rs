@@ -24,6 +24,8 @@ use crate::{
 
 /// Most operations of one update.
 const MAX_OPERATIONS: usize = 10_000;
+/// What whoever changes the metadata of a run that is final is told.
+const FINAL: &str = "Cannot update metadata for a completed run";
 
 /// Changes to a run's metadata and that of its parent and root, made in this order.
 #[derive(Debug, Clone, Default)]
@@ -118,12 +120,13 @@ async fn apply(tx: &mut PgConnection, environment: EnvironmentId, run: RunId, up
 }
 
 fn target(noted: &mut [Noted], run: RunId) -> Result<&mut Noted, Error> {
-    noted.iter_mut().find(|noted| noted.id == run).ok_or(Error::not_found("run"))
+    // A parent or root that has been deleted was final before.
+    noted.iter_mut().find(|noted| noted.id == run).ok_or_else(|| Error::Conflict(FINAL.into()))
 }
 
 fn check(noted: &Noted) -> Result<(), Error> {
     if noted.status.is_final() {
-        return Err(Error::Conflict("Cannot update metadata for a completed run".into()));
+        return Err(Error::Conflict(FINAL.into()));
     }
     let length = serde_json::to_string(&noted.metadata).map_or(0, |text| text.len());
     if length > MAX_METADATA_BYTES {

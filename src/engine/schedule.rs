@@ -16,7 +16,10 @@ use crate::{
         id::{EnvironmentId, ScheduleId},
         schedule::{MAX_SCHEDULE_KEY_CHARS, MAX_SCHEDULES, NewSchedule, Schedule, ScheduleKind},
     },
-    store::{Store, clock, notify, schedules},
+    store::{
+        Store, clock, notify,
+        schedules::{self, Held},
+    },
 };
 
 /// Makes a schedule, or changes the project's schedule with this key: the same call twice changes nothing. If that is in
@@ -38,9 +41,8 @@ pub async fn create(store: &Store, environment: EnvironmentId, key: String, new:
                 must_be_scheduled(tx, environment, &new.task).await?;
                 let now = clock::now(tx).await?;
                 let schedule = match schedules::lock_by_key(tx, project, &key).await? {
-                    Some(mut schedule) => {
-                        change(&mut schedule, new, now);
-                        schedule.environment = environment;
+                    Some(held) => {
+                        let schedule = Schedule { environment, ..changed(held, environment, new, now) };
                         schedules::update(tx, &schedule).await?;
                         schedule
                     }
@@ -67,9 +69,9 @@ pub async fn update(store: &Store, environment: EnvironmentId, id: ScheduleId, n
     store
         .tx(move |tx| {
             Box::pin(async move {
-                let mut schedule = changeable(tx, environment, id).await?;
+                let held = changeable(tx, environment, id).await?;
                 must_be_scheduled(tx, environment, &new.task).await?;
-                change(&mut schedule, new, clock::now(tx).await?);
+                let schedule = changed(held, environment, new, clock::now(tx).await?);
                 schedules::update(tx, &schedule).await?;
                 notify::schedules(tx).await?;
                 Ok(schedule)
@@ -101,7 +103,7 @@ pub async fn activate(store: &Store, environment: EnvironmentId, id: ScheduleId)
     store
         .tx(move |tx| {
             Box::pin(async move {
-                let mut schedule = changeable(tx, environment, id).await?;
+                let mut schedule = understood(changeable(tx, environment, id).await?)?;
                 if !schedule.is_active {
                     schedule.is_active = true;
                     schedule.next = schedule.timing.next(id, clock::now(tx).await?);
@@ -122,7 +124,7 @@ pub async fn deactivate(store: &Store, environment: EnvironmentId, id: ScheduleI
     store
         .tx(move |tx| {
             Box::pin(async move {
-                let mut schedule = changeable(tx, environment, id).await?;
+                let mut schedule = understood(changeable(tx, environment, id).await?)?;
                 if schedule.is_active {
                     schedule.is_active = false;
                     schedule.next = None;
@@ -150,23 +152,36 @@ fn imperative(environment: EnvironmentId, key: String, new: NewSchedule, now: Da
     }
 }
 
-/// What comes next stays as it is if the timing does: a schedule that is due this moment is not passed over.
-fn change(schedule: &mut Schedule, new: NewSchedule, now: DateTime<Utc>) {
+/// What comes next stays as it is if the timing does: a schedule that is due this moment is not passed over. One that this version
+/// does not understand is made anew.
+fn changed(held: Held, environment: EnvironmentId, new: NewSchedule, now: DateTime<Utc>) -> Schedule {
+    let Some(mut schedule) = held.schedule else {
+        let made = imperative(environment, held.deduplication_key.unwrap_or_default(), new, now);
+        let next = made.timing.next(held.id, now).filter(|_| held.is_active);
+        return Schedule { id: held.id, is_active: held.is_active, next, ..made };
+    };
     if schedule.timing != new.timing {
         schedule.timing = new.timing;
         schedule.next = schedule.timing.next(schedule.id, now).filter(|_| schedule.is_active);
     }
     schedule.task = new.task;
     schedule.external_id = new.external_id;
+    schedule
+}
+
+/// All of the schedule.
+fn understood(held: Held) -> Result<Schedule, Error> {
+    let message = "this version of the server does not understand when this schedule fires; change it or delete it";
+    held.schedule.ok_or_else(|| Error::Conflict(message.into()))
 }
 
 /// The schedule, locked, if it is the API's to change. Source: facts J5.
-async fn changeable(tx: &mut PgConnection, environment: EnvironmentId, id: ScheduleId) -> Result<Schedule, Error> {
-    let schedule = schedules::lock(tx, environment, id).await?.ok_or(Error::not_found("schedule"))?;
-    match schedule.kind {
-        ScheduleKind::Imperative => Ok(schedule),
+async fn changeable(tx: &mut PgConnection, environment: EnvironmentId, id: ScheduleId) -> Result<Held, Error> {
+    let held = schedules::lock(tx, environment, id).await?.ok_or(Error::not_found("schedule"))?;
+    match held.kind {
+        ScheduleKind::Imperative => Ok(held),
         ScheduleKind::Declarative => {
-            let task = &schedule.task;
+            let task = &held.task;
             Err(Error::Conflict(format!("the task {task:?} declares this schedule; change it there and deploy")))
         }
     }

@@ -104,7 +104,7 @@ async fn block(tx: &mut PgConnection, lease: &Lease, environment: EnvironmentId,
     let waitables = match wait {
         WaitRequest::Sleep { .. } | WaitRequest::Timer { idempotency: None, .. } => return Ok(false),
         WaitRequest::Timer { at, idempotency } => {
-            vec![timer::ensure(tx, environment, *at, idempotency.as_ref()).await?.into()]
+            vec![timer::ensure(tx, environment, *at, idempotency.as_ref(), lease.run).await?.into()]
         }
         WaitRequest::Any { waitables } => waitables.clone(),
     };

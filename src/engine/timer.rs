@@ -14,7 +14,7 @@ use crate::{
     model::{
         attempt::Lease,
         event::EventKind,
-        id::{EnvironmentId, WaitpointId},
+        id::{EnvironmentId, RunId, WaitpointId},
         run::RunStatus,
         waitpoint::{Idempotency, WaitpointKind},
     },
@@ -43,12 +43,26 @@ pub async fn start(
             Box::pin(async move {
                 // The time is left out: the guest computes it from now, which is later when it asks again.
                 journal::once(tx, &lease, call, "start-timer", &idempotency, async |tx, environment| {
-                    ensure(tx, environment, at, idempotency.as_ref()).await
+                    ensure(tx, environment, at, idempotency.as_ref(), lease.run).await
                 })
                 .await
             })
         })
         .await
+}
+
+/// Makes a timer with a key, or finds it, for a run that waits in memory: as often as it asks, it gets the same.
+///
+/// # Errors
+/// [`Error::Invalid`] for a key that breaks a rule.
+pub async fn with_key(
+    store: &Store,
+    environment: EnvironmentId,
+    run: RunId,
+    at: DateTime<Utc>,
+    key: Idempotency,
+) -> Result<WaitpointId, Error> {
+    store.tx(move |tx| Box::pin(async move { ensure(tx, environment, at, Some(&key), run).await })).await
 }
 
 /// Makes a timer, or finds the one with the same key.
@@ -57,9 +71,10 @@ pub(super) async fn ensure(
     environment: EnvironmentId,
     at: DateTime<Utc>,
     idempotency: Option<&Idempotency>,
+    maker: RunId,
 ) -> Result<WaitpointId, Error> {
     token::check_key(idempotency)?;
-    let created = token::ensure(tx, environment, WaitpointKind::Timer, Some(at), idempotency, &[]).await?;
+    let created = token::ensure(tx, environment, WaitpointKind::Timer, Some(at), idempotency, &[], Some(maker)).await?;
     notify::timers(tx).await?;
     Ok(created.id)
 }

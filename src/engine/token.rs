@@ -11,7 +11,8 @@ use crate::{
     },
     model::{
         attempt::Lease,
-        id::{EnvironmentId, WaitpointId},
+        id::{EnvironmentId, RunId, WaitpointId},
+        key,
         token::NewToken,
         trigger::MAX_KEY_CHARS,
         waitpoint::{Idempotency, WaitpointKind},
@@ -40,7 +41,7 @@ pub struct Created {
 /// [`Error::Invalid`] for tags or a key that break a rule.
 pub async fn create(store: &Store, environment: EnvironmentId, token: NewToken) -> Result<Created, Error> {
     let token = normal(token)?;
-    store.tx(move |tx| Box::pin(async move { create_in(tx, environment, &token).await })).await
+    store.tx(move |tx| Box::pin(async move { create_in(tx, environment, &token, None).await })).await
 }
 
 /// Makes a token for a run. The same call made again after its host was lost gets the same token.
@@ -56,7 +57,7 @@ pub async fn create_in_run(store: &Store, lease: &Lease, call: Call, token: NewT
                 // The timeout is left out: the guest computes it from the time, which differs when it asks again.
                 let arguments = (&token.idempotency, &token.tags, token.timeout_at.is_some());
                 journal::once(tx, &lease, call, "create-token", &arguments, async |tx, environment| {
-                    create_in(tx, environment, &token).await
+                    create_in(tx, environment, &token, Some(lease.run)).await
                 })
                 .await
             })
@@ -64,9 +65,14 @@ pub async fn create_in_run(store: &Store, lease: &Lease, call: Call, token: NewT
         .await
 }
 
-async fn create_in(tx: &mut PgConnection, environment: EnvironmentId, token: &NewToken) -> Result<Created, Error> {
+async fn create_in(
+    tx: &mut PgConnection,
+    environment: EnvironmentId,
+    token: &NewToken,
+    maker: Option<RunId>,
+) -> Result<Created, Error> {
     let (kind, due_at) = (WaitpointKind::Token, token.timeout_at);
-    let created = ensure(tx, environment, kind, due_at, token.idempotency.as_ref(), &token.tags).await?;
+    let created = ensure(tx, environment, kind, due_at, token.idempotency.as_ref(), &token.tags, maker).await?;
     if token.timeout_at.is_some() && !created.is_cached {
         notify::timers(tx).await?;
     }
@@ -95,15 +101,18 @@ pub(super) async fn ensure(
     due_at: Option<chrono::DateTime<chrono::Utc>>,
     idempotency: Option<&Idempotency>,
     tags: &[String],
+    maker: Option<RunId>,
 ) -> Result<Created, Error> {
+    let key = idempotency.map(|idempotency| key::indexed(idempotency.key.clone()));
     let farthest = trigger::FARTHEST.as_millis() as u64;
     let new = NewWaitpoint {
         kind,
         // A guest may name a time that Postgres has no room for.
         due_at: due_at.map(|at| at.max(chrono::DateTime::UNIX_EPOCH)),
-        idempotency_key: idempotency.map(|idempotency| idempotency.key.as_str()),
+        idempotency_key: key.as_deref(),
         key_ttl_ms: idempotency.and_then(|idempotency| idempotency.ttl_ms).map(|ms| ms.min(farthest) as i64),
         tags,
+        maker,
     };
     for _ in 0..MAX_ROUNDS {
         if let Some(id) = waitpoints::insert(tx, environment, &new).await? {

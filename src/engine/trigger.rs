@@ -14,12 +14,14 @@ use crate::{
     model::{
         event::EventKind,
         id::{EnvironmentId, RunId},
-        limit,
+        key, limit,
         payload::{MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES},
         queue,
         run::RunStatus,
         task::TaskDefinition,
-        trigger::{DEFAULT_KEY_TTL_MS, MAX_ATTEMPTS, MAX_KEY_CHARS, MIN_MAX_DURATION_MS, NewRun, RunIdempotency, Triggered},
+        trigger::{
+            DEFAULT_KEY_TTL_MS, Debounce, MAX_ATTEMPTS, MAX_KEY_CHARS, MIN_MAX_DURATION_MS, NewRun, RunIdempotency, Triggered,
+        },
     },
     store::{
         Store, events, limits,
@@ -52,6 +54,7 @@ pub async fn trigger(store: &Store, environment: EnvironmentId, new: NewRun) -> 
 /// # Errors
 /// [`Error::NotFound`] if no run of the task holds it.
 pub async fn reset_key(store: &Store, environment: EnvironmentId, task: String, key: String) -> Result<(), Error> {
+    let key = key::indexed(key);
     store
         .tx(move |tx| {
             Box::pin(async move {
@@ -226,6 +229,9 @@ pub(super) fn decide<'a>(
 /// The request within its limits, or why not.
 pub(super) fn normal(mut new: NewRun) -> Result<NewRun, Error> {
     short("taskIdentifier", &new.task, MAX_NAME_CHARS)?;
+    if new.task.len() > key::MAX_TASK_BYTES {
+        return Err(Error::invalid("taskIdentifier", format!("taskIdentifier has at most {} bytes", key::MAX_TASK_BYTES)));
+    }
     short("payloadType", &new.payload.content_type, MAX_NAME_CHARS)?;
     if new.payload.data.len() > MAX_PAYLOAD_BYTES {
         return Err(Error::TooLarge { field: "payload", limit: MAX_PAYLOAD_BYTES, unit: "bytes" });
@@ -246,6 +252,9 @@ pub(super) fn normal(mut new: NewRun) -> Result<NewRun, Error> {
             text_only("idempotencyKeyOptions", text, MAX_KEY_CHARS)?;
         }
     }
+    new.idempotency = new.idempotency.map(with_indexed_key);
+    new.request_key = new.request_key.map(key::indexed);
+    new.debounce = new.debounce.map(|debounce| Debounce { key: key::indexed(debounce.key), ..debounce });
     if let Some(name) = new.queue.take() {
         let name = queue::sanitize(&name);
         short("queue", &name, queue::MAX_QUEUE_NAME_CHARS)?;
@@ -271,6 +280,14 @@ pub(super) fn normal(mut new: NewRun) -> Result<NewRun, Error> {
     new.priority_ms = new.priority_ms.clamp(i64::from(i32::MIN), i64::from(i32::MAX));
     new.ttl_ms = new.ttl_ms.map(|ms| ms.min(FARTHEST.as_millis() as u64));
     Ok(new)
+}
+
+/// The key as it is compared; what the user wrote is kept to be shown.
+pub(super) fn with_indexed_key(idempotency: RunIdempotency) -> RunIdempotency {
+    let RunIdempotency { key, shown, .. } = idempotency;
+    let indexed = key::indexed(key.clone());
+    let shown = shown.or((indexed != key).then_some(key));
+    RunIdempotency { key: indexed, shown, ..idempotency }
 }
 
 fn key_of(new: &NewRun) -> Option<&str> {

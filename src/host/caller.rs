@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::model::{
+    attempt::Cancellation,
     batch::{BatchTriggered, Item},
     child::Intent,
     id::WaitpointId,
@@ -24,6 +25,10 @@ pub trait Caller: Send + Sync + 'static {
     /// `warm_only` says why the run must not be suspended now: then the call stays until the wait is over and never answers
     /// [`WaitDecision::Suspend`].
     async fn wait(&self, request: &WaitRequest, warm_only: Option<&str>) -> Result<WaitDecision, HostError>;
+    /// The request to cancel the run, once there is one. It interrupts waits: they answer [`HostErrorCode::Cancelled`].
+    fn cancellation(&self) -> Option<Cancellation> {
+        None
+    }
     /// Takes a log line. Never fails and never blocks.
     fn log(&self, record: LogRecord);
     /// The run's metadata object with all updates made so far.

@@ -24,6 +24,7 @@ use super::{
 use crate::model::{
     context::RunContext,
     machine::Machine,
+    price::Prices,
     waitpoint::{Completion, WaitRequest},
 };
 
@@ -61,6 +62,8 @@ pub struct Run {
     pub grace: Duration,
     /// What its HTTP requests are sent with.
     pub egress: Egress,
+    /// What it costs, if it asks.
+    pub prices: Prices,
 }
 
 /// How an instance begins.

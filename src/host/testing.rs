@@ -22,6 +22,7 @@ use crate::model::{
     machine::Machine,
     metadata::{Operation, Target},
     payload::Packet,
+    price::Prices,
     token::{NewToken, TokenHandle},
     trigger::{NewRun, RunIdempotency, Triggered},
     waitpoint::{Completion, Idempotency, WaitRequest},
@@ -155,6 +156,7 @@ pub fn state(begin: Begin, scratch: &Path, caller: Arc<Recorder>) -> HostState {
         open_files: OpenFiles::default(),
         grace: Duration::from_millis(50),
         egress: Egress::new(policy, limits),
+        prices: Prices { per_vcpu_second: 1.0, per_gb_second: 0.0, per_run: 0.5 },
     };
     let cpu: CpuMeter = Arc::new(|| Duration::from_millis(1500));
     HostState::new(Setup { machine: Machine::Micro, cpu, run: Some(run), begin })

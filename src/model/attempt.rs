@@ -1,5 +1,7 @@
 //! One try at a run, who may make it, and how it ended.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -50,10 +52,31 @@ pub struct Claimed {
     pub max_duration_ms: Option<u64>,
     /// CPU milliseconds the attempt has used before its checkpoint.
     pub used_cpu_ms: u64,
+    /// The task listens for cancellation: its run is not ended at once.
+    pub on_cancel: bool,
     /// Environment variables.
     pub variables: Vec<(String, String)>,
     /// Where to go on; none: from the start.
     pub resume: Option<Resume>,
+}
+
+/// How long a run that listens for its cancellation may go on after it. Source: facts O4.
+pub const TIDY_UP: Duration = Duration::from_secs(30);
+
+/// A request to cancel a run, as the run is told of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancellation {
+    /// When it was made.
+    pub requested_at: DateTime<Utc>,
+    /// When the run is ended, whatever it does: [`TIDY_UP`] later.
+    pub deadline: DateTime<Utc>,
+}
+
+impl Cancellation {
+    /// Of a request made then.
+    pub fn requested(at: DateTime<Utc>) -> Cancellation {
+        Cancellation { requested_at: at, deadline: at + TIDY_UP }
+    }
 }
 
 /// A suspended run whose wait is over.
@@ -107,4 +130,6 @@ pub struct Attempt {
     pub error: Option<RunError>,
     /// CPU milliseconds it used; none while it goes on.
     pub cpu_ms: Option<u64>,
+    /// What it ran on; none: that was not kept, or this version does not know it.
+    pub machine: Option<Machine>,
 }

@@ -10,6 +10,7 @@ use super::{
     id::{BatchId, RunId},
     machine::Machine,
     payload::Packet,
+    price::MachineTime,
     schedule::Schedule,
 };
 
@@ -210,12 +211,15 @@ pub struct Run {
     pub queue: String,
     /// Its pool within the queue.
     pub concurrency_key: Option<String>,
-    /// Set by the trigger, or by an attempt that ran out of memory; none: as the task says.
+    /// What it runs on: set by the trigger or by an attempt that ran out of memory, else as its task says, else the default. None:
+    /// a preset that this version does not know.
     pub machine: Option<Machine>,
     /// Attempts begun.
     pub attempt_count: u32,
     /// CPU milliseconds used, up to the last checkpoint or end of an attempt.
     pub cpu_ms: u64,
+    /// The same by the machine that it was used on.
+    pub machine_time: Vec<MachineTime>,
     /// Its metadata.
     pub metadata: Map<String, Value>,
     /// Why it failed.

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{batches, children, gc, leases, schedules, timers, versions};
+use super::{batches, children, gc, leases, retention, schedules, timers, versions};
 use crate::{
     blobs::Blobs,
     engine,
     store::{Store, listen::Signals},
 };
 
-/// How often the sweeps run.
+/// How often the sweeps run, and what is old.
 #[derive(Debug, Clone, Copy)]
 pub struct Intervals {
     /// Between two looks for lost leases, and for children of cancelled runs.
@@ -28,6 +28,10 @@ pub struct Intervals {
     pub gc: Duration,
     /// Between two looks for orphaned blobs.
     pub blobs: Duration,
+    /// Between two looks for runs, batches and waitpoints that have been over for too long.
+    pub retention: Duration,
+    /// How long those are kept; none: for ever.
+    pub keep_runs: Option<Duration>,
 }
 
 impl Default for Intervals {
@@ -39,6 +43,8 @@ impl Default for Intervals {
             versions: Duration::from_secs(10),
             gc: Duration::from_secs(600),
             blobs: Duration::from_secs(3600),
+            retention: Duration::from_secs(3600),
+            keep_runs: None,
         }
     }
 }
@@ -107,6 +113,17 @@ pub fn start(
             Err(error) => failed("gc", &error),
         }
     }));
+    if let Some(keep) = intervals.keep_runs {
+        tasks.spawn(every(intervals.retention, stop.clone(), {
+            let (store, stop) = (store.clone(), stop.clone());
+            async move || match stop.run_until_cancelled(retention::tick(&store, keep)).await {
+                None => {}
+                Some(Ok(swept)) if swept == retention::Swept::default() => {}
+                Some(Ok(swept)) => tracing::info!(?swept, "deleted what has been over for longer than it is kept"),
+                Some(Err(error)) => failed("retention", &error),
+            }
+        }));
+    }
     tasks.spawn(every(intervals.blobs, stop.clone(), {
         let (store, blobs) = (store.clone(), blobs.clone());
         async move || {

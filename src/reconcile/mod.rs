@@ -6,6 +6,7 @@ pub mod children;
 pub mod driver;
 pub mod gc;
 pub mod leases;
+pub mod retention;
 pub mod schedules;
 pub mod timers;
 pub mod versions;

@@ -37,6 +37,7 @@ use crate::{
         id::RunId,
         machine::Machine,
         payload::{MAX_OUTPUT_BYTES, Packet, STORE},
+        price::Prices,
         rewriting::Rewriting,
         waitpoint::{Completion, WaitRequest},
     },
@@ -63,6 +64,8 @@ pub struct RunSetup {
     pub grace: Duration,
     /// What its HTTP requests are sent with.
     pub egress: host::Egress,
+    /// What it costs, if it asks.
+    pub prices: Prices,
 }
 
 /// What an attempt came to, for now.
@@ -191,6 +194,7 @@ impl Execution {
             open_files: setup.open_files,
             grace: setup.grace,
             egress: setup.egress,
+            prices: setup.prices,
         };
         let cpu: host::CpuMeter = Arc::new(move || read_meter.used());
         let setup = host::Setup { machine: setup.machine, cpu, run: Some(run), begin };
@@ -255,6 +259,12 @@ impl Execution {
     /// How much of the component it runs.
     pub fn part(&self) -> Part {
         self.component.part()
+    }
+
+    /// Reads [`Self::used_cpu`] also when the execution has been dropped: then it is what it came to.
+    pub fn cpu_meter(&self) -> host::CpuMeter {
+        let meter = self.meter.clone();
+        Arc::new(move || meter.used())
     }
 
     /// CPU time of the attempt so far, what it used before its snapshot included.

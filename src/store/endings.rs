@@ -9,7 +9,9 @@ use super::{
     events::{self, Changed},
     notify, rows,
 };
-use crate::model::{attempt::Lease, error::RunError, event::EventKind, id::RunId, payload::Packet, run::RunStatus};
+use crate::model::{
+    attempt::Lease, error::RunError, event::EventKind, id::RunId, machine::Machine, payload::Packet, run::RunStatus,
+};
 
 /// Writes down the attempt that ends now.
 ///
@@ -22,12 +24,16 @@ pub async fn end_attempt(
     cpu_ms: u64,
 ) -> Result<(), StoreError> {
     query!(
-        "insert into attempts (run_id, number, started_at, finished_at, error, cpu_ms)
-         select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), $2::text::json, $3 from runs where id = $1
+        "insert into attempts (run_id, number, started_at, finished_at, error, cpu_ms, machine)
+         select r.id, r.attempt, coalesce(r.attempt_started_at, clock_now()), clock_now(), $2::text::json, $3,
+             coalesce(r.machine, t.definition ->> 'machine', $4)
+         from runs r left join tasks t on t.deployment_id = r.deployment_id and t.id = r.task
+         where r.id = $1
          on conflict (run_id, number) do nothing",
         run.uuid(),
         error.map(rows::to_json),
-        cpu_ms as i64
+        cpu_ms as i64,
+        Machine::default().as_str()
     )
     .execute(connection)
     .await?;
@@ -40,12 +46,15 @@ pub async fn end_attempt(
 /// If the database does not answer.
 pub async fn end_attempts(connection: &mut PgConnection, runs: &[Uuid], error: &RunError) -> Result<(), StoreError> {
     query!(
-        "insert into attempts (run_id, number, started_at, finished_at, error, cpu_ms)
-         select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), $2::text::json, attempt_cpu_ms
-         from runs where id = any($1) and in_attempt
+        "insert into attempts (run_id, number, started_at, finished_at, error, cpu_ms, machine)
+         select r.id, r.attempt, coalesce(r.attempt_started_at, clock_now()), clock_now(), $2::text::json, r.attempt_cpu_ms,
+             coalesce(r.machine, t.definition ->> 'machine', $3)
+         from runs r left join tasks t on t.deployment_id = r.deployment_id and t.id = r.task
+         where r.id = any($1) and r.in_attempt
          on conflict (run_id, number) do nothing",
         runs,
-        rows::to_json(error)
+        rows::to_json(error),
+        Machine::default().as_str()
     )
     .execute(connection)
     .await?;
@@ -175,6 +184,8 @@ pub struct Completed {
     pub output: Packet,
     /// CPU milliseconds of its attempt.
     pub cpu_ms: u64,
+    /// What it ran on.
+    pub machine: Machine,
 }
 
 /// Completes runs, all in one statement, with all that comes of it, as [`end`] does. Only those that are as their leases say and that
@@ -188,13 +199,14 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
     let outputs: Vec<&[u8]> = completed.iter().map(|run| run.output.data.as_slice()).collect();
     let types: Vec<&str> = completed.iter().map(|run| run.output.content_type.as_str()).collect();
     let cpu_ms: Vec<i64> = completed.iter().map(|run| run.cpu_ms as i64).collect();
+    let machines: Vec<&str> = completed.iter().map(|run| run.machine.as_str()).collect();
     let rows = query!(
         r#"
         with held as (
             select r.id, r.attempt, r.attempt_started_at, done.output, done.output_type,
-                greatest(done.cpu_ms, r.attempt_cpu_ms) as cpu_ms
-            from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[])
-                as done (id, worker, epoch, output, output_type, cpu_ms)
+                greatest(done.cpu_ms, r.attempt_cpu_ms) as cpu_ms, done.machine
+            from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $9::text[])
+                as done (id, worker, epoch, output, output_type, cpu_ms, machine)
             join runs r on r.id = done.id
             where r.lease_worker = done.worker and r.epoch = done.epoch and r.status = 'EXECUTING'
                 and r.cancel_requested_at is null
@@ -208,8 +220,8 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
             from held where r.id = held.id
             returning r.id, r.event_seq
         ), tried as (
-            insert into attempts (run_id, number, started_at, finished_at, cpu_ms)
-            select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), cpu_ms from held
+            insert into attempts (run_id, number, started_at, finished_at, cpu_ms, machine)
+            select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), cpu_ms, machine from held
             on conflict (run_id, number) do nothing
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status)
@@ -226,7 +238,8 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
         &types as &[&str],
         &cpu_ms,
         EventKind::Finished.as_str(),
-        notify::RUNS
+        notify::RUNS,
+        &machines as &[&str]
     )
     .fetch_all(&mut *connection)
     .await?;

@@ -33,6 +33,7 @@ mod page;
 pub mod pins;
 pub mod queues;
 pub mod repeats;
+pub mod retention;
 pub mod rewritings;
 mod rows;
 pub mod runs;

@@ -11,7 +11,9 @@ use crate::model::{
     attempt::Attempt,
     error::RunError,
     id::{BatchId, EnvironmentId, RunId, RunKind, ScheduleId},
+    machine::Machine,
     payload::Packet,
+    price::MachineTime,
     run::{Run, RunDetail, RunStatus},
 };
 
@@ -54,9 +56,11 @@ struct Row {
     awaited: bool,
     queue: String,
     concurrency_key: String,
-    machine: Option<String>,
+    machine: String,
     attempt: i32,
     cpu_ms: i64,
+    attempt_cpu_ms: i64,
+    ended: Value,
     metadata: Value,
     error: Option<Value>,
     cancel_requested_at: Option<DateTime<Utc>>,
@@ -64,7 +68,9 @@ struct Row {
 
 impl Row {
     fn run(self) -> Result<Run, StoreError> {
+        let machine = Machine::parse(&self.machine);
         Ok(Run {
+            machine_time: machine_time(self.ended, machine, rows::count(self.attempt_cpu_ms))?,
             id: RunId::from_uuid(self.id),
             status: rows::run_status(&self.status)?,
             task: self.task,
@@ -86,7 +92,7 @@ impl Row {
             awaited: self.awaited,
             queue: self.queue,
             concurrency_key: Some(self.concurrency_key).filter(|key| !key.is_empty()),
-            machine: self.machine.as_deref().map(rows::machine).transpose()?,
+            machine,
             attempt_count: self.attempt.unsigned_abs(),
             cpu_ms: rows::count(self.cpu_ms),
             metadata: rows::object(self.metadata),
@@ -94,6 +100,22 @@ impl Row {
             cancel_requested_at: self.cancel_requested_at,
         })
     }
+}
+
+/// What the attempts that have ended used, `[machine or null, ms]` each, and the one that goes on up to its checkpoint. A machine that
+/// this version does not know has no price: it is left out.
+fn machine_time(ended: Value, own: Option<Machine>, cpu_ms: u64) -> Result<Vec<MachineTime>, StoreError> {
+    let ended: Vec<(Option<String>, u64)> = rows::json("attempts", ended)?;
+    let ended = ended.into_iter().map(|(name, cpu_ms)| (name.map_or(own, |name| Machine::parse(&name)), cpu_ms));
+    let mut used: Vec<MachineTime> = Vec::new();
+    for (machine, cpu_ms) in ended.chain([(own, cpu_ms)]) {
+        let Some(machine) = machine.filter(|_| cpu_ms > 0) else { continue };
+        match used.iter_mut().find(|used| used.machine == machine) {
+            Some(used) => used.cpu_ms += cpu_ms,
+            None => used.push(MachineTime { machine, cpu_ms }),
+        }
+    }
+    Ok(used)
 }
 
 /// Most children that a run's detail shows.
@@ -114,16 +136,21 @@ async fn by_ids(connection: &mut PgConnection, environment: EnvironmentId, ids: 
         select r.id, r.status, r.task, d.version as "version?", r.tags, r.is_test,
             r.replay_of is not null as "is_replay!", r.created_at, r.updated_at, r.started_at, r.finished_at,
             r.delay_until, r.ttl_ms, coalesce(r.idempotency_shown, r.idempotency_key) as idempotency_key,
-            r.parent_id, r.root_id, r.depth, r.batch_id, r.awaited, q.name as queue, r.concurrency_key, r.machine, r.attempt,
-            r.earlier_cpu_ms + r.attempt_cpu_ms as "cpu_ms!", r.metadata, r.error, r.cancel_requested_at
+            r.parent_id, r.root_id, r.depth, r.batch_id, r.awaited, q.name as queue, r.concurrency_key, r.attempt,
+            coalesce(r.machine, t.definition ->> 'machine', $3) as "machine!",
+            r.earlier_cpu_ms + r.attempt_cpu_ms as "cpu_ms!", r.attempt_cpu_ms,
+            (select coalesce(json_agg(json_build_array(machine, cpu_ms)), '[]') from attempts where run_id = r.id) as "ended!",
+            r.metadata, r.error, r.cancel_requested_at
         from runs r
         join queues q on q.id = r.queue_id
         left join deployments d on d.id = r.deployment_id
+        left join tasks t on t.deployment_id = d.id and t.id = r.task
         where r.environment_id = $1 and r.id = any($2)
         order by r.id desc
         "#,
         environment.uuid(),
-        ids
+        ids,
+        Machine::default().as_str()
     )
     .fetch_all(connection)
     .await?
@@ -156,7 +183,7 @@ pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Res
         select r.payload, r.payload_type, r.output, r.output_type, r.in_attempt, r.attempt, r.attempt_started_at, r.schedule_id,
             exists (select from runs where parent_id = r.id) as "has_children!",
             (select coalesce(json_agg(json_build_object('number', number, 'startedAt', started_at, 'finishedAt', finished_at,
-                'error', error, 'cpuMs', cpu_ms) order by number), '[]') from attempts where run_id = r.id) as "attempts!"
+                'error', error, 'cpuMs', cpu_ms, 'machine', machine) order by number), '[]') from attempts where run_id = r.id) as "attempts!"
         from runs r where r.id = $1
         "#,
         id.uuid()
@@ -167,7 +194,7 @@ pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Res
     let mut attempts = ended.into_iter().map(EndedAttempt::attempt).collect::<Vec<_>>();
     if let (true, Some(started_at)) = (values.in_attempt, values.attempt_started_at) {
         let number = values.attempt.unsigned_abs();
-        attempts.push(Attempt { number, started_at, finished_at: None, error: None, cpu_ms: None });
+        attempts.push(Attempt { number, started_at, finished_at: None, error: None, cpu_ms: None, machine: run.machine });
     }
     let children = if values.has_children { children(connection, environment, id).await? } else { Vec::new() };
     let above: Vec<Uuid> = run.parent.into_iter().chain((run.root != id).then_some(run.root)).map(|id| id.uuid()).collect();
@@ -205,12 +232,14 @@ struct EndedAttempt {
     finished_at: DateTime<Utc>,
     error: Option<RunError>,
     cpu_ms: u64,
+    machine: Option<String>,
 }
 
 impl EndedAttempt {
     fn attempt(self) -> Attempt {
-        let EndedAttempt { number, started_at, finished_at, error, cpu_ms } = self;
-        Attempt { number, started_at, finished_at: Some(finished_at), error, cpu_ms: Some(cpu_ms) }
+        let EndedAttempt { number, started_at, finished_at, error, cpu_ms, machine } = self;
+        let machine = machine.as_deref().and_then(Machine::parse);
+        Attempt { number, started_at, finished_at: Some(finished_at), error, cpu_ms: Some(cpu_ms), machine }
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Store, StoreError, rows};
 use crate::model::{
     environment::EnvironmentKind,
     id::{EnvironmentId, ProjectId, ScheduleId},
-    schedule::{Occurrence, Schedule, Timing},
+    schedule::{Occurrence, Schedule, ScheduleKind, Timing},
 };
 
 /// Most schedules of one answer.
@@ -50,6 +50,45 @@ impl Row {
             last_run_at: self.last_run_at,
         })
     }
+
+    /// For people; none, and an error in the log, if this version does not understand it: another one may have written it, and a
+    /// list without it is worth more than none.
+    fn shown(self) -> Option<Schedule> {
+        let id = ScheduleId::from_uuid(self.id);
+        let schedule = self.schedule();
+        if let Err(error) = &schedule {
+            tracing::error!(schedule.id = %id, error = error as &dyn std::error::Error, "a schedule is left out");
+        }
+        schedule.ok()
+    }
+
+    fn held(self) -> Result<Held, StoreError> {
+        Ok(Held {
+            id: ScheduleId::from_uuid(self.id),
+            kind: rows::schedule_kind(&self.kind)?,
+            task: self.task.clone(),
+            deduplication_key: self.deduplication_key.clone(),
+            is_active: self.active,
+            schedule: self.schedule().ok(),
+        })
+    }
+}
+
+/// A schedule that is locked to be changed.
+#[derive(Debug)]
+pub struct Held {
+    /// Its id.
+    pub id: ScheduleId,
+    /// Where it comes from.
+    pub kind: ScheduleKind,
+    /// The task it starts.
+    pub task: String,
+    /// Its key; none for a declarative one.
+    pub deduplication_key: Option<String>,
+    /// It fires at all.
+    pub is_active: bool,
+    /// All of it; none if this version does not understand it. It can still be replaced or deleted.
+    pub schedule: Option<Schedule>,
 }
 
 /// One schedule.
@@ -72,18 +111,14 @@ pub(super) async fn find(connection: &mut PgConnection, id: ScheduleId) -> Resul
     )
     .fetch_optional(connection)
     .await?;
-    row.map(Row::schedule).transpose()
+    Ok(row.and_then(Row::shown))
 }
 
 /// One schedule, locked.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn lock(
-    connection: &mut PgConnection,
-    environment: EnvironmentId,
-    id: ScheduleId,
-) -> Result<Option<Schedule>, StoreError> {
+pub async fn lock(connection: &mut PgConnection, environment: EnvironmentId, id: ScheduleId) -> Result<Option<Held>, StoreError> {
     let row = query_as!(
         Row,
         "select id, kind, environment_id, task, deduplication_key, external_id, cron, timezone, spread, active,
@@ -94,14 +129,14 @@ pub async fn lock(
     )
     .fetch_optional(connection)
     .await?;
-    row.map(Row::schedule).transpose()
+    row.map(Row::held).transpose()
 }
 
 /// The project's schedule with this key, locked.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn lock_by_key(connection: &mut PgConnection, project: ProjectId, key: &str) -> Result<Option<Schedule>, StoreError> {
+pub async fn lock_by_key(connection: &mut PgConnection, project: ProjectId, key: &str) -> Result<Option<Held>, StoreError> {
     let row = query_as!(
         Row,
         "select id, kind, environment_id, task, deduplication_key, external_id, cron, timezone, spread, active,
@@ -112,14 +147,14 @@ pub async fn lock_by_key(connection: &mut PgConnection, project: ProjectId, key:
     )
     .fetch_optional(connection)
     .await?;
-    row.map(Row::schedule).transpose()
+    row.map(Row::held).transpose()
 }
 
 /// The environment's declarative schedules, locked.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn lock_declared(connection: &mut PgConnection, environment: EnvironmentId) -> Result<Vec<Schedule>, StoreError> {
+pub async fn lock_declared(connection: &mut PgConnection, environment: EnvironmentId) -> Result<Vec<Held>, StoreError> {
     query_as!(
         Row,
         "select id, kind, environment_id, task, deduplication_key, external_id, cron, timezone, spread, active,
@@ -130,7 +165,7 @@ pub async fn lock_declared(connection: &mut PgConnection, environment: Environme
     .fetch_all(connection)
     .await?
     .into_iter()
-    .map(Row::schedule)
+    .map(Row::held)
     .collect()
 }
 
@@ -159,7 +194,7 @@ pub async fn list(
     let count = query_scalar!(r#"select count(*) as "count!" from schedules where environment_id = $1"#, environment.uuid())
         .fetch_one(connection)
         .await?;
-    Ok((found.into_iter().map(Row::schedule).collect::<Result<_, _>>()?, rows::count(count)))
+    Ok((found.into_iter().filter_map(Row::shown).collect(), rows::count(count)))
 }
 
 /// The project of an environment, whose schedules are made one after the other while this lock is held; none if there is no

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Listing, Page, Store, StoreError, children::Standing, rows};
 use crate::model::{
-    id::{EnvironmentId, WaitpointId, WaitpointKind as WaitpointIdKind},
+    id::{EnvironmentId, RunId, WaitpointId, WaitpointKind as WaitpointIdKind},
     payload::Packet,
     waitpoint::{Resolution, Token, WaitpointKind, WaitpointStatus},
 };
@@ -138,6 +138,8 @@ pub struct NewWaitpoint<'a> {
     pub key_ttl_ms: Option<i64>,
     /// Its tags.
     pub tags: &'a [String],
+    /// The run that makes it.
+    pub maker: Option<RunId>,
 }
 
 fn kind_text(kind: WaitpointKind) -> &'static str {
@@ -158,9 +160,9 @@ pub async fn insert(
 ) -> Result<Option<WaitpointId>, StoreError> {
     let id = query_scalar!(
         "insert into waitpoints (id, environment_id, kind, status, due_at, idempotency_key, idempotency_expires_at,
-            idempotency_active, tags)
+            idempotency_active, tags, maker_id)
          values ($1, $2, $3, 'WAITING', $4, $5::text, clock_now() + $6::bigint * interval '1 millisecond',
-            $5::text is not null, $7)
+            $5::text is not null, $7, $8)
          on conflict (environment_id, kind, idempotency_key) where idempotency_active do nothing
          returning id",
         WaitpointId::new().uuid(),
@@ -169,7 +171,8 @@ pub async fn insert(
         new.due_at,
         new.idempotency_key,
         new.key_ttl_ms,
-        new.tags
+        new.tags,
+        new.maker.map(|run| run.uuid())
     )
     .fetch_optional(connection)
     .await?;

@@ -15,6 +15,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use secrecy::SecretString;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::{Context, logs::LogBuffer};
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     engine::{self, children, journal::Call, metadata, tags, timer, token, wait},
     host::{Caller, HostError, HostErrorCode, WaitDecision},
     model::{
-        attempt::{Claimed, Lease},
+        attempt::{Cancellation, Claimed, Lease},
         batch::{BatchTriggered, Item},
         child::Intent,
         id::{EnvironmentId, WaitpointId},
@@ -57,6 +58,8 @@ pub struct EngineCaller {
     /// Sequence of the checkpoint that the attempt went on from; 0: from the start.
     checkpoint: u64,
     calls: AtomicU32,
+    /// The request to cancel the run, once its guest is to know of it.
+    cancellation: watch::Sender<Option<Cancellation>>,
     /// A metadata update that had to be dropped since the last flush.
     dropped: std::sync::Mutex<Option<HostError>>,
 }
@@ -71,8 +74,14 @@ impl EngineCaller {
             logs,
             checkpoint: claimed.resume.as_ref().map_or(0, |resume| resume.checkpoint.sequence),
             calls: AtomicU32::new(0),
+            cancellation: watch::Sender::new(None),
             dropped: std::sync::Mutex::default(),
         }
+    }
+
+    /// Tells the guest that its run is being cancelled, and ends the wait that it is in.
+    pub fn cancel(&self, cancellation: Cancellation) {
+        self.cancellation.send_replace(Some(cancellation));
     }
 
     /// The sequence that this attempt's next checkpoint gets.
@@ -90,9 +99,16 @@ impl EngineCaller {
                 self.sleep_until(*at).await;
                 Ok(Vec::new())
             }
-            WaitRequest::Timer { at, .. } => {
+            WaitRequest::Timer { at, idempotency: None } => {
                 self.sleep_until(*at).await;
                 Ok(vec![Completion { index: 0, resolution: Resolution::Elapsed }])
+            }
+            // Its row tells what another wait with the key has come to, and tells a later one of this. Source: facts F9.
+            WaitRequest::Timer { at, idempotency: Some(key) } => {
+                let timer =
+                    patiently(|| timer::with_key(&self.context.store, self.environment, self.lease.run, *at, key.clone()))
+                        .await?;
+                self.wait_for_news(&[timer.into()]).await
             }
             WaitRequest::Any { waitables } => self.wait_for_news(waitables).await,
         }
@@ -147,23 +163,21 @@ impl EngineCaller {
 #[async_trait]
 impl Caller for EngineCaller {
     async fn wait(&self, request: &WaitRequest, warm_only: Option<&str>) -> Result<WaitDecision, HostError> {
-        if let Some(reason) = warm_only {
-            if self.is_long(request) {
-                self.logs.host(Level::Info, format!("Kept in memory while it waits: {reason}"));
-            }
-            return self.wait_in_memory(request).await.map(WaitDecision::Ready);
+        let mut cancellation = self.cancellation.subscribe();
+        if matches!(request, WaitRequest::Sleep { .. }) {
+            // It cannot be told of a cancellation, and would not come back from a suspension.
+            let warm_only = warm_only.or(cancellation.borrow().map(|_| "it is being cancelled"));
+            return self.decide(request, warm_only).await;
         }
-        // A timer with a key may have been waited for before, in an earlier attempt; only its row can tell.
-        if self.is_long(request) || matches!(request, WaitRequest::Timer { idempotency: Some(_), .. }) {
-            return Ok(WaitDecision::Suspend);
+        tokio::select! {
+            biased;
+            _ = cancellation.wait_for(Option::is_some) => Err(HostError::new(HostErrorCode::Cancelled, "the run is being cancelled")),
+            decision = self.decide(request, warm_only) => decision,
         }
-        match tokio::time::timeout(self.context.config.grace, self.wait_in_memory(request)).await {
-            Ok(over) => over.map(WaitDecision::Ready),
-            Err(_elapsed) => match self.complete_now(request).await? {
-                Some(completions) => Ok(WaitDecision::Ready(completions)),
-                None => Ok(WaitDecision::Suspend),
-            },
-        }
+    }
+
+    fn cancellation(&self) -> Option<Cancellation> {
+        *self.cancellation.borrow()
     }
 
     fn log(&self, record: LogRecord) {
@@ -257,6 +271,27 @@ impl EngineCaller {
         let environment = patiently(|| async { Ok(environments::get(&self.context.store, self.environment).await?) }).await?;
         let gone = || HostError::new(HostErrorCode::Internal, "the run's environment is gone");
         Ok(environment.ok_or_else(gone)?.root_key)
+    }
+
+    /// Stays for the wait, or says that the run is to be suspended for it.
+    async fn decide(&self, request: &WaitRequest, warm_only: Option<&str>) -> Result<WaitDecision, HostError> {
+        if let Some(reason) = warm_only {
+            if self.is_long(request) {
+                self.logs.host(Level::Info, format!("Kept in memory while it waits: {reason}"));
+            }
+            return self.wait_in_memory(request).await.map(WaitDecision::Ready);
+        }
+        // A timer with a key may have been waited for before, in an earlier attempt; only its row can tell.
+        if self.is_long(request) || matches!(request, WaitRequest::Timer { idempotency: Some(_), .. }) {
+            return Ok(WaitDecision::Suspend);
+        }
+        match tokio::time::timeout(self.context.config.grace, self.wait_in_memory(request)).await {
+            Ok(over) => over.map(WaitDecision::Ready),
+            Err(_elapsed) => match self.complete_now(request).await? {
+                Some(completions) => Ok(WaitDecision::Ready(completions)),
+                None => Ok(WaitDecision::Suspend),
+            },
+        }
     }
 
     /// One last look after the grace time, so that what completed just now does not cost a suspension.

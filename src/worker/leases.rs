@@ -41,19 +41,38 @@ pub struct Leases {
 /// Tells one run's task to stop.
 #[derive(Default)]
 pub struct Signal {
-    token: CancellationToken,
+    /// It was cancelled. It may yet be taken away.
+    cancelled: CancellationToken,
+    taken: CancellationToken,
+    /// Why it was taken away.
     reason: Mutex<Option<Stop>>,
 }
 
 impl Signal {
     fn raise(&self, reason: Stop) {
+        if reason == Stop::Cancelled {
+            return self.cancelled.cancel();
+        }
         self.reason.lock().expect("no code panics while it holds this lock").get_or_insert(reason);
-        self.token.cancel();
+        self.taken.cancel();
+    }
+
+    fn is_raised(&self, reason: Stop) -> bool {
+        if reason == Stop::Cancelled { self.cancelled.is_cancelled() } else { self.taken.is_cancelled() }
     }
 
     /// Returns when the run must stop, with the reason.
     pub async fn raised(&self) -> Stop {
-        self.token.cancelled().await;
+        tokio::select! {
+            biased;
+            reason = self.taken_away() => reason,
+            () = self.cancelled.cancelled() => Stop::Cancelled,
+        }
+    }
+
+    /// Returns when the run must stop for another reason than that it was cancelled.
+    pub async fn taken_away(&self) -> Stop {
+        self.taken.cancelled().await;
         self.reason.lock().expect("no code panics while it holds this lock").unwrap_or(Stop::Lost)
     }
 }
@@ -138,6 +157,7 @@ impl Leases {
     fn stop(&self, run: RunId, epoch: i64, reason: Stop) {
         if let Some((lease, signal)) = self.lock().get(&run)
             && lease.epoch == epoch
+            && !signal.is_raised(reason)
         {
             info!(run.id = %run, ?reason, "stopping a run");
             signal.raise(reason);
@@ -165,5 +185,8 @@ mod tests {
         assert!(newer.signal.raised().now_or_never().is_none());
         leases.stop(newer.lease.run, 2, Stop::Cancelled);
         assert_eq!(newer.signal.raised().await, Stop::Cancelled);
+        assert!(newer.signal.taken_away().now_or_never().is_none(), "it may go on for a while");
+        leases.stop(newer.lease.run, 2, Stop::Lost);
+        assert_eq!((newer.signal.taken_away().await, newer.signal.raised().await), (Stop::Lost, Stop::Lost));
     }
 }

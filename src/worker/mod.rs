@@ -35,7 +35,7 @@ use crate::{
     },
     group::Group,
     host::Egress,
-    model::id::WorkerId,
+    model::{id::WorkerId, price::Prices},
     runtime::Runtime,
     store::{Store, endings::Completed, lanes::Turn, listen::Signals},
 };
@@ -79,6 +79,8 @@ pub struct Context {
     pub scratch: scratch::Home,
     /// The address at which users reach the API, for callback URLs.
     pub public_url: String,
+    /// What runs cost, for those that ask.
+    pub prices: Prices,
 }
 
 /// Completes runs together with others that return at the same time.

@@ -7,10 +7,12 @@
 use std::{
     convert::Infallible,
     io,
-    sync::Arc,
+    pin::pin,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
+use chrono::Utc;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::{
@@ -23,8 +25,9 @@ use super::{
 use crate::{
     blobs::{self, Area},
     engine::{self, finish, lease, suspend},
+    host::CpuMeter,
     model::{
-        attempt::{Claimed, Outcome, Resume, RetryDecision},
+        attempt::{Cancellation, Claimed, Outcome, Resume, RetryDecision},
         checkpoint::{Checkpoint, MAX_IN_ROW, Stored},
         error::{ErrorCode, RunError},
         log::Level,
@@ -32,7 +35,7 @@ use crate::{
         waitpoint::WaitRequest,
     },
     runtime::{Execution, LoadedComponent, Part, PrepareError, RunFault, RunSetup, Step},
-    store::endings::Completed,
+    store::{endings::Completed, runs},
 };
 
 /// Shortest and longest pause before a checkpoint that could not be stored is tried again while the run stays in memory.
@@ -45,6 +48,8 @@ const WRITE_LOGS: Duration = Duration::from_millis(250);
 const REPORT_AGAIN: Duration = Duration::from_secs(2);
 /// Times that reporting an end may fail although the database answers.
 const MAX_REFUSALS: u32 = 5;
+/// Longest time to ask when a run was cancelled.
+const ASK_FOR: Duration = Duration::from_secs(1);
 /// Pause before a run that could not even be loaded goes back to the queue.
 const BEFORE_HANDING_BACK: Duration = Duration::from_secs(1);
 
@@ -52,14 +57,7 @@ const BEFORE_HANDING_BACK: Duration = Duration::from_secs(1);
 pub async fn run_one(context: &Arc<Context>, claimed: Claimed, hold: &Hold) {
     let span = info_span!("attempt", run.id = %claimed.lease.run, attempt.number = claimed.lease.attempt, attempt.epoch = claimed.lease.epoch, task.id = %claimed.task);
     let attempt = Attempt::new(context.clone(), claimed);
-    let stopped = async {
-        tokio::select! {
-            biased;
-            stop = hold.signal.raised() => Some(stop),
-            () = attempt.run() => None,
-        }
-    };
-    match stopped.instrument(span).await {
+    match attempt.run_until_stopped(hold).instrument(span).await {
         None => {}
         // Somebody else has the run: whatever is still buffered here is theirs to write again.
         Some(Stop::Lost) => {}
@@ -73,6 +71,8 @@ pub async fn run_one(context: &Arc<Context>, claimed: Claimed, hold: &Hold) {
 struct Attempt {
     context: Arc<Context>,
     claimed: Claimed,
+    /// What the instance has used, once there is one.
+    meter: Mutex<Option<CpuMeter>>,
     logs: Arc<LogBuffer>,
     caller: Arc<EngineCaller>,
     scratch: Scratch,
@@ -94,7 +94,50 @@ impl Attempt {
         let logs = Arc::new(LogBuffer::default());
         let scratch = Scratch::of(context.scratch.path(), &claimed.lease);
         let caller = Arc::new(EngineCaller::new(context.clone(), &claimed, logs.clone()));
-        Attempt { context, claimed, logs, caller, scratch }
+        Attempt { context, claimed, meter: Mutex::default(), logs, caller, scratch }
+    }
+
+    /// Why it had to stop; none: it came to its end by itself.
+    async fn run_until_stopped(&self, hold: &Hold) -> Option<Stop> {
+        let mut running = pin!(self.run());
+        tokio::select! {
+            biased;
+            stop = hold.signal.raised() => match stop {
+                Stop::Cancelled if self.claimed.on_cancel => {}
+                stop => return Some(stop),
+            },
+            () = &mut running => return None,
+        }
+        // Whatever it comes to now, the run becomes `CANCELED`.
+        let left = self.announce_cancellation().await;
+        tokio::select! {
+            biased;
+            stop = hold.signal.taken_away() => Some(stop),
+            () = running => None,
+            () = tokio::time::sleep(left) => Some(Stop::Cancelled),
+        }
+    }
+
+    /// Tells the guest that its run is being cancelled, and returns how long it may go on. Source: facts O4.
+    async fn announce_cancellation(&self) -> Duration {
+        let Claimed { lease, context, .. } = &self.claimed;
+        let asked = tokio::time::timeout(ASK_FOR, runs::get(&self.context.store, context.environment, lease.run)).await;
+        let now = Utc::now();
+        // Not knowing when it was asked for, or with another clock than the database's, it has as long from now.
+        let requested_at = asked.ok().and_then(Result::ok).flatten().and_then(|run| run.cancel_requested_at);
+        let cancellation = Cancellation::requested(requested_at.unwrap_or(now).min(now));
+        self.caller.cancel(cancellation);
+        (cancellation.deadline - now).to_std().unwrap_or_default()
+    }
+
+    /// What the attempt has used, or is known to have used.
+    fn used_cpu_ms(&self) -> u64 {
+        let meter = self.meter.lock().expect("no code panics while it holds this lock");
+        meter.as_ref().map_or(0, |used| used().as_millis() as u64).max(self.claimed.used_cpu_ms)
+    }
+
+    fn watch(&self, execution: &Execution) {
+        *self.meter.lock().expect("no code panics while it holds this lock") = Some(execution.cpu_meter());
     }
 
     async fn run(&self) {
@@ -107,7 +150,7 @@ impl Attempt {
         match ended {
             Ok(()) => {}
             Err(Fault::Ends(error)) => {
-                self.finish(Outcome::Failed { error, retry: RetryDecision::Policy }, self.claimed.used_cpu_ms).await
+                self.finish(Outcome::Failed { error, retry: RetryDecision::Policy }, self.used_cpu_ms()).await
             }
             Err(Fault::Passing(error)) => {
                 warn!(error = format!("{error:#}"), "the run could not be loaded");
@@ -130,11 +173,13 @@ impl Attempt {
         let (mut execution, mut step) = match &self.claimed.resume {
             None => {
                 let mut execution = Execution::start(&component, self.setup(), self.caller.clone()).await.map_err(fault)?;
+                self.watch(&execution);
                 let step = execution.call(&self.claimed.task, &self.claimed.payload).await;
                 (execution, step)
             }
             Some(resume) => {
                 let mut execution = self.restore(&component, resume).await?;
+                self.watch(&execution);
                 let step = execution.resume(resume.completions.clone()).await;
                 (execution, step)
             }
@@ -152,6 +197,7 @@ impl Attempt {
                     }
                     Sleep::Over(completions) => {
                         execution = self.able_to_resume(execution).await?;
+                        self.watch(&execution);
                         step = execution.resume(completions).await;
                         continue;
                     }
@@ -183,6 +229,7 @@ impl Attempt {
             open_files: self.scratch.open_files(),
             grace: self.context.config.grace,
             egress: self.context.egress.clone(),
+            prices: self.context.prices,
         }
     }
 
@@ -388,7 +435,8 @@ impl Attempt {
     async fn complete_with_others(&self, outcome: &Outcome, cpu_ms: u64) -> bool {
         match outcome {
             Outcome::Completed(output) if output.data.len() <= finish::MOST_OUTPUT_TOGETHER => {
-                let completed = Completed { lease: self.claimed.lease, output: output.clone(), cpu_ms };
+                let Claimed { lease, machine, .. } = self.claimed;
+                let completed = Completed { lease, output: output.clone(), cpu_ms, machine };
                 self.context.completions.ask(completed).await == Some(true)
             }
             Outcome::Completed(_) | Outcome::Failed { .. } => false,
@@ -405,7 +453,7 @@ impl Attempt {
 
     async fn end_cancelled(&self) {
         let error = RunError::internal(ErrorCode::TaskRunCancelled, "the run was cancelled");
-        self.finish(Outcome::Failed { error, retry: RetryDecision::Abort }, self.claimed.used_cpu_ms).await;
+        self.finish(Outcome::Failed { error, retry: RetryDecision::Abort }, self.used_cpu_ms()).await;
     }
 
     async fn write_logs_now_and_then(&self) -> Infallible {

@@ -124,6 +124,7 @@ pub fn setup(folder: &Path, grace: Duration) -> RunSetup {
         open_files: Default::default(),
         grace,
         egress: Default::default(),
+        prices: Default::default(),
     }
 }
 

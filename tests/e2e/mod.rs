@@ -5,6 +5,7 @@ mod boundaries;
 mod children;
 mod command_line;
 mod crash;
+mod ends;
 mod full_disk;
 mod hostile;
 mod http;

@@ -41,6 +41,8 @@ pub struct Options {
     pub max_duration_ms: Option<u64>,
     /// How long a run may wait for its start; 0: for ever.
     pub ttl_ms: Option<u64>,
+    /// It listens for cancellation.
+    pub on_cancel: bool,
     /// It may have schedules.
     pub scheduled: bool,
     /// It has this one, in step with the deployment.
@@ -214,7 +216,7 @@ fn definition(id: &str, options: Options) -> TaskDefinition {
         ttl_ms: options.ttl_ms,
         schedule: options.schedule.map(schedule),
         payload_schema: None,
-        hooks: Hooks::empty(),
+        hooks: if options.on_cancel { Hooks::ON_CANCEL } else { Hooks::empty() },
     }
 }
 
@@ -282,7 +284,7 @@ mod tests {
     use super::{Entry, Limit, Options, Queue, Schedule, Task, describe, ids_are_distinct, run};
     use crate::TaskError;
     use crate::bindings::dormouse::task::types::{Packet, RunError};
-    use crate::bindings::exports::dormouse::task::tasks::{FailureReason, TaskKind};
+    use crate::bindings::exports::dormouse::task::tasks::{FailureReason, Hooks, TaskKind};
 
     struct Echo;
 
@@ -303,6 +305,7 @@ mod tests {
                 machine: None,
                 max_duration_ms: None,
                 ttl_ms: None,
+                on_cancel: true,
                 scheduled: true,
                 schedule: Some(Schedule { cron: "0 9 * * *", timezone: "UTC", environments: &["STAGING"], window_ms: None }),
             }
@@ -333,6 +336,7 @@ mod tests {
         let schedule = bundle.tasks[0].schedule.as_ref().unwrap();
         assert_eq!((bundle.tasks[0].kind, schedule.cron.as_str()), (TaskKind::Scheduled, "0 9 * * *"));
         assert_eq!(schedule.environments, ["STAGING"]);
+        assert_eq!(bundle.tasks[0].hooks, Hooks::ON_CANCEL);
     }
 
     #[test]

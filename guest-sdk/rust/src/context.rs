@@ -159,6 +159,41 @@ pub fn current() -> Context {
     }
 }
 
+/// A request to cancel the run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Cancellation {
+    /// When somebody asked for it.
+    pub requested_at: SystemTime,
+    /// When the run is ended, whatever it is doing.
+    pub deadline: SystemTime,
+}
+
+/// The request to cancel the run, once there is one. Only a task that is declared with `on_cancel` sees any: it has 30 seconds to
+/// tidy up, and its waits end with [`WaitError::Cancelled`](crate::WaitError::Cancelled). Any other is ended at once.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use dormouse::{TaskError, WaitError, context, wait};
+/// #[dormouse::task(on_cancel)]
+/// fn import() -> Result<(), TaskError> {
+///     while context::cancellation().is_none() {
+///         // … one more page …
+///         match wait::duration(Duration::from_secs(60)) {
+///             Err(WaitError::Cancelled) => break,
+///             waited => waited?,
+///         }
+///     }
+///     // … leave things as they should be …
+///     Ok(())
+/// }
+/// # fn main() {}
+/// ```
+pub fn cancellation() -> Option<Cancellation> {
+    let wit::Cancellation { requested_at, deadline } = wit::get_cancellation()?;
+    Some(Cancellation { requested_at: instant(requested_at), deadline: instant(deadline) })
+}
+
 /// CPU time that this attempt has used so far, without waits.
 pub fn cpu_time() -> Duration {
     Duration::try_from_secs_f64(wit::get_usage().attempt.duration_ms / 1_000.0).unwrap_or_default()

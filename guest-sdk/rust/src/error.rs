@@ -55,6 +55,15 @@ impl TaskError {
         TaskError::thrown("AbortTaskRunError", message.to_string()).no_retry()
     }
 
+    /// Memory that the task needs and does not have, as when a program that it calls ran out of it: the run goes on, in another
+    /// attempt, on the machine that `retry(out_of_memory_machine = "…")` names, and has crashed without one.
+    #[track_caller]
+    pub fn out_of_memory(message: impl fmt::Display) -> TaskError {
+        let mut error = TaskError::thrown("OutOfMemoryError", message.to_string());
+        error.0.reason = FailureReason::OutOfMemory;
+        error
+    }
+
     /// From whatever serves as an error elsewhere: `anyhow::Error`, boxed errors, texts.
     ///
     /// ```
@@ -264,6 +273,13 @@ mod tests {
         assert_eq!(later.into_wit().retry, RetryDecision::RetryDelay(2_000));
         let at = TaskError::new("x").retry_at(SystemTime::UNIX_EPOCH + Duration::from_millis(77));
         assert_eq!(at.into_wit().retry, RetryDecision::RetryAt(77));
+    }
+
+    #[test]
+    fn a_lack_of_memory_is_a_reason_of_its_own() {
+        let error = TaskError::out_of_memory("the model needs 3 GB").into_wit();
+        assert_eq!((error.reason, &error.retry), (FailureReason::OutOfMemory, &RetryDecision::Policy));
+        assert_eq!(chain(error).outermost.name, "OutOfMemoryError");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::bindings::dormouse::task::types::{self as wit, Moment, RunOutcome, TokenOutcome, WaitOutcome};
 use crate::bindings::dormouse::task::{wait as host, waitpoints};
-use crate::{BatchResult, ErrorCode, HostError, TaskResult, packet, time};
+use crate::{BatchResult, ErrorCode, HostError, IdempotencyKey, TaskResult, packet, time};
 
 /// Waits for so many seconds.
 ///
@@ -33,6 +33,32 @@ pub fn seconds(seconds: u64) -> Result<(), WaitError> {
 /// ```
 pub fn duration(duration: Duration) -> Result<(), WaitError> {
     Ok(host::for_duration(time::milliseconds(duration), None)?)
+}
+
+/// Waits that long, once: the same key in another attempt, or later in this one, waits for what is left of the first wait, and not at
+/// all if that is over.
+///
+/// # Errors
+/// As [`duration`].
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use dormouse::{IdempotencyKey, wait};
+/// # fn task() -> Result<(), dormouse::TaskError> {
+/// wait::duration_once(Duration::from_secs(86_400), &IdempotencyKey::new("a day's grace"))?;
+/// // If this fails, the next attempt does not wait for another day.
+/// # Ok(()) }
+/// ```
+pub fn duration_once(duration: Duration, key: &IdempotencyKey) -> Result<(), WaitError> {
+    Ok(host::for_duration(time::milliseconds(duration), Some(&key.to_wit()))?)
+}
+
+/// Waits until then, once, as [`duration_once`].
+///
+/// # Errors
+/// As [`duration`].
+pub fn until_once(at: SystemTime, key: &IdempotencyKey) -> Result<(), WaitError> {
+    Ok(host::until(time::timestamp(at), Some(&key.to_wit()))?)
 }
 
 /// Waits until then; returns at once if that is past.

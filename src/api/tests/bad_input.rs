@@ -1,5 +1,6 @@
 //! What is refused, and that the refusal says where and why.
 
+use serde_json::json;
 use sqlx::PgPool;
 
 use super::support::TestApi;
@@ -83,7 +84,10 @@ async fn a_rule_that_is_broken_is_422(pool: PgPool) {
     let api = TestApi::new(pool).await;
     let tags: Vec<String> = (0..11).map(|n| format!("\"t{n}\"")).collect();
     let many = format!(r#"{{"options":{{"tags":[{}]}}}}"#, tags.join(","));
-    assert_eq!(api.post("/api/v1/tasks/hello/trigger", &many).await.refusal(), (422, "at most 10 tags; these are 11"));
+    assert_eq!(
+        api.post("/api/v1/tasks/hello/trigger", &many).await.refusal(),
+        (422, "options.tags: at most 10 tags; these are 11")
+    );
     let version = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"lockToVersion":"20260101.9"}}"#).await;
     assert_eq!(version.status, 422, "{}", version.body);
     let gates = api.post("/api/v1/tasks/hello/trigger", r#"{"options":{"gates":[{"queue":"q"}]}}"#).await;
@@ -109,4 +113,56 @@ async fn what_is_not_there_is_404_at_once_and_a_task_that_is_not_there_yet_waits
     assert_eq!(api.post("/api/v1/waitpoints/tokens/waitpoint_1/complete", "").await.refusal(), (404, "Waitpoint not found"));
     let id = api.trigger("not-there-yet", "{}").await;
     assert_eq!(api.get(&format!("/api/v3/runs/{id}")).await.ok()["status"], "PENDING_VERSION");
+}
+
+/// A text of so many letters that take four bytes each and do not repeat themselves, so that nothing can be made shorter.
+fn wide(letters: usize) -> String {
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let letter = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from_u32(0x2_0000 + (state % 0xA000) as u32).expect("an ideograph")
+    };
+    (0..letters).map(letter).collect()
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn keys_names_and_tags_may_be_as_long_as_they_may_in_every_script(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    api.deploy("ok:cron/wide".as_bytes(), "").await;
+    let (key, task) = (wide(2048), wide(128));
+    let encode = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let trigger = format!("/api/v1/tasks/{}/trigger", encode(&task));
+    let tags: Vec<String> = (0..10).map(|n| wide(127) + &n.to_string()).collect();
+    let options = json!({"idempotencyKey": key, "tags": tags, "concurrencyKey": wide(128), "externalDeploymentId": wide(128)});
+    let body = json!({"options": options}).to_string();
+    let (first, again) = (api.post(&trigger, &body).await.ok(), api.post(&trigger, &body).await.ok());
+    assert_eq!((&first["id"], &again["isCached"]), (&again["id"], &json!(true)));
+    let run = api.get(&format!("/api/v3/runs/{}", first["id"].as_str().unwrap())).await.ok();
+    assert_eq!((&run["idempotencyKey"], &run["tags"]), (&json!(key), &json!(tags)), "as the user wrote them");
+    let reset = format!("/api/v1/idempotencyKeys/{}/reset", encode(&key));
+    api.post(&reset, &json!({"taskIdentifier": task}).to_string()).await.ok();
+    assert_eq!(api.post(&trigger, &body).await.ok()["isCached"], json!(false));
+
+    let debounced = json!({"options": {"debounce": {"key": wide(512), "delay": "1m"}}}).to_string();
+    let (first, again) = (api.post(&trigger, &debounced).await.ok(), api.post(&trigger, &debounced).await.ok());
+    assert_eq!(first["id"], again["id"]);
+
+    let token = json!({"idempotencyKey": wide(2000)}).to_string();
+    let (first, again) =
+        (api.post("/api/v1/waitpoints/tokens", &token).await.ok(), api.post("/api/v1/waitpoints/tokens", &token).await.ok());
+    assert_eq!((&first["id"], &again["isCached"]), (&again["id"], &json!(true)));
+    let listed = api.get(&format!("/api/v1/waitpoints/tokens?filter%5BidempotencyKey%5D={}", encode(&wide(2000)))).await.ok();
+    assert_eq!(listed["data"][0]["id"], first["id"]);
+
+    let batch = json!({"runCount": 1, "idempotencyKey": wide(2048)}).to_string();
+    let ids = [api.post("/api/v3/batches", &batch).await, api.post("/api/v3/batches", &batch).await].map(|answer| {
+        assert_eq!(answer.status, 202, "{}", answer.body);
+        answer.body["id"].clone()
+    });
+    assert_eq!(ids[0], ids[1]);
+
+    let schedule = json!({"task": "cron/wide", "cron": "0 9 * * *", "deduplicationKey": wide(512), "externalId": wide(128)});
+    api.post("/api/v1/schedules", &schedule.to_string()).await.ok();
 }

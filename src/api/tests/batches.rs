@@ -159,7 +159,7 @@ async fn items_that_cannot_be_triggered_are_failed_runs_in_their_places(pool: Pg
         line(1, r#","options":{"delay":"soon","machine":"huge"}"#),
         line(2, r#","options":{"lockToVersion":"20200101.1"}"#),
         line(3, &large),
-        line(4, r#","options":{"debounce":{"key":"k","delay":"1s"}}"#),
+        line(4, r#","options":{"debounce":{"key":"k","delay":"tomorrow"}}"#),
         line(5, r#","options":[1]"#),
     ];
     let filled = api.items(&id, &lines.iter().map(String::as_str).collect::<Vec<_>>()).await.ok();
@@ -174,7 +174,7 @@ async fn items_that_cannot_be_triggered_are_failed_runs_in_their_places(pool: Pg
     for ((index, text), (expected, says)) in told.iter().zip([
         (1, "options.delay: write a duration"),
         (2, "lockToVersion: there is no such version"),
-        (4, "debounce: the items of a batch are not debounced"),
+        (4, "options.debounce.delay: write a duration"),
         (5, "must be an object"),
     ]) {
         assert!(*index == expected && text.starts_with(says), "{index}: {text}");

@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod bad_input;
+mod bad_options;
 mod batches;
 mod concurrency_limits;
 mod deployments;
@@ -9,6 +10,7 @@ mod doors;
 mod notes;
 mod openapi;
 mod queues;
+mod rates;
 mod replays;
 mod runs;
 mod schedules;

@@ -111,7 +111,7 @@ async fn triggers_with_a_debounce_key_make_one_run_and_a_wrong_one_is_refused(po
         (json!({"key": "k", "delay": "0s"}), 422, "debounce.delay: the delay is at least 1s"),
         (json!({"key": "k", "delay": "5s", "maxDelay": "soon"}), 422, "options.debounce.maxDelay: write a duration"),
         (json!({"key": "k", "delay": "5s", "maxDelay": "5s"}), 422, "debounce.maxDelay: maxDelay must be longer"),
-        (json!({"key": "x".repeat(513), "delay": "5s"}), 422, "debounce.key: debounce.key has at most 512"),
+        (json!({"key": "x".repeat(513), "delay": "5s"}), 400, "1 to 512 characters"),
         (json!({"key": "k", "delay": "5s", "mode": "both"}), 400, "options"),
         (json!({"key": "k"}), 400, "delay"),
         (json!({"delay": "5s"}), 400, "key"),
@@ -234,4 +234,24 @@ async fn a_runs_log_is_read_page_by_page(pool: PgPool) {
     let line = &page["data"][0];
     assert_eq!((&line["message"], &line["level"], &line["attributes"]), (&json!("line 3"), &json!("info"), &json!({"n": 3})));
     assert_eq!(api.get(&format!("{path}?page%5Bafter%5D=x")).await.status, 400);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_run_shows_the_cpu_time_of_its_attempts_and_what_that_costs_on_their_machines(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    api.deploy(b"ok:hello", "").await;
+    let run = api.trigger("hello", r#"{"options":{"machine":"large-1x"}}"#).await;
+    let shown = api.get(&format!("/api/v3/runs/{run}")).await.ok();
+    assert_eq!((&shown["durationMs"], &shown["costInCents"], &shown["baseCostInCents"]), (&json!(0), &json!(0.0), &json!(0.0)));
+    let claimed = api.claim().await;
+    api.finish(&claimed, Outcome::Completed(Packet::json(&json!(1)))).await;
+    let shown = api.get(&format!("/api/v3/runs/{run}")).await.ok();
+    assert_eq!((&shown["durationMs"], &shown["machine"]), (&json!(7), &json!("large-1x")));
+    assert_eq!(
+        (&shown["costInCents"], &shown["baseCostInCents"]),
+        (&json!(2.8), &json!(0.25)),
+        "7 ms of 4 vCPU at 100 cents a second"
+    );
+    let listed = api.get("/api/v1/runs").await.ok();
+    assert_eq!(listed["data"][0]["costInCents"], json!(2.8));
 }

@@ -22,6 +22,7 @@ use crate::{
         environment::{ApiKeyKind, Environment, EnvironmentKind, NewApiKey, NewProject},
         id::WorkerId,
         limit,
+        price::Prices,
         task::{BundleDefinition, LimitDefinition, ScheduleDefinition, TaskDefinition, TaskKind},
     },
     store::{
@@ -97,10 +98,12 @@ fn definition(text: &str) -> BundleDefinition {
     BundleDefinition { sdk: "rust/0.1.0".into(), tasks: vec![task], queues: Vec::new(), concurrency_limits }
 }
 
-fn doors(store: &Store) -> Router {
-    let limits = Limits { bundle_bytes: 1 << 20, ..Limits::default() };
+fn doors(store: &Store, limits: Limits) -> Router {
+    let limits = Limits { bundle_bytes: 1 << 20, ..limits };
     let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
-    router(AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test"))
+    let state = AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test");
+    let prices = Prices { per_vcpu_second: 100.0, per_gb_second: 0.0, per_run: 0.25 };
+    router(state.with_prices(prices))
 }
 
 impl TestApi {
@@ -124,17 +127,26 @@ impl TestApi {
     }
 
     async fn of(store: Store, reference: &str, kind: EnvironmentKind) -> TestApi {
+        Self::with_limits(store, reference, kind, Limits::default()).await
+    }
+
+    /// A server that lets in as much as it is told.
+    pub(super) async fn limited(pool: PgPool, limits: Limits) -> TestApi {
+        Self::with_limits(Store::over(pool), "proj_test", EnvironmentKind::Development, limits).await
+    }
+
+    async fn with_limits(store: Store, reference: &str, kind: EnvironmentKind, limits: Limits) -> TestApi {
         let key = auth::new_secret_key(kind);
         let new_key = NewApiKey { name: "test".into(), secret: key.clone(), kind: ApiKeyKind::Root, expires_at: None };
         let project = NewProject { project_ref: reference.into(), name: "Test".into() };
         let environment = project::ensure(&store, project, kind, new_key).await.unwrap();
-        TestApi { router: doors(&store), store, environment, key }
+        TestApi { router: doors(&store, limits), store, environment, key }
     }
 
     /// Another server's doors to the same environment: it has seen no key yet.
     pub(super) fn elsewhere(&self) -> TestApi {
         TestApi {
-            router: doors(&self.store),
+            router: doors(&self.store, Limits::default()),
             store: self.store.clone(),
             environment: self.environment.clone(),
             key: self.key.clone(),

@@ -12,7 +12,10 @@ use crate::{
         schedule::{Schedule, ScheduleKind, Timing},
         task::TaskDefinition,
     },
-    store::{clock, notify, schedules},
+    store::{
+        clock, notify,
+        schedules::{self, Held},
+    },
 };
 
 /// Part of the transaction that makes a deployment the current one: schedules that its tasks do not declare go, new ones come,
@@ -24,7 +27,7 @@ pub async fn declare(tx: &mut PgConnection, environment: EnvironmentId, tasks: &
     let (project, kind) = schedules::lock_project(tx, environment).await?.ok_or(Error::not_found("environment"))?;
     let now = clock::now(tx).await?;
     let before = schedules::lock_declared(tx, environment).await?;
-    let mut before: HashMap<String, Schedule> = before.into_iter().map(|schedule| (schedule.task.clone(), schedule)).collect();
+    let mut before: HashMap<String, Held> = before.into_iter().map(|held| (held.task.clone(), held)).collect();
     let mut new = Vec::new();
     for task in tasks {
         let Some(definition) = task.schedule.as_ref().filter(|definition| definition.holds_in(kind)) else { continue };
@@ -38,16 +41,16 @@ pub async fn declare(tx: &mut PgConnection, environment: EnvironmentId, tasks: &
             }
         };
         match earlier {
-            Some(schedule) if schedule.timing == timing => {}
-            Some(mut schedule) => {
-                schedule.timing = timing;
+            Some(Held { schedule: Some(schedule), .. }) if schedule.timing == timing => {}
+            Some(Held { id, .. }) => {
+                let mut schedule = Schedule { id, ..declarative(environment, &task.id, timing) };
                 schedule.next = schedule.timing.next(schedule.id, now);
                 schedules::update(tx, &schedule).await?;
             }
             None => new.push(declarative(environment, &task.id, timing)),
         }
     }
-    let gone: Vec<ScheduleId> = before.into_values().map(|schedule| schedule.id).collect();
+    let gone: Vec<ScheduleId> = before.into_values().map(|held| held.id).collect();
     schedules::delete(tx, &gone).await?;
     if !new.is_empty() {
         must_have_room(schedules::count(tx, project).await? as usize + new.len())?;

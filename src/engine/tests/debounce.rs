@@ -3,10 +3,15 @@
 use chrono::TimeDelta;
 use futures_util::future::join_all;
 
-use super::*;
-use crate::model::{
-    machine::Machine,
-    trigger::{Debounce, DebounceMode, RunIdempotency, Triggered},
+use super::{children::item, *};
+use crate::{
+    engine::batch,
+    model::{
+        batch::NewBatch,
+        machine::Machine,
+        trigger::{Debounce, DebounceMode, RunIdempotency, Triggered},
+    },
+    store::batches,
 };
 
 const SECOND: u64 = 1000;
@@ -240,4 +245,27 @@ async fn what_cannot_be_is_refused_by_the_name_of_its_field(pool: PgPool) {
         trigger(&scene, debounced("k", u64::MAX, 1)).await.unwrap();
     }
     assert_eq!(scene.count("select count(*) from runs").await, 2);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn items_of_a_batch_put_off_the_run_that_has_their_key_also_one_of_the_batch(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let earlier = trigger(&scene, debounced("earlier", 10 * SECOND, 0)).await.unwrap().id;
+    let new = NewBatch { run_count: 4, parent: None, idempotency: None, request_key: None };
+    let id = batch::create(&scene.store, scene.environment, new).await.unwrap().id;
+    let items = [
+        item(0, trailing(debounced("new", 20 * SECOND, 1))),
+        item(1, debounced("earlier", 60 * SECOND, 2)),
+        item(2, hello()),
+        item(3, trailing(debounced("new", 30 * SECOND, 3))),
+    ];
+    batch::fill(&scene.store, scene.environment, id, items.into()).await.unwrap();
+    batch::make_all(&scene.store, scene.environment, id).await.unwrap();
+    let shown = batches::get(&scene.store, scene.environment, id).await.unwrap().unwrap();
+    let [first, second, third, last] = shown.runs[..] else { panic!("{:?}", shown.runs) };
+    assert!(first == last && second == earlier && third != first && shown.errors.is_empty(), "{:?}", shown.runs);
+    assert_eq!(scene.count("select count(*) from runs").await, 3);
+    let detail = runs::detail(&scene.store, scene.environment, first).await.unwrap().unwrap();
+    assert_eq!((detail.run.status, detail.payload, detail.run.batch), (RunStatus::Delayed, Packet::json(&json!(3)), Some(id)));
+    assert!(scene.run(earlier).await.delayed_until.unwrap() > scene.now().await + secs(50), "put off to a minute from now");
 }

@@ -114,6 +114,7 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let gates = include_str!("../../store/gates.rs");
     let lanes = include_str!("../../store/lanes.rs");
     let queues = include_str!("../../store/queues.rs");
+    let retention = include_str!("../../store/retention.rs");
     let runs = include_str!("../../store/runs.rs");
     let schedules = include_str!("../../store/schedules/due.rs");
     let some = "'0190a0a0-0000-7000-8000-000000000000'::uuid";
@@ -143,6 +144,10 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (runs, "and (cardinality($2::text[]) = 0", &list[..], "runs_newest"),
         (runs, "and (cardinality($2::text[]) = 0", &next_page[..], "runs_newest"),
         (runs, "and (cardinality($2::text[]) = 0", &of_schedule[..], "runs_of_schedule"),
+        (retention, "from runs r where r.id > $1", &[some, some, "now()", "500"][..], "runs_pkey"),
+        (retention, "from batches b where b.id > $1", &[some, some, "now()", "500"][..], "batches_pkey"),
+        (retention, "from waitpoints w where w.id > $1", &[some, some, "now()", "500"][..], "waitpoints_pkey"),
+        (retention, "delete from runs where id = any", &[array.as_str()][..], "attempts_pkey"),
         (schedules, "where s.due_at <= clock_now()", &["50"][..], "schedules_due"),
         (schedules, "from schedules where due_at is not null", &[][..], "schedules_due"),
     ] {

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::{
     engine::finish,
-    model::{error::ErrorCode, machine::Machine, task::QueueDefinition},
+    model::{error::ErrorCode, machine::Machine, price::MachineTime, task::QueueDefinition},
     store::endings::Completed,
 };
 
@@ -118,8 +118,18 @@ async fn out_of_memory_is_tried_again_only_on_another_machine(pool: PgPool) {
     assert!(matches!(next, Finished::Retry { .. }));
     let claimed = scene.claim_one().await;
     assert_eq!((claimed.machine, claimed.lease.attempt), (Machine::Large1x, 2));
+    let on = |machine, cpu_ms| MachineTime { machine, cpu_ms };
+    assert_eq!(scene.run(lease.run).await.machine_time, [on(Machine::Small1x, 250)]);
+    scene.suspend(&claimed.lease, 1, WaitRequest::Sleep { at: scene.now().await }).await.unwrap();
+    assert_eq!(scene.run(lease.run).await.machine_time, [on(Machine::Small1x, 250), on(Machine::Large1x, 100)]);
+    let claimed = scene.claim_one().await;
     let last = scene.finish(&claimed.lease, internal(ErrorCode::TaskProcessOomKilled)).await.unwrap();
     assert_eq!(last, Finished::Final(RunStatus::Crashed));
+    let detail = runs::detail(&scene.store, scene.environment, lease.run).await.unwrap().unwrap();
+    let machines: Vec<_> = detail.attempts.iter().map(|attempt| attempt.machine).collect();
+    assert_eq!(machines, [Some(Machine::Small1x), Some(Machine::Large1x)], "each attempt keeps what it ran on");
+    assert_eq!((detail.run.cpu_ms, detail.run.machine), (500, Some(Machine::Large1x)));
+    assert_eq!(detail.run.machine_time, [on(Machine::Small1x, 250), on(Machine::Large1x, 250)]);
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
@@ -170,13 +180,14 @@ async fn runs_that_return_together_are_completed_together_but_for_those_that_are
     assert_eq!(leases.len(), 4, "the queue has four places");
     let [plain, cancelled, stale, child] = leases[..] else { panic!("there are four") };
     engine::cancel::cancel(&scene.store, scene.environment, cancelled.run).await.unwrap();
-    let of = |lease: Lease| Completed { lease, output: Packet::json(&json!(lease.epoch)), cpu_ms: 7 };
+    let of = |lease: Lease| Completed { lease, output: Packet::json(&json!(lease.epoch)), cpu_ms: 7, machine: Machine::Micro };
     let late = Lease { epoch: stale.epoch - 1, ..stale };
     let over = finish::complete_together(&scene.store, [plain, cancelled, late, child].map(of).into()).await.unwrap();
     assert_eq!(over, HashSet::from([plain.run, child.run]));
     let detail = runs::detail(&scene.store, scene.environment, plain.run).await.unwrap().unwrap();
     assert_eq!((detail.run.status, detail.run.cpu_ms, detail.output), (RunStatus::Completed, 7, Some(Packet::json(&json!(1)))));
     assert_eq!((detail.attempts.len(), detail.attempts[0].cpu_ms), (1, Some(7)));
+    assert_eq!(detail.run.machine_time, [MachineTime { machine: Machine::Micro, cpu_ms: 7 }]);
     assert_eq!(scene.story(plain.run).await.last(), Some(&"finished"));
     assert_eq!(scene.claim(10).await.len(), 1, "their places are free for the fifth");
     assert_eq!(scene.status(stale.run).await, RunStatus::Executing);

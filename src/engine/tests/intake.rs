@@ -65,7 +65,7 @@ async fn runs_that_are_triggered_together_are_made_each_as_it_was_asked_for_and_
         assert_eq!((&detail.payload, &detail.run.tags), (&new(n).payload, &new(n).tags), "{n}");
         assert_eq!(serde_json::to_string(&detail.run.metadata).unwrap(), serde_json::to_string(&new(n).metadata).unwrap());
         assert_eq!((&detail.run.concurrency_key, detail.run.ttl_ms), (&new(n).concurrency_key, new(n).ttl_ms), "{n}");
-        assert_eq!((detail.run.machine, detail.run.root), (new(n).machine, *id), "{n}");
+        assert_eq!((detail.run.machine, detail.run.root), (new(n).machine.or(Some(Default::default())), *id), "{n}");
         assert_eq!(detail.run.status, if n == 7 { RunStatus::Delayed } else { RunStatus::Queued }, "{n}");
         assert_eq!(scene.story(*id).await, ["triggered"], "{n}");
     }

@@ -19,6 +19,7 @@ mod queue;
 mod read;
 mod replay;
 mod reschedule;
+mod retention;
 mod rewriting;
 mod schedule;
 mod suspend;

@@ -401,3 +401,32 @@ async fn the_next_due_time_is_that_of_the_nearest_schedule_within_its_window(poo
     assert_eq!(next_due(&scene.store).await.unwrap(), Some(Duration::ZERO));
     assert_eq!(scene.fired().await[0]["timestamp"], shown(next.at), "the time is that of the expression");
 }
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_schedule_that_this_version_does_not_understand_is_left_out_and_can_be_replaced_or_deleted(pool: PgPool) {
+    let scene = Scene::with_report(pool).await;
+    let [odd, other, sound] =
+        [scene.schedule("odd", hourly()).await, scene.schedule("other", hourly()).await, scene.schedule("sound", hourly()).await];
+    scene.deploy(vec![declaring("report", "0 9 * * *")], vec![]).await;
+    let declared = scene.declared().await;
+    sqlx::query("update schedules set cron = 'whenever' where id = any($1) or kind = 'DECLARATIVE'")
+        .bind([odd.id.uuid(), other.id.uuid()])
+        .execute(&scene.pool)
+        .await
+        .unwrap();
+    let (listed, count) = schedules::list(&scene.store, scene.environment, 0, 100).await.unwrap();
+    assert_eq!((listed.iter().map(|schedule| schedule.id).collect::<Vec<_>>(), count), (vec![sound.id], 4));
+    assert_eq!(schedules::get(&scene.store, scene.environment, odd.id).await.unwrap(), None);
+    let refused = engine::schedule::deactivate(&scene.store, scene.environment, odd.id).await;
+    assert!(matches!(&refused, Err(Error::Conflict(text)) if text.contains("change it or delete it")), "{refused:?}");
+
+    let changed = engine::schedule::update(&scene.store, scene.environment, odd.id, hourly()).await.unwrap();
+    assert_eq!((changed.id, changed.deduplication_key.as_deref(), changed.is_active), (odd.id, Some("odd"), true));
+    assert!(changed.next.is_some());
+    let again = engine::schedule::create(&scene.store, scene.environment, "odd".into(), hourly()).await.unwrap();
+    assert_eq!(again, changed);
+    engine::schedule::delete(&scene.store, scene.environment, other.id).await.unwrap();
+
+    scene.deploy(vec![declaring("report", "0 9 * * *")], vec![]).await;
+    assert_eq!(scene.declared().await, declared, "a deployment brings it back as the task declares it");
+}

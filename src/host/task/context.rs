@@ -5,7 +5,11 @@ use wasmtime::format_err;
 use super::{convert::milliseconds, wit::context};
 use crate::{
     host::HostState,
-    model::context::{EnvironmentKind, RunContext},
+    model::{
+        attempt::Cancellation,
+        context::{EnvironmentKind, RunContext},
+        price::Prices,
+    },
 };
 
 /// There is one organization so far.
@@ -14,23 +18,29 @@ const ORGANIZATION: &str = "default";
 impl context::Host for HostState {
     async fn current(&mut self) -> wasmtime::Result<context::RunContext> {
         let run = self.run.as_ref();
-        run.map(|run| run_context(&run.context)).ok_or_else(|| {
+        run.map(|run| run_context(&run.context, &run.prices)).ok_or_else(|| {
             format_err!("context.current was called while the bundle was asked what it declares: there is no run yet")
         })
     }
 
     async fn get_cancellation(&mut self) -> wasmtime::Result<Option<context::Cancellation>> {
-        Ok(None)
+        let cancellation = self.run.as_ref().and_then(|run| run.caller.cancellation());
+        Ok(cancellation.map(|Cancellation { requested_at, deadline }| context::Cancellation {
+            requested_at: milliseconds(requested_at),
+            deadline: milliseconds(deadline),
+        }))
     }
 
     async fn get_usage(&mut self) -> wasmtime::Result<context::Usage> {
         let duration_ms = (self.cpu)().as_secs_f64() * 1000.0;
-        let compute = context::Compute { duration_ms, cost_in_cents: 0.0 };
-        Ok(context::Usage { attempt: compute, run: compute, base_cost_in_cents: 0.0 })
+        let (per_ms, base) =
+            self.run.as_ref().map_or((0.0, 0.0), |run| (run.prices.per_ms(run.context.machine), run.prices.base(true)));
+        let compute = context::Compute { duration_ms, cost_in_cents: duration_ms * per_ms };
+        Ok(context::Usage { attempt: compute, run: compute, base_cost_in_cents: base })
     }
 }
 
-fn run_context(run: &RunContext) -> context::RunContext {
+fn run_context(run: &RunContext, prices: &Prices) -> context::RunContext {
     context::RunContext {
         run: run_info(run),
         attempt: context::AttemptInfo { number: run.attempt, started_at: milliseconds(run.attempt_started_at) },
@@ -63,7 +73,7 @@ fn run_context(run: &RunContext) -> context::RunContext {
             name: run.machine.as_str().into(),
             cpu: run.machine.cpu(),
             memory_bytes: run.machine.memory_bytes(),
-            cents_per_ms: 0.0,
+            cents_per_ms: prices.per_ms(run.machine),
         },
         traceparent: traceparent(run),
         tracestate: None,

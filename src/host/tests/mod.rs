@@ -368,7 +368,10 @@ async fn the_run_sees_who_it_is() {
     assert_eq!((seen.attempt.number, seen.queue.name.as_str(), seen.machine.cpu), (2, "task/task", 0.25));
     assert_eq!((seen.run.root == seen.run.id, seen.traceparent.len()), (true, 55));
     assert_eq!(seen.deployment.unwrap().short_code.len(), 8);
-    assert_eq!(context::Host::get_usage(&mut state).await.unwrap().attempt.duration_ms, 1500.0);
+    let used = context::Host::get_usage(&mut state).await.unwrap();
+    assert_eq!((used.attempt.duration_ms, used.base_cost_in_cents), (1500.0, 0.5));
+    assert!((seen.machine.cents_per_ms - 0.000_25).abs() < 1e-12, "a quarter of a vCPU at a cent for a second of one");
+    assert!((used.attempt.cost_in_cents - 0.375).abs() < 1e-9, "{}", used.attempt.cost_in_cents);
 }
 
 #[tokio::test]

@@ -64,6 +64,7 @@ impl Bench {
             open_files: Default::default(),
             grace: Duration::ZERO,
             egress: Default::default(),
+            prices: Default::default(),
         }
     }
 }

@@ -176,6 +176,7 @@ fn definition(options: &Options, place: proc_macro2::Span) -> TokenStream {
     let queue = optional(options.queue.as_ref().map(queue));
     let limits = options.limits.iter().map(limit);
     let schedule = optional(options.schedule.as_ref().map(schedule));
+    let on_cancel = options.on_cancel;
     let scheduled = options.scheduled || options.schedule.is_some();
     let line = quote_spanned!(place=> ::core::line!());
     quote! {
@@ -188,6 +189,7 @@ fn definition(options: &Options, place: proc_macro2::Span) -> TokenStream {
             machine: #machine,
             max_duration_ms: #max_duration,
             ttl_ms: #ttl,
+            on_cancel: #on_cancel,
             scheduled: #scheduled,
             schedule: #schedule,
         }

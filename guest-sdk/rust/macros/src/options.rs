@@ -21,6 +21,8 @@ pub(crate) struct Options {
     pub max_duration: Option<u64>,
     /// Milliseconds.
     pub ttl: Option<u64>,
+    /// It listens for cancellation.
+    pub on_cancel: bool,
     /// It may have schedules.
     pub scheduled: bool,
     /// It has this one.
@@ -78,7 +80,7 @@ pub(crate) struct Limit {
 }
 
 const OPTIONS: &str =
-    "id, description, retry(…), queue, concurrency(…), limits(…), machine, max_duration, ttl, schedule, scheduled";
+    "id, description, retry(…), queue, concurrency(…), limits(…), machine, max_duration, ttl, on_cancel, schedule, scheduled";
 const RETRY_OPTIONS: &str = "max_attempts, factor, min_timeout, max_timeout, randomize, out_of_memory_machine";
 const QUEUE_OPTIONS: &str = "name, concurrency";
 /// Highest limit of a queue, and bound of a limit.
@@ -104,6 +106,7 @@ impl Parse for Options {
                 "machine" => options.machine = Some(text(&meta)?),
                 "max_duration" => options.max_duration = Some(max_duration(&meta)?),
                 "ttl" => options.ttl = Some(milliseconds(&meta)?),
+                "on_cancel" => options.on_cancel = truth(&meta)?,
                 "scheduled" => options.scheduled = truth(&meta)?,
                 "schedule" => options.schedule = Some(schedule(&meta)?),
                 _ => return Err(unknown(&meta, OPTIONS)),
@@ -346,7 +349,7 @@ mod tests {
     fn all_options_are_understood() {
         let options: Options = syn::parse_str(
             r#"id = "hello", retry(max_attempts = 5, factor = 1.5, min_timeout = "2s", max_timeout = "1m", randomize = false),
-               machine = "small-2x", queue(name = "mail", concurrency = 2), max_duration = "5m", ttl = "1h", description = "Greets","#,
+               machine = "small-2x", queue(name = "mail", concurrency = 2), max_duration = "5m", ttl = "1h", on_cancel, description = "Greets","#,
         )
         .unwrap();
         let retry = options.retry.unwrap();
@@ -355,7 +358,7 @@ mod tests {
         let queue = options.queue.unwrap();
         assert_eq!((queue.name.as_deref(), queue.concurrency), (Some("mail"), Some(2)));
         assert_eq!((options.max_duration, options.ttl), (Some(300_000), Some(3_600_000)));
-        assert_eq!(options.id.as_deref(), Some("hello"));
+        assert_eq!((options.id.as_deref(), options.on_cancel), (Some("hello"), true));
     }
 
     #[test]

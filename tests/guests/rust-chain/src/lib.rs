@@ -2,6 +2,7 @@
 //!
 //! - [`chain`](chain::chain) waits `n` times, from every kind of call stack that Rust makes, and returns a digest over all
 //!   that it saw: a straight run and one that was suspended at every wait must return the same.
+//! - The tasks of [`ends`] are ended, or not, by what is around them: memory, time, somebody who cancels them.
 //! - [`family`](family::family) starts other runs and waits for them.
 //! - [`files`](files::files) keeps things in files over its waits.
 //! - The tasks of [`forks`] see what a restored run must not share with another, and wait at the end of a deep stack.
@@ -10,6 +11,7 @@
 
 mod chain;
 mod digest;
+mod ends;
 mod family;
 mod files;
 mod forks;
@@ -29,6 +31,12 @@ fn echo(payload: Value) -> Value {
 dormouse::bundle!(
     chain::chain,
     echo,
+    ends::burn,
+    ends::outgrow,
+    ends::small_outgrow,
+    ends::tidy,
+    ends::untidy,
+    ends::wait_once,
     family::family,
     family::member,
     files::files,
