@@ -153,10 +153,10 @@ async fn serve(
             worker.run().await;
             Ok(())
         });
-        let rewriter = runtime.rewriter();
-        let intervals = Intervals { keep_runs: config.retention.runs.limit(), ..Intervals::default() };
-        reconcile::driver::start(&store, &blobs, &signals, rewriter, intervals, &background, &stop);
     }
+    // Whatever the role: time goes on, and what the dead held is taken back, also while no worker is there.
+    let intervals = Intervals { keep_runs: config.retention.runs.limit(), ..Intervals::default() };
+    reconcile::driver::start(&store, &blobs, &signals, runtime.rewriter(), intervals, &background, &stop);
     // A process that only works leaves the address alone: who asked there would wait for ever.
     if let Some(listener) = listener {
         let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime, rewritings });

@@ -45,9 +45,9 @@ pub struct Config {
 pub enum Role {
     /// API, worker and sweeps in one process.
     All,
-    /// Answers HTTP only.
+    /// Answers HTTP, and sweeps.
     Api,
-    /// Runs tasks only.
+    /// Runs tasks, and sweeps.
     Worker,
 }
 
@@ -97,8 +97,9 @@ pub struct Worker {
     /// A wait shorter than this stays in memory instead of being suspended
     #[arg(long, env = "DORMOUSE_GRACE", value_name = "DURATION", default_value = "250ms", value_parser = duration)]
     pub grace: Duration,
-    /// How long a run stays claimed without a sign of life from its worker
-    #[arg(long, env = "DORMOUSE_LEASE", value_name = "DURATION", default_value = "10s", value_parser = duration)]
+    /// How long a run stays claimed without a sign of life from its worker, which gives three in that time; then another one goes on
+    /// with it
+    #[arg(long, env = "DORMOUSE_LEASE", value_name = "DURATION", default_value = "8s", value_parser = duration)]
     pub lease: Duration,
 }
 
@@ -157,6 +158,9 @@ pub struct Limits {
     /// How long the upload, check and compilation of a bundle may take
     #[arg(long, env = "DORMOUSE_DEPLOY_TIMEOUT", value_name = "DURATION", default_value = "600s", value_parser = duration)]
     pub deploy: Duration,
+    /// How long a server takes a key for good that it has just looked up: a key revoked on another server is good for so long
+    #[arg(long, env = "DORMOUSE_KEYS_KNOWN_FOR", value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    pub keys_known_for: Duration,
     /// Requests of an environment, such as 750:25: 750 at once, and 25 more each second; more are answered 429. Each process counts
     /// by itself [default: any number]
     #[arg(long = "api-rate-limit", env = "DORMOUSE_API_RATE_LIMIT", value_name = "BURST:PER_SECOND", value_parser = rate)]
@@ -183,6 +187,7 @@ impl Default for Limits {
             concurrent_deploys: 2,
             request: Duration::from_secs(30),
             deploy: Duration::from_secs(600),
+            keys_known_for: Duration::from_secs(1),
             api_rate: None,
             batch_rate: None,
         }

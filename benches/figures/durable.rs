@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use dormouse::{
     blobs::{Area, Blobs},
-    engine,
+    engine::{self, claim::Terms},
     model::{
         attempt::Claimed,
         checkpoint::{Checkpoint, MAX_IN_ROW, Stored},
@@ -22,7 +22,7 @@ use dormouse::{
     postgres::PrivatePostgres,
     rewrite,
     runtime::Snapshot,
-    store::Store,
+    store::{Store, lanes::Turn},
 };
 
 use crate::{
@@ -106,6 +106,7 @@ async fn trigger(store: &Store, waiting: &Waiting) -> anyhow::Result<()> {
         source: None,
         retry: None,
         queue: None,
+        concurrency_limits: Vec::new(),
         machine: None,
         max_duration_ms: None,
         ttl_ms: None,
@@ -114,7 +115,7 @@ async fn trigger(store: &Store, waiting: &Waiting) -> anyhow::Result<()> {
         kind: TaskKind::Standard,
         schedule: None,
     };
-    let definition = BundleDefinition { sdk: "bench/1".into(), tasks: vec![task], queues: vec![] };
+    let definition = BundleDefinition { sdk: "bench/1".into(), tasks: vec![task], queues: vec![], concurrency_limits: vec![] };
     let new = NewDeployment { component: "b1e55ed".into(), definition, external_id: None, promotion: Promotion::Promote };
     engine::deploy::deploy(store, environment, new).await?;
     engine::trigger::trigger(store, environment, NewRun::of(waiting.task, Packet::json(&waiting.payload()))).await?;
@@ -122,8 +123,9 @@ async fn trigger(store: &Store, waiting: &Waiting) -> anyhow::Result<()> {
 }
 
 async fn claim(store: &Store, worker: WorkerId) -> anyhow::Result<Claimed> {
-    let mut claimed = engine::lease::claim(store, worker, 1, LEASE, rewrite::VERSION).await?;
-    claimed.pop().context("a run is in line")
+    let terms = Terms { worker, max: 1, lease_for: LEASE, rewriter: rewrite::VERSION, turn: Turn::default() };
+    let mut claimed = engine::claim::claim(store, terms).await?;
+    claimed.runs.pop().context("a run is in line")
 }
 
 /// Stores the snapshot and records it; what the run waits for has come already, so it is in line again. Returns the time of

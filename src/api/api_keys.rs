@@ -168,6 +168,7 @@ pub(super) async fn rotate(
     let secret = auth::new_secret_key(holder.environment.kind);
     let environment = holder.environment.id;
     let rotated = engine::api_keys::rotate(&state.store, environment, "root".into(), secret.clone(), grace).await?;
+    state.known.forget();
     tracing::info!(key.id = %rotated.key.id, "the root key was rotated");
     let new = NewKey {
         object: KeyObject::of(rotated.key),
@@ -177,7 +178,7 @@ pub(super) async fn rotate(
     Ok((StatusCode::CREATED, Json(new)))
 }
 
-/// Revokes a key: it opens nothing any more, at once. The present root key can only be rotated.
+/// Revokes a key: it opens nothing any more, on other servers within a second. The present root key can only be rotated.
 #[utoipa::path(delete, path = "/api/v1/api-keys/{keyId}", tag = "keys", security(("secretKey" = [])),
     params(("keyId" = String, Path)),
     responses((status = 200, body = Revoked), (status = 401, body = ErrorBody),
@@ -191,6 +192,7 @@ pub(super) async fn revoke(
     holder.must_hold_the_root_key()?;
     let id = id.parse().map_err(|_| Error::not_found("key"))?;
     let revoked = engine::api_keys::revoke(&state.store, holder.environment.id, id).await?;
+    state.known.forget();
     tracing::info!(key.id = %revoked.id, "a key was revoked");
     Ok(Json(Revoked { id: revoked.id }))
 }

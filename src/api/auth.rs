@@ -16,7 +16,7 @@ use crate::{
     auth::{self, Claims},
     engine,
     model::environment::{ApiKey, ApiKeyKind, Environment, EnvironmentKind, branch_name},
-    store::{api_keys, environments},
+    store::environments,
 };
 
 const BRANCH: &str = "x-trigger-branch";
@@ -30,7 +30,7 @@ pub(super) struct SecretKey(pub(super) Environment);
 pub(super) struct SecretKeyOfAnyBranch(pub(super) Environment);
 
 /// Whoever holds a secret key, and which. The environment is the key's own, whatever branch the request names.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct KeyHolder {
     pub(super) environment: Environment,
     pub(super) key: ApiKey,
@@ -119,7 +119,7 @@ impl FromRequestParts<AppState> for Caller {
             state.rates.count(holder.environment.id, parts)?;
             return Ok(Caller { environment: of_branch(state, holder.environment, &parts.headers).await?, token: None });
         };
-        let environment = environments::get(&state.store, id).await?;
+        let environment = state.known.environment(&state.store, id).await?;
         let environment = environment.ok_or(Error::Unauthenticated("Public access token is invalid"))?;
         let claims = Claims::verify_any(key, environment.root_keys()).map_err(|error| {
             Error::Unauthenticated(match error.kind() {
@@ -138,9 +138,7 @@ async fn by_secret(state: &AppState, key: &str) -> Result<KeyHolder, Error> {
     if !auth::is_secret_key(key) {
         return Err(invalid());
     }
-    let (environment, key) = api_keys::by_secret(&state.store, key).await?.ok_or_else(invalid)?;
-    let environment = environments::get(&state.store, environment).await?.ok_or_else(invalid)?;
-    Ok(KeyHolder { environment, key })
+    state.known.holder(&state.store, key).await?.ok_or_else(invalid)
 }
 
 /// The environment of the branch that the request names, or the key's own.

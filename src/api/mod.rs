@@ -10,10 +10,13 @@ mod auth;
 mod batch_items;
 mod batches;
 mod body;
+mod concurrency_limits;
 mod deployments;
+mod environment;
 mod error;
 mod health;
 mod idempotency_keys;
+mod known;
 mod layers;
 mod notes;
 mod openapi;
@@ -73,6 +76,8 @@ pub struct AppState {
     rates: Arc<Rates>,
     /// Uploads that may be held in memory and compiled at a time.
     deploys: Arc<Semaphore>,
+    /// Who has asked just now.
+    known: known::Known,
 }
 
 impl AppState {
@@ -86,7 +91,9 @@ impl AppState {
     ) -> AppState {
         let rates = Arc::new(Rates::new(&limits));
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
-        AppState { store, intake, deployer, limits, prices: Prices::default(), public_url: public_url.into(), rates, deploys }
+        let known = known::Known::new(limits.keys_known_for);
+        let prices = Prices::default();
+        AppState { store, intake, deployer, limits, prices, public_url: public_url.into(), rates, deploys, known }
     }
 
     /// The same with runs that cost something.
@@ -214,6 +221,12 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(queues::pause))
         .routes(routes!(queues::set_limit))
         .routes(routes!(queues::reset_limit))
+        .routes(routes!(concurrency_limits::list))
+        .routes(routes!(concurrency_limits::retrieve))
+        .routes(routes!(concurrency_limits::set_by_hand))
+        .routes(routes!(concurrency_limits::reset))
+        .routes(routes!(concurrency_limits::pause))
+        .routes(routes!(environment::retrieve, environment::update))
         .routes(routes!(schedules::create, schedules::list))
         .routes(routes!(schedules::retrieve, schedules::update, schedules::delete))
         .routes(routes!(schedules::activate))

@@ -208,6 +208,10 @@ pub(super) fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now:
     });
     new.concurrency_key = options.concurrency_key.map(TextOrNumber::into_text);
     checks.length("options.concurrencyKey", new.concurrency_key.as_deref(), MAX_NAME_CHARS);
+    new.concurrency_limits = options.concurrency;
+    for name in new.concurrency_limits.iter().flatten() {
+        checks.length("options.concurrency", Some(name), MAX_NAME_CHARS);
+    }
     new.max_attempts = whole(options.max_attempts, 1, MAX_ATTEMPTS, "options.maxAttempts", &mut checks);
     new.max_duration_ms = seconds("options.maxDuration", options.max_duration, &mut checks).map(|ms| ms.max(0) as u64);
     checks.that(options.max_duration.is_none_or(|seconds| seconds >= 0.0), "options.maxDuration", || "0 or more seconds".into());
@@ -227,7 +231,6 @@ pub(super) fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now:
 /// What would be ignored is refused: a run that does not wait for a place when it should is worse than none.
 fn unavailable(options: &TriggerOptions) -> Result<(), Error> {
     let asked = [
-        ("concurrency", options.concurrency.as_ref().is_some_and(|names| !names.is_empty())),
         ("gates", options.gates.as_ref().is_some_and(|gates| !gates.is_empty())),
         ("resumeParentOnCompletion", options.resume_parent_on_completion == Some(true)),
     ];

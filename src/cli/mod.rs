@@ -11,6 +11,7 @@ mod dev;
 mod dotenv;
 mod env;
 mod keys;
+mod limits;
 mod output;
 mod queues;
 mod runs;
@@ -84,6 +85,9 @@ enum Command {
     /// Look at queues, pause them, set their limits
     #[command(subcommand, after_help = "Example:\n  dormouse queues limit task/report 5")]
     Queues(queues::Queues),
+    /// Look at concurrency limits, pause them, set their bounds
+    #[command(subcommand, after_help = "Example:\n  dormouse limits set openai --total 3")]
+    Limits(limits::Limits),
     /// Make and complete the tokens that runs wait for
     #[command(subcommand, after_help = "Example:\n  dormouse tokens create --timeout 1d --tag order:17")]
     Tokens(tokens::Tokens),
@@ -133,6 +137,7 @@ async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Runs(runs) => runs.run().await,
         Command::Schedules(schedules) => schedules.run().await.map(|()| ExitCode::SUCCESS),
         Command::Queues(queues) => queues.run().await.map(|()| ExitCode::SUCCESS),
+        Command::Limits(limits) => limits.run().await.map(|()| ExitCode::SUCCESS),
         Command::Tokens(tokens) => tokens.run().await.map(|()| ExitCode::SUCCESS),
         Command::Whoami(whoami) => whoami.run().await.map(|()| ExitCode::SUCCESS),
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashSet};
 use sqlx::PgConnection;
 
 use crate::{
-    engine::{Error, schedule},
+    engine::{Error, schedule, trigger},
     model::{
         deployment::{Deployment, MAX_EXTERNAL_ID_CHARS, NewDeployment, Promotion},
         event::EventKind,
@@ -14,7 +14,13 @@ use crate::{
         queue,
         task::{BundleDefinition, TaskDefinition, TaskKind},
     },
-    store::{Store, deployments, events, line, notify, pins, places, queues},
+    store::{
+        self, Store,
+        deployments::{self, Declared},
+        events, limits,
+        line::{self, Place},
+        notify, pins, queues,
+    },
 };
 
 /// Most tasks of a bundle.
@@ -50,7 +56,8 @@ pub async fn deploy(store: &Store, environment: EnvironmentId, new: NewDeploymen
                     is_current: new.promotion == Promotion::Promote,
                     tasks,
                 };
-                deployments::insert(tx, &deployment, &declared_queues(&new.definition)).await?;
+                let declared = Declared { queues: declared_queues(&new.definition), limits: new.definition.concurrency_limits };
+                deployments::insert(tx, &deployment, &declared).await?;
                 if deployment.is_current {
                     make_current(tx, &deployment).await?;
                 } else {
@@ -115,9 +122,9 @@ async fn promote_in(tx: &mut PgConnection, environment: EnvironmentId, version: 
 }
 
 async fn make_current(tx: &mut PgConnection, deployment: &Deployment) -> Result<(), Error> {
-    let queues = deployments::promote(tx, deployment.environment, deployment.id).await?;
-    let changed = queues::declare(tx, deployment.environment, &queues).await?;
-    places::unpark_all(tx, &changed).await?;
+    let declared = deployments::promote(tx, deployment.environment, deployment.id).await?;
+    queues::declare(tx, deployment.environment, &declared.queues).await?;
+    limits::declare(tx, deployment.environment, &declared.limits).await?;
     schedule::declare(tx, deployment.environment, &deployment.tasks).await?;
     wake(tx, deployment).await
 }
@@ -129,12 +136,14 @@ async fn wake(tx: &mut PgConnection, deployment: &Deployment) -> Result<(), Erro
     let environment = deployment.environment;
     for task in &deployment.tasks {
         let queue = queues::ensure(tx, environment, &queue_of(task)).await?;
-        let own = queues::ensure(tx, environment, &queue::name_of_task(&task.id)).await?;
+        let own_queue = queues::ensure(tx, environment, &queue::name_of_task(&task.id)).await?;
+        let (own_limit, limits) = trigger::limits_of_task(tx, environment, task).await?;
+        let place = Place { own_queue, queue, own_limit, limits };
         if deployment.is_current {
-            woken.extend(line::wake_pending(tx, environment, &task.id, own, queue).await?);
+            woken.extend(line::wake_pending(tx, environment, &task.id, &place).await?);
         }
         if deployment.external_id.is_some() {
-            woken.extend(pins::wake(tx, environment, deployment.id, &task.id, own, queue).await?);
+            woken.extend(pins::wake(tx, environment, deployment.id, &task.id, &place).await?);
         }
     }
     events::record(tx, EventKind::Deployed, &woken).await?;
@@ -149,7 +158,7 @@ async fn wake(tx: &mut PgConnection, deployment: &Deployment) -> Result<(), Erro
 /// # Errors
 /// If the database does not answer.
 pub async fn wake_stranded(store: &Store, max: u32) -> Result<u32, Error> {
-    let stranded = pins::stranded(&mut *store.read().await?, i64::from(max)).await?;
+    let stranded = store::in_time(async { pins::stranded(&mut *store.read().await?, i64::from(max)).await }).await?;
     for (environment, deployment) in &stranded {
         let (environment, deployment) = (*environment, *deployment);
         store

@@ -26,7 +26,7 @@ use crate::{
         endings::{self, Completed, Ending},
         events,
         leases::{self, Held},
-        notify, places,
+        notify,
     },
 };
 
@@ -139,7 +139,6 @@ async fn follow_up(tx: &mut PgConnection, held: &Held, error: &RunError, next: N
     let machine = next.machine.map(Machine::as_str);
     let changed = endings::retry(tx, held.id, due_at, machine, cpu_ms).await?;
     events::record(tx, EventKind::AttemptFailed, &[changed]).await?;
-    places::place_freed(tx, std::slice::from_ref(&held.pool)).await?;
     if due_at.is_some() {
         notify::timers(tx).await?
     } else {

@@ -5,24 +5,27 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Duration,
 };
 
 use sqlx::PgConnection;
 use tracing::warn;
 
 use crate::{
-    engine::{Error, lease, trigger},
+    engine::{
+        Error,
+        claim::{self, Claim, Terms},
+        trigger,
+    },
     group::Group,
     model::{
-        attempt::Claimed,
-        id::{EnvironmentId, QueueId, RunId, WorkerId},
+        id::{EnvironmentId, QueueId, RunId},
+        payload::Packet,
         run::RunStatus,
         trigger::{NewRun, Triggered},
     },
     store::{
         Store,
-        line::{self, Ancestry, Decided, Scene},
+        line::{Ancestry, Decided, Scene},
         many, notify, queues,
     },
 };
@@ -45,20 +48,7 @@ pub trait Room: Send {
     /// With what runs are leased for it.
     fn terms(&self) -> Terms;
     /// Begins runs that were leased on these terms.
-    fn begin(self: Box<Self>, claimed: Vec<Claimed>);
-}
-
-/// What a claim needs to know of a worker.
-#[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// Who leases.
-    pub worker: WorkerId,
-    /// Runs it can begin.
-    pub max: u32,
-    /// For how long.
-    pub lease_for: Duration,
-    /// Version of the rewriter that it begins runs with.
-    pub rewriter: u32,
+    fn begin(self: Box<Self>, claim: Claim);
 }
 
 type Asked = (EnvironmentId, NewRun);
@@ -112,6 +102,7 @@ fn is_simple(new: &NewRun) -> bool {
         && new.replay_of.is_none()
         && new.schedule.is_none()
         && new.external_deployment.is_none()
+        && new.concurrency_limits.is_none()
         && new.payload.data.len() <= MOST_PAYLOAD
 }
 
@@ -123,21 +114,19 @@ async fn make_together(store: &Store, asked: Vec<Asked>, room: Option<Box<dyn Ro
             Box::pin(async move {
                 let made = make(tx, &asked, terms.is_none()).await?;
                 let claimed = match terms {
-                    Some(Terms { worker, max, lease_for, rewriter }) => {
-                        lease::claim_in(tx, worker, max, lease_for, rewriter, &keys).await?
-                    }
-                    None => Vec::new(),
+                    Some(terms) => Some(claim::claim_in(tx, terms, &keys).await?),
+                    None => None,
                 };
-                let begun: HashSet<RunId> = claimed.iter().map(|claimed| claimed.lease.run).collect();
+                let begun: HashSet<RunId> = claimed.iter().flat_map(|claim| &claim.runs).map(|run| run.lease.run).collect();
                 // Others are told if there is something left for them.
-                if terms.is_some() && made.iter().flatten().any(|made| made.is_in_line && !begun.contains(&made.id)) {
+                if claimed.is_some() && made.iter().flatten().any(|made| made.is_in_line && !begun.contains(&made.id)) {
                     notify::line(tx).await?;
                 }
                 Ok::<_, Error>((made, claimed))
             })
         })
         .await?;
-    if let Some(room) = room {
+    if let (Some(room), Some(claimed)) = (room, claimed) {
         room.begin(claimed);
     }
     Ok(made.into_iter().map(|made| made.map(|made| Triggered { id: made.id, is_cached: false })).collect())
@@ -154,8 +143,8 @@ async fn make(tx: &mut PgConnection, asked: &[Asked], tell_workers: bool) -> Res
         asked.iter().map(|(environment, new)| (*environment, new.task.as_str())).collect();
     let mut scenes: HashMap<(EnvironmentId, &str), Scene> = HashMap::new();
     for (environment, task) in tasks {
-        let scene = line::scene(tx, environment, task, None).await?.ok_or(Error::not_found("environment"))?;
-        scenes.insert((environment, task), scene);
+        let plain = NewRun::of(task, Packet::empty());
+        scenes.insert((environment, task), trigger::scene(tx, environment, &plain).await?);
     }
     let mut queues: HashMap<(EnvironmentId, String), QueueId> = HashMap::new();
     let mut decided: Vec<Decided<'_>> = Vec::with_capacity(asked.len());

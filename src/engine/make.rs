@@ -120,10 +120,19 @@ fn refusal(error: Error) -> Result<Refusal, Error> {
     Ok(Refusal { code, message })
 }
 
+/// What a scene depends on.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Seen {
+    task: String,
+    version: Option<String>,
+    external_deployment: Option<String>,
+    limits: Option<Vec<String>>,
+}
+
 /// What the items of one call have to know, looked up once for all that are alike.
 struct Scenery {
     environment: EnvironmentId,
-    scenes: HashMap<(String, Option<String>, Option<String>), Scene>,
+    scenes: HashMap<Seen, Scene>,
     queues: HashMap<String, QueueId>,
 }
 
@@ -133,7 +142,12 @@ impl Scenery {
     }
 
     async fn scene(&mut self, tx: &mut PgConnection, new: &NewRun) -> Result<&Scene, Error> {
-        let key = (new.task.clone(), new.version.clone(), new.external_deployment.clone());
+        let key = Seen {
+            task: new.task.clone(),
+            version: new.version.clone(),
+            external_deployment: new.external_deployment.clone(),
+            limits: new.concurrency_limits.clone(),
+        };
         if !self.scenes.contains_key(&key) {
             let scene = trigger::scene(tx, self.environment, new).await?;
             self.scenes.insert(key.clone(), scene);
@@ -217,6 +231,7 @@ async fn fail(
             status: RunStatus::PendingVersion,
             deployment: None,
             queue: queues.queue(tx, &queue::name_of_task(&new.task)).await?,
+            limits: Vec::new(),
             ancestry: above.below(id, false),
             position: None,
             delay_until: None,

@@ -4,16 +4,13 @@ use crate::{
     engine::Error,
     model::{
         id::{EnvironmentId, QueueId},
-        queue::Queue,
+        queue::{MAX_CONCURRENCY, Queue},
     },
     store::{
-        Store, notify, places,
+        Store, notify,
         queues::{self, Which},
     },
 };
-
-/// Highest limit. Source: facts K3.
-const MAX_LIMIT: u32 = 100_000;
 
 enum Change {
     Pause,
@@ -42,8 +39,8 @@ pub async fn resume(store: &Store, environment: EnvironmentId, queue: QueueId) -
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Invalid`] above 100,000.
 pub async fn set_limit(store: &Store, environment: EnvironmentId, queue: QueueId, limit: Option<u32>) -> Result<Queue, Error> {
-    if limit.is_some_and(|limit| limit > MAX_LIMIT) {
-        return Err(Error::invalid("concurrencyLimit", format!("a limit is at most {MAX_LIMIT}")));
+    if limit.is_some_and(|limit| limit > MAX_CONCURRENCY) {
+        return Err(Error::invalid("concurrencyLimit", format!("a limit is at most {MAX_CONCURRENCY}")));
     }
     change(store, environment, queue, Change::Limit(limit)).await
 }
@@ -59,7 +56,6 @@ async fn change(store: &Store, environment: EnvironmentId, queue: QueueId, chang
                     Change::Limit(limit) => queues::set_override(tx, queue, limit).await?,
                 }
                 // Whatever the new rule is, the next claim applies it to whoever is in line.
-                places::unpark_all(tx, &[queue]).await?;
                 notify::line(tx).await?;
                 queues::find(tx, environment, &Which::Id(queue)).await?.ok_or(Error::not_found("queue"))
             })

@@ -46,6 +46,7 @@ pub async fn replay(store: &Store, environment: EnvironmentId, run: RunId, chang
                     tags: tags.unwrap_or(original.tags),
                     queue: others.queue.or(Some(original.queue)),
                     concurrency_key: others.concurrency_key.or(original.concurrency_key),
+                    concurrency_limits: others.concurrency_limits.or(original.concurrency_limits),
                     machine: others.machine.or(original.machine),
                     is_test: others.is_test || original.is_test,
                     replay_of: Some(run),

@@ -24,7 +24,7 @@ use crate::{
     store::{
         Store, batches, checkpoints,
         edges::{self, Edge},
-        line, places,
+        line,
     },
 };
 
@@ -70,11 +70,6 @@ async fn suspend_in(
     let is_over = frozen.is_due || block(tx, lease, frozen.environment, wait).await?;
     if is_over {
         line::wake_suspended(tx, lease.run).await?;
-    }
-    // Not before the runs that are waited for are locked: whoever ends one of them holds it and then locks its queue, which may be
-    // this one's.
-    if let Some(pool) = frozen.limited {
-        places::place_freed(tx, &[pool]).await?;
     }
     Ok(Suspended { requeued: is_over, replaced: frozen.replaced })
 }

@@ -19,7 +19,7 @@ use crate::{
         waitpoint::{Idempotency, WaitpointKind},
     },
     store::{
-        Store,
+        self, Store,
         endings::{self, Ending},
         events, notify, sweep, waitpoints,
     },
@@ -129,5 +129,5 @@ async fn fire_runs(tx: &mut PgConnection, max: u32) -> Result<usize, Error> {
 /// # Errors
 /// If the database does not answer.
 pub async fn next_due(store: &Store) -> Result<Option<Duration>, Error> {
-    Ok(sweep::next_due(&mut *store.read().await?).await?)
+    Ok(store::in_time(async { sweep::next_due(&mut *store.read().await?).await }).await?)
 }

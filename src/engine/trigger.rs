@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta};
 use sqlx::PgConnection;
+use uuid::Uuid;
 
 use crate::{
     engine::{Error, debounce, deploy, pin, tags},
     model::{
         event::EventKind,
         id::{EnvironmentId, RunId},
-        key,
+        key, limit,
         payload::{MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES},
         queue,
         run::RunStatus,
@@ -23,7 +24,7 @@ use crate::{
         },
     },
     store::{
-        Store, events,
+        Store, events, limits,
         line::{self, Ancestry, Decided, Scene},
         notify, queues,
     },
@@ -108,11 +109,48 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
 pub(super) async fn scene(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Scene, Error> {
     let pinned = pin::version(tx, environment, new).await?;
     let scene = line::scene(tx, environment, &new.task, new.version.as_deref().or(pinned.as_deref())).await?;
-    let scene = pin::seen_from(new, scene.ok_or(Error::not_found("environment"))?)?;
+    let mut scene = pin::seen_from(new, scene.ok_or(Error::not_found("environment"))?)?;
     if new.version.is_some() && (scene.deployment.is_none() || scene.task.is_none()) {
         return Err(Error::invalid("lockToVersion", "there is no such version with this task"));
     }
+    scene.limits = limits(tx, environment, new, scene.task.as_ref()).await?;
     Ok(scene)
+}
+
+/// The limits that the run needs a place in: its task's own, and those that the trigger names or else the task.
+async fn limits(
+    tx: &mut PgConnection,
+    environment: EnvironmentId,
+    new: &NewRun,
+    task: Option<&TaskDefinition>,
+) -> Result<Vec<Uuid>, Error> {
+    let (own, of_task) = match task {
+        Some(task) if !task.concurrency_limits.is_empty() => limits_of_task(tx, environment, task).await?,
+        _ => (None, Vec::new()),
+    };
+    let Some(names) = &new.concurrency_limits else { return Ok(of_task) };
+    let found = limits::ids(tx, environment, names).await?;
+    if let Some(name) = names.iter().find(|name| !found.contains_key(*name)) {
+        let message = format!("no deployment declares the limit {name:?}; without it the run would not be limited");
+        return Err(Error::invalid("concurrency", message));
+    }
+    let mut ids: Vec<Uuid> = found.into_values().chain(own).collect();
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
+}
+
+/// A task's own limit, and that one with those that it names, sorted.
+pub(super) async fn limits_of_task(
+    tx: &mut PgConnection,
+    environment: EnvironmentId,
+    task: &TaskDefinition,
+) -> Result<(Option<Uuid>, Vec<Uuid>), Error> {
+    let found = limits::ids(tx, environment, &task.concurrency_limits).await?;
+    let own = found.get(&limit::own_name(&task.id)).copied();
+    let mut ids: Vec<Uuid> = found.into_values().collect();
+    ids.sort();
+    Ok((own, ids))
 }
 
 /// The queue that the trigger names, else the task's.
@@ -174,6 +212,7 @@ pub(super) fn decide<'a>(
         status,
         deployment: scene.deployment,
         queue,
+        limits: scene.limits.clone(),
         ancestry,
         delay_until,
         position: (status == RunStatus::Queued).then(|| now - TimeDelta::milliseconds(new.priority_ms)),
@@ -223,6 +262,14 @@ pub(super) fn normal(mut new: NewRun) -> Result<NewRun, Error> {
     }
     if let Some(key) = &new.concurrency_key {
         text_only("concurrencyKey", key, MAX_NAME_CHARS)?;
+    }
+    if let Some(names) = &new.concurrency_limits {
+        if names.len() > limit::MAX_SHARED {
+            return Err(Error::invalid("concurrency", format!("a run has at most {} shared limits", limit::MAX_SHARED)));
+        }
+        for name in names {
+            short("concurrency", name, limit::MAX_LIMIT_NAME_CHARS)?;
+        }
     }
     if new.max_attempts.is_some_and(|most| !(1..=MAX_ATTEMPTS).contains(&most)) {
         return Err(Error::invalid("maxAttempts", format!("a run has 1 to {MAX_ATTEMPTS} attempts")));

@@ -101,6 +101,19 @@ pub struct NewProject {
     pub name: String,
 }
 
+/// How an environment stands. Source: facts K1, K8.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Standing {
+    /// Of all its runs, how many may execute at a time; none: any number.
+    pub concurrency_limit: Option<u32>,
+    /// Nothing may begin.
+    pub is_paused: bool,
+    /// Runs in line.
+    pub queued: u64,
+    /// Runs that a worker has.
+    pub running: u64,
+}
+
 /// A key that shall open an environment.
 #[derive(Debug, Clone)]
 pub struct NewApiKey {

@@ -47,6 +47,8 @@ kinds! {
     ApiKeyId = ApiKeyMarker "apikey";
     /// A queue: `queue_…`.
     QueueId = QueueKind "queue";
+    /// A concurrency limit: `climit_…`.
+    LimitId = LimitKind "climit";
     /// A schedule: `sched_…`.
     ScheduleId = ScheduleKind "sched";
     /// One process that leases runs: `worker_…`. A restarted process has a new one.

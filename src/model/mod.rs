@@ -12,6 +12,7 @@ pub mod error;
 pub mod event;
 pub mod id;
 pub mod key;
+pub mod limit;
 pub mod log;
 pub mod machine;
 pub mod metadata;

@@ -7,6 +7,9 @@ use super::id::QueueId;
 /// Longest name of a queue, in characters.
 pub const MAX_QUEUE_NAME_CHARS: usize = 128;
 
+/// Highest limit on how many runs may execute at a time. Source: facts K3.
+pub const MAX_CONCURRENCY: u32 = 100_000;
+
 /// A queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queue {

@@ -18,6 +18,9 @@ pub struct BundleDefinition {
     pub tasks: Vec<TaskDefinition>,
     /// Queues that the bundle declares.
     pub queues: Vec<QueueDefinition>,
+    /// Concurrency limits that it declares, shared ones and tasks' own.
+    #[serde(default)]
+    pub concurrency_limits: Vec<LimitDefinition>,
 }
 
 /// One task.
@@ -37,6 +40,10 @@ pub struct TaskDefinition {
     pub retry: Option<RetryPolicy>,
     /// None: the task's own queue, `task/<id>`.
     pub queue: Option<String>,
+    /// Limits that each run needs a place in, by name: the task's own, `task/<id>`, if it has one, and at most two shared ones.
+    /// Source: facts A17.
+    #[serde(default)]
+    pub concurrency_limits: Vec<String>,
     /// None: the default preset.
     pub machine: Option<Machine>,
     /// CPU milliseconds per attempt; 0 switches the limit off; none: the host's default.
@@ -107,6 +114,18 @@ pub struct QueueDefinition {
     pub name: String,
     /// Runs of the queue that may execute at a time.
     pub concurrency_limit: Option<u32>,
+}
+
+/// A concurrency limit that the bundle declares. Source: facts A17.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LimitDefinition {
+    /// 1 to 122 of `A-Z a-z 0-9 _ -`; `task/<id>` for a task's own.
+    pub name: String,
+    /// Runs that may execute at a time, of all that need a place in it; none: any number.
+    pub total: Option<u32>,
+    /// Of those with one concurrency key.
+    pub per_key: Option<u32>,
 }
 
 /// When and how often to try again.

@@ -51,6 +51,10 @@ pub struct NewRun {
     pub queue: Option<String>,
     /// A pool of its own within the queue. Source: facts A16.
     pub concurrency_key: Option<String>,
+    /// Shared limits that it needs a place in, by name, at most two, in place of those that the task names; none: these. Source:
+    /// facts A17.
+    #[serde(default)]
+    pub concurrency_limits: Option<Vec<String>>,
     /// None: as the task says.
     pub max_attempts: Option<u32>,
     /// CPU milliseconds per attempt; 0: no limit; none: as the task says.
@@ -138,6 +142,7 @@ impl NewRun {
             metadata: Map::new(),
             queue: None,
             concurrency_key: None,
+            concurrency_limits: None,
             max_attempts: None,
             max_duration_ms: None,
             machine: None,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     engine::{self, batch},
-    store::{Store, batches},
+    store::{self, Store, batches},
 };
 
 /// How long nothing must have come of a sealed batch for it to be taken up here: until then somebody else is at it.
@@ -29,7 +29,7 @@ pub struct Swept {
 /// If the database does not answer.
 pub async fn tick(store: &Store) -> Result<Swept, engine::Error> {
     let mut swept = Swept { made: 0, aborted: batch::abort_idle(store, BATCH).await? };
-    for (environment, id) in batches::unmade(store, IDLE, BATCH).await? {
+    for (environment, id) in store::in_time(batches::unmade(store, IDLE, BATCH)).await? {
         match batch::make_all(store, environment, id).await {
             Ok(()) => swept.made += 1,
             Err(error) => {

@@ -39,7 +39,7 @@ impl Default for Intervals {
         Self {
             leases: Duration::from_millis(500),
             batches: Duration::from_secs(2),
-            timers: Duration::from_secs(10),
+            timers: Duration::from_secs(2),
             versions: Duration::from_secs(10),
             gc: Duration::from_secs(600),
             blobs: Duration::from_secs(3600),

@@ -9,7 +9,7 @@ use crate::{
     blobs::{Area, Blobs},
     engine::{self, rewriting},
     model::rewriting::Rewriting,
-    store::{Store, StoreError, batches, checkpoints, sweep},
+    store::{self, Store, StoreError, batches, checkpoints, sweep},
 };
 
 /// How long the logs and events of a run are kept after its end.
@@ -84,7 +84,7 @@ pub async fn blobs_tick(store: &Store, blobs: &Blobs) -> anyhow::Result<u64> {
 pub async fn orphans(store: &Store, digests: &[String]) -> Result<Vec<String>, StoreError> {
     let mut orphans = Vec::new();
     for some in digests.chunks(BATCH as usize) {
-        orphans.extend(checkpoints::unnamed(&mut *store.read().await?, some).await?);
+        orphans.extend(store::in_time(async { checkpoints::unnamed(&mut *store.read().await?, some).await }).await?);
     }
     Ok(orphans)
 }

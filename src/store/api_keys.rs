@@ -39,22 +39,25 @@ impl From<Row> for ApiKey {
     }
 }
 
-/// How a key is found: keys are random, so a plain hash is enough.
-fn fingerprint(secret: &str) -> [u8; 32] {
+/// How a key is found.
+pub type Fingerprint = [u8; 32];
+
+/// How this key is found: keys are random, so a plain hash is enough.
+pub fn fingerprint(secret: &str) -> Fingerprint {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-/// The environment that a secret key opens, never a branch, and the key.
+/// The environment that the secret key with this fingerprint opens, never a branch, and the key.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn by_secret(store: &Store, secret: &str) -> Result<Option<(EnvironmentId, ApiKey)>, StoreError> {
+pub async fn by_fingerprint(store: &Store, fingerprint: &Fingerprint) -> Result<Option<(EnvironmentId, ApiKey)>, StoreError> {
     let row = query!(
         r#"
         select environment_id, id, name, root_secret is not null as "is_root!", hint, created_at, expires_at
         from api_keys where secret_sha256 = $1 and (expires_at is null or expires_at > clock_now())
         "#,
-        &fingerprint(secret)[..]
+        &fingerprint[..]
     )
     .fetch_optional(&mut *store.read().await?)
     .await?;

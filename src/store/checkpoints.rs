@@ -3,22 +3,14 @@
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_scalar};
 
-use super::{StoreError, notify, places::Pool, rows};
-use crate::model::{
-    attempt::Lease,
-    checkpoint::Checkpoint,
-    event::EventKind,
-    id::{EnvironmentId, QueueId},
-    waitpoint::WaitRequest,
-};
+use super::{StoreError, notify, rows};
+use crate::model::{attempt::Lease, checkpoint::Checkpoint, event::EventKind, id::EnvironmentId, waitpoint::WaitRequest};
 
 /// A run that was suspended just now.
 #[derive(Debug)]
 pub struct Frozen {
     /// Where it lives.
     pub environment: EnvironmentId,
-    /// Where it took a place, if its queue has a limit.
-    pub limited: Option<Pool>,
     /// The moment that it waits for has come.
     pub is_due: bool,
     /// The blob of the checkpoint that it had, if no other run's names it.
@@ -50,7 +42,7 @@ pub async fn freeze(
                 attempt_cpu_ms = $5, stalls = 0, updated_at = clock_now(), event_seq = event_seq + 1
             where id = $1 and lease_worker = $2 and epoch = $3 and status in ('EXECUTING', 'DEQUEUED')
                 and cancel_requested_at is null
-            returning id, event_seq, environment_id, queue_id, concurrency_key, due_at
+            returning id, event_seq, environment_id, due_at
         ), stored as (
             insert into checkpoints (run_id, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, files, packs, pages,
                 created_at)
@@ -69,14 +61,11 @@ pub async fn freeze(
             union all
             select pg_notify($15, '') from frozen where due_at > clock_now()
         )
-        select f.environment_id as "environment_id!", f.queue_id as "queue_id!", f.concurrency_key as "concurrency_key!",
-            coalesce(f.due_at <= clock_now(), false) as "is_due!",
-            (q.paused or q.override_limit is not null or q.declared_limit is not null) as "is_limited!",
+        select f.environment_id as "environment_id!", coalesce(f.due_at <= clock_now(), false) as "is_due!",
             -- Of the statement's beginning: the one that is replaced.
             before.digest as "replaced?",
             (select count(*) from told) as told
         from frozen f
-        join queues q on q.id = f.queue_id
         left join checkpoints before on before.run_id = f.id and before.digest is distinct from $7
             and not exists (select from checkpoints other where other.digest = before.digest and other.run_id <> f.id)
         "#,
@@ -101,14 +90,10 @@ pub async fn freeze(
     )
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|row| {
-        let pool = Pool { queue: QueueId::from_uuid(row.queue_id), key: row.concurrency_key };
-        Frozen {
-            environment: EnvironmentId::from_uuid(row.environment_id),
-            limited: row.is_limited.then_some(pool),
-            is_due: row.is_due,
-            replaced: row.replaced,
-        }
+    Ok(row.map(|row| Frozen {
+        environment: EnvironmentId::from_uuid(row.environment_id),
+        is_due: row.is_due,
+        replaced: row.replaced,
     }))
 }
 

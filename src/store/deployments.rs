@@ -9,6 +9,7 @@ use super::{Listing, Page, Store, StoreError, rows};
 use crate::model::{
     deployment::Deployment,
     id::{DeploymentId, DeploymentKind, EnvironmentId},
+    task::LimitDefinition,
 };
 
 struct Row {
@@ -170,24 +171,31 @@ pub async fn next_version(connection: &mut PgConnection, environment: Environmen
     .await?)
 }
 
-/// Limits by queue, as a deployment declares them.
-pub type Queues = Vec<(String, Option<u32>)>;
+/// What a deployment declares besides its tasks.
+#[derive(Debug, Default)]
+pub struct Declared {
+    /// Limits by queue.
+    pub queues: Vec<(String, Option<u32>)>,
+    /// Concurrency limits.
+    pub limits: Vec<LimitDefinition>,
+}
 
-/// Adds a deployment, its tasks and what it declares of queues.
+/// Adds a deployment, its tasks and what it declares.
 ///
 /// # Errors
 /// If the database does not answer, or the version is taken.
-pub async fn insert(connection: &mut PgConnection, deployment: &Deployment, queues: &Queues) -> Result<(), StoreError> {
+pub async fn insert(connection: &mut PgConnection, deployment: &Deployment, declared: &Declared) -> Result<(), StoreError> {
     query!(
-        "insert into deployments (id, environment_id, version, component, sdk, external_id, queues)
-         values ($1, $2, $3, $4, $5, $6, $7::text::json)",
+        "insert into deployments (id, environment_id, version, component, sdk, external_id, queues, limits)
+         values ($1, $2, $3, $4, $5, $6, $7::text::json, $8::text::json)",
         deployment.id.uuid(),
         deployment.environment.uuid(),
         deployment.version,
         deployment.component,
         deployment.sdk,
         deployment.external_id,
-        rows::to_json(queues)
+        rows::to_json(&declared.queues),
+        rows::to_json(&declared.limits)
     )
     .execute(&mut *connection)
     .await?;
@@ -205,7 +213,7 @@ pub async fn insert(connection: &mut PgConnection, deployment: &Deployment, queu
     Ok(())
 }
 
-/// Makes a deployment the current one, and tells what it declares of queues; nothing is known of one of before that was kept.
+/// Makes a deployment the current one, and tells what it declares; nothing is known of one of before that was kept.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -213,16 +221,17 @@ pub async fn promote(
     connection: &mut PgConnection,
     environment: EnvironmentId,
     deployment: DeploymentId,
-) -> Result<Queues, StoreError> {
-    let queues = query_scalar!(
+) -> Result<Declared, StoreError> {
+    let row = query!(
         "with current as (update environments set current_deployment_id = $2 where id = $1)
-         update deployments set promoted_at = clock_now() where id = $2 returning queues",
+         update deployments set promoted_at = clock_now() where id = $2 returning queues, limits",
         environment.uuid(),
         deployment.uuid()
     )
     .fetch_one(connection)
     .await?;
-    queues.map_or(Ok(Queues::new()), |queues| rows::json("deployments", queues))
+    let queues = row.queues.map_or(Ok(Vec::new()), |queues| rows::json("deployments", queues))?;
+    Ok(Declared { queues, limits: row.limits.map_or(Ok(Vec::new()), |limits| rows::json("deployments", limits))? })
 }
 
 /// The version of the newest deployment before this one that has ever been the current one.

@@ -141,7 +141,7 @@ pub async fn meet(connection: &mut PgConnection, completed: &[Uuid], blocked: &[
             )
         ), woken as (
             update runs r
-            set status = 'QUEUED', parked = false, due_at = null, updated_at = clock_now(), event_seq = r.event_seq + 1
+            set status = 'QUEUED', due_at = null, updated_at = clock_now(), event_seq = r.event_seq + 1
             from ready where r.id = ready.run_id
             returning r.id, r.event_seq
         ), needless as (

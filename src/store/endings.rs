@@ -7,18 +7,10 @@ use uuid::Uuid;
 use super::{
     StoreError, edges,
     events::{self, Changed},
-    notify,
-    places::{self, Pool},
-    rows,
+    notify, rows,
 };
 use crate::model::{
-    attempt::Lease,
-    error::RunError,
-    event::EventKind,
-    id::{QueueId, RunId},
-    machine::Machine,
-    payload::Packet,
-    run::RunStatus,
+    attempt::Lease, error::RunError, event::EventKind, id::RunId, machine::Machine, payload::Packet, run::RunStatus,
 };
 
 /// Writes down the attempt that ends now.
@@ -83,7 +75,7 @@ pub async fn retry(
     let status = if due_at.is_some() { RunStatus::Executing } else { RunStatus::Queued };
     let seq = query_scalar!(
         "update runs
-         set status = $2, parked = false, lease_worker = null, lease_expires_at = null, due_at = $3,
+         set status = $2, lease_worker = null, lease_expires_at = null, due_at = $3,
              in_attempt = false, earlier_cpu_ms = earlier_cpu_ms + $4, attempt_cpu_ms = 0, stalls = 0,
              machine = coalesce($5, machine), updated_at = clock_now(), event_seq = event_seq + 1
          where id = $1 returning event_seq",
@@ -113,8 +105,7 @@ pub struct Ending<'a> {
 }
 
 /// Ends those of the runs that are not final yet, once and for all, and all that comes of it: nothing but their rows, events,
-/// logs and attempts remains, a failed one's idempotency key is free, their ends are entered, their places go to the next in
-/// line, whoever waited for them comes back into line, and children of cancelled ones are noted to be cancelled too.
+/// logs and attempts remains, a failed one's idempotency key is free, their ends are entered, whoever waited for them comes back into line, and children of cancelled ones are noted to be cancelled too.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -124,17 +115,15 @@ pub async fn end(connection: &mut PgConnection, runs: &[Uuid], ending: &Ending<'
     let rows = query!(
         r#"
         with before as (
-            select id, lease_worker is not null or status = 'QUEUED' as had_place from runs
-            where id = any($1) and finished_at is null
-            order by id for no key update
+            select id from runs where id = any($1) and finished_at is null order by id for no key update
         )
         update runs r
         set status = $2, output = $3, output_type = $4, error = $5::text::json, finished_at = clock_now(), due_at = null,
-            lease_worker = null, lease_expires_at = null, parked = false, in_attempt = false,
+            lease_worker = null, lease_expires_at = null, in_attempt = false,
             earlier_cpu_ms = earlier_cpu_ms + greatest($6, attempt_cpu_ms), attempt_cpu_ms = 0,
             idempotency_active = idempotency_active and $7, updated_at = clock_now(), event_seq = event_seq + 1
         from before where r.id = before.id
-        returning r.id, r.event_seq, r.queue_id, r.concurrency_key, before.had_place as "had_place!"
+        returning r.id, r.event_seq
         "#,
         runs,
         ending.status.as_str(),
@@ -146,25 +135,19 @@ pub async fn end(connection: &mut PgConnection, runs: &[Uuid], ending: &Ending<'
     )
     .fetch_all(&mut *connection)
     .await?;
-    let (mut ended, mut changed, mut pools) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows {
-        ended.push(row.id);
-        changed.push(Changed { id: RunId::from_uuid(row.id), seq: row.event_seq, status: ending.status });
-        if row.had_place {
-            pools.push(Pool { queue: QueueId::from_uuid(row.queue_id), key: row.concurrency_key });
-        }
-    }
+    let ended: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let change = |id, seq| Changed { id: RunId::from_uuid(id), seq, status: ending.status };
+    let changed: Vec<Changed> = rows.into_iter().map(|row| change(row.id, row.event_seq)).collect();
     if ended.is_empty() {
         return Ok(());
     }
     events::record(connection, EventKind::Finished, &changed).await?;
-    settle(connection, &ended, ending.status, &pools).await
+    settle(connection, &ended, ending.status).await
 }
 
 /// What comes of it that runs are over.
-async fn settle(connection: &mut PgConnection, ended: &[Uuid], status: RunStatus, pools: &[Pool]) -> Result<(), StoreError> {
+async fn settle(connection: &mut PgConnection, ended: &[Uuid], status: RunStatus) -> Result<(), StoreError> {
     let blocked = let_go(connection, ended, status).await?;
-    places::place_freed(connection, pools).await?;
     // Last, since from here on the ends of other runs that the same one waits for have to wait for this transaction.
     edges::meet(connection, ended, &blocked).await
 }
@@ -231,11 +214,11 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
         ), ended as (
             update runs r
             set status = 'COMPLETED', output = held.output, output_type = held.output_type, finished_at = clock_now(),
-                due_at = null, lease_worker = null, lease_expires_at = null, parked = false, in_attempt = false,
+                due_at = null, lease_worker = null, lease_expires_at = null, in_attempt = false,
                 earlier_cpu_ms = r.earlier_cpu_ms + held.cpu_ms, attempt_cpu_ms = 0,
                 updated_at = clock_now(), event_seq = r.event_seq + 1
             from held where r.id = held.id
-            returning r.id, r.event_seq, r.queue_id, r.concurrency_key
+            returning r.id, r.event_seq
         ), tried as (
             insert into attempts (run_id, number, started_at, finished_at, cpu_ms, machine)
             select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), cpu_ms, machine from held
@@ -246,8 +229,7 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
         ), told as (
             select pg_notify($8, string_agg(replace(id::text, '-', ''), ',')) from ended having count(*) > 0
         )
-        select id as "id!", queue_id as "queue_id!", concurrency_key as "concurrency_key!", (select count(*) from told) as told
-        from ended
+        select id as "id!", (select count(*) from told) as told from ended
         "#,
         &of(|run| run.lease.run.uuid()),
         &of(|run| run.lease.worker.uuid()),
@@ -265,9 +247,7 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
         return Ok(Vec::new());
     }
     let ended: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    let pool = |queue, key| Pool { queue: QueueId::from_uuid(queue), key };
-    let pools: Vec<Pool> = rows.into_iter().map(|row| pool(row.queue_id, row.concurrency_key)).collect();
-    settle(connection, &ended, RunStatus::Completed, &pools).await?;
+    settle(connection, &ended, RunStatus::Completed).await?;
     Ok(rows::ids(ended))
 }
 

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, query, query_scalar};
 
 use super::{Store, StoreError, rows};
 use crate::model::{
-    environment::{Branch, Environment, EnvironmentKind},
+    environment::{Branch, Environment, EnvironmentKind, Standing},
     id::{DeploymentId, EnvironmentId, ProjectId},
 };
 
@@ -156,4 +156,51 @@ pub async fn count_branches(connection: &mut PgConnection, parent: EnvironmentId
         .fetch_one(connection)
         .await?;
     Ok(rows::count(count))
+}
+
+/// Sets how many runs of an environment may execute at a time, and whether any may begin; what is none stays as it is.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn set_gate(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    limit: Option<Option<u32>>,
+    paused: Option<bool>,
+) -> Result<(), StoreError> {
+    query!(
+        "update environments
+         set concurrency_limit = case when $2 then $3 else concurrency_limit end, paused = coalesce($4, paused) where id = $1",
+        environment.uuid(),
+        limit.is_some(),
+        limit.flatten().map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)),
+        paused
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How an environment stands; none if there is none.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn standing(connection: &mut PgConnection, environment: EnvironmentId) -> Result<Option<Standing>, StoreError> {
+    let row = query!(
+        r#"
+        select concurrency_limit, paused,
+            (select count(*) from runs where environment_id = $1 and status = 'QUEUED') as "queued!",
+            (select count(*) from runs where environment_id = $1 and lease_worker is not null) as "running!"
+        from environments where id = $1
+        "#,
+        environment.uuid()
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Standing {
+        concurrency_limit: row.concurrency_limit.map(i32::unsigned_abs),
+        is_paused: row.paused,
+        queued: rows::count(row.queued),
+        running: rows::count(row.running),
+    }))
 }

@@ -7,33 +7,17 @@ use serde_json::Value;
 use sqlx::{PgConnection, postgres::types::PgInterval, query, query_as, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, events::Changed, notify, places::Pool, rows};
+use super::{StoreError, events::Changed, notify, rows};
 use crate::model::{
     attempt::Lease,
     event::EventKind,
-    id::{QueueId, RunId, WorkerId},
+    id::{RunId, WorkerId},
     run::RunStatus,
 };
 
 /// A time span as Postgres wants it.
 pub(super) fn interval(span: Duration) -> PgInterval {
     PgInterval { months: 0, days: 0, microseconds: i64::try_from(span.as_micros()).unwrap_or(i64::MAX) }
-}
-
-/// Locks the first runs in line, at most `max`, passing over those that others are claiming.
-///
-/// # Errors
-/// If the database does not answer.
-pub async fn pick(connection: &mut PgConnection, max: i64) -> Result<Vec<Uuid>, StoreError> {
-    Ok(query_scalar!(
-        "select id from runs
-         where status = 'QUEUED' and not parked and (due_at is null or due_at > clock_now())
-         order by position, id
-         limit $1 for no key update skip locked",
-        max
-    )
-    .fetch_all(connection)
-    .await?)
 }
 
 /// A run in line with all that a worker needs, as columns.
@@ -48,8 +32,8 @@ pub struct InLine {
     pub project_name: String,
     pub queue_id: Uuid,
     pub queue_name: String,
-    /// The queue has a limit or is paused.
-    pub is_limited: bool,
+    pub limit_ids: Vec<Uuid>,
+    pub position: DateTime<Utc>,
     pub concurrency_key: String,
     pub task: String,
     pub deployment_id: Option<Uuid>,
@@ -89,7 +73,7 @@ pub struct InLine {
     pub rewriter: Option<i32>,
 }
 
-/// Reads the runs that were picked, in the order of the line, those without a checkpoint with the component as version
+/// Reads the runs that were picked, in the order of their positions, those without a checkpoint with the component as version
 /// `rewriter` of the rewriter made it. A statement of its own: it sees the rows as they were when
 /// their locks were got, which the picking statement need not.
 ///
@@ -100,9 +84,7 @@ pub async fn load(connection: &mut PgConnection, picked: &[Uuid], rewriter: u32)
         InLine,
         r#"
         select r.id, r.environment_id, e.kind as environment_kind, e.project_id, p.ref as project_ref,
-            p.name as project_name, r.queue_id, q.name as queue_name,
-            (q.paused or q.override_limit is not null or q.declared_limit is not null) as "is_limited!",
-            r.concurrency_key, r.task, d.id as "deployment_id?", d.version as "version?", d.component as "component?",
+            p.name as project_name, r.queue_id, q.name as queue_name, r.limit_ids, r.position as "position!", r.concurrency_key, r.task, d.id as "deployment_id?", d.version as "version?", d.component as "component?",
             t.definition as "definition?", r.payload, r.payload_type, r.tags, r.is_test, r.replay_of, r.parent_id,
             r.root_id, r.depth, r.batch_id, coalesce(r.idempotency_shown, r.idempotency_key) as idempotency_key,
             r.max_attempts, r.max_duration_ms, r.machine, r.attempt_cpu_ms, r.created_at,
@@ -248,8 +230,6 @@ pub struct Held {
     pub attempt: u32,
     /// Whether it goes on.
     pub in_attempt: bool,
-    /// Where it takes a place.
-    pub pool: Pool,
     /// Somebody asked for its end.
     pub cancel_requested: bool,
     /// Leases lost since it last got on.
@@ -273,8 +253,7 @@ pub struct Held {
 pub async fn hold(connection: &mut PgConnection, run: RunId) -> Result<Option<Held>, StoreError> {
     let row = query!(
         r#"
-        select r.status, r.lease_worker, r.epoch, r.attempt, r.in_attempt, r.queue_id, r.concurrency_key,
-            r.cancel_requested_at is not null as "cancel_requested!", r.stalls, r.max_attempts, r.machine,
+        select r.status, r.lease_worker, r.epoch, r.attempt, r.in_attempt, r.cancel_requested_at is not null as "cancel_requested!", r.stalls, r.max_attempts, r.machine,
             r.attempt_cpu_ms, t.definition as "definition?", clock_now() as "now!"
         from runs r
         left join tasks t on t.deployment_id = r.deployment_id and t.id = r.task
@@ -293,7 +272,6 @@ pub async fn hold(connection: &mut PgConnection, run: RunId) -> Result<Option<He
             epoch: row.epoch,
             attempt: row.attempt.unsigned_abs(),
             in_attempt: row.in_attempt,
-            pool: Pool { queue: QueueId::from_uuid(row.queue_id), key: row.concurrency_key },
             cancel_requested: row.cancel_requested,
             stalls: row.stalls.unsigned_abs(),
             max_attempts: row.max_attempts.map(i32::unsigned_abs),
@@ -341,7 +319,7 @@ pub async fn pick_expired(connection: &mut PgConnection, max: u32) -> Result<Vec
 pub async fn requeue(connection: &mut PgConnection, run: RunId, stalls: u32) -> Result<Changed, StoreError> {
     let seq = query_scalar!(
         "update runs
-         set status = 'QUEUED', parked = false, lease_worker = null, lease_expires_at = null, due_at = null,
+         set status = 'QUEUED', lease_worker = null, lease_expires_at = null, due_at = null,
              stalls = $2, updated_at = clock_now(), event_seq = event_seq + 1
          where id = $1 returning event_seq",
         run.uuid(),

@@ -22,6 +22,8 @@ pub struct Scene {
     pub deployment: Option<DeploymentId>,
     /// The task as that version or else the current one declares it; none: not deployed.
     pub task: Option<TaskDefinition>,
+    /// The limits that the run needs a place in, sorted.
+    pub limits: Vec<Uuid>,
 }
 
 /// What a trigger has to know; none if there is no such environment.
@@ -54,6 +56,7 @@ pub async fn scene(
             now: row.now,
             deployment: row.deployment.filter(|_| version.is_some()).map(DeploymentId::from_uuid),
             task: row.definition.map(|definition| rows::json("tasks", definition)).transpose()?,
+            limits: Vec::new(),
         })
     })
     .transpose()
@@ -101,6 +104,8 @@ pub struct Decided<'a> {
     pub deployment: Option<DeploymentId>,
     /// Its queue.
     pub queue: QueueId,
+    /// Its limits, sorted.
+    pub limits: Vec<Uuid>,
     /// Where it stands in its tree.
     pub ancestry: Ancestry,
     /// Not before this.
@@ -126,9 +131,9 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
             parent_id, root_id, depth, batch_id, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine,
             idempotency_key, idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active,
             queue_id, concurrency_key, position, due_at, metadata, awaited, schedule_id, debounce_key, external_deployment,
-            event_seq)
+            limit_ids, limit_names, event_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, $32, $33, $34, 1)
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, $32, $33, $34, $35, $36, 1)
         on conflict do nothing
         returning event_seq
         "#,
@@ -165,7 +170,9 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         new.awaited,
         new.schedule.map(|id| id.uuid()),
         new.debounce.as_ref().map(|debounce| debounce.key.as_str()),
-        new.external_deployment
+        new.external_deployment,
+        &run.limits,
+        new.concurrency_limits.as_deref()
     )
     .fetch_optional(connection)
     .await?;
@@ -292,8 +299,21 @@ pub async fn correct_request(
     Ok(())
 }
 
-/// A deployment has brought the task: whoever waited for it, and for no deployment of a name, comes into line, in the queue that the task now names unless
-/// the trigger named another one than the task's own.
+/// Where a task's runs stand in line unless their triggers say otherwise.
+#[derive(Debug)]
+pub struct Place {
+    /// The task's own queue, where runs are that were triggered before it was known.
+    pub own_queue: QueueId,
+    /// The one that it names.
+    pub queue: QueueId,
+    /// Its own limit, if it has one.
+    pub own_limit: Option<Uuid>,
+    /// That and those that it names, sorted.
+    pub limits: Vec<Uuid>,
+}
+
+/// A deployment has brought the task: whoever waited for it, and for no deployment of a name, comes into line, in the queue and with
+/// the limits that the task now names unless the trigger named others.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -301,13 +321,14 @@ pub async fn wake_pending(
     connection: &mut PgConnection,
     environment: EnvironmentId,
     task: &str,
-    own_queue: QueueId,
-    queue: QueueId,
+    place: &Place,
 ) -> Result<Vec<Changed>, StoreError> {
     let rows = query!(
         r#"
         update runs r
-        set status = 'QUEUED', queue_id = case when r.queue_id = $3 then $4 else r.queue_id end, parked = false,
+        set status = 'QUEUED', queue_id = case when r.queue_id = $3 then $4 else r.queue_id end,
+            limit_ids = case when r.limit_names is null then $5
+                else array(select distinct id from unnest(r.limit_ids || $6::uuid) as id where id is not null order by id) end,
             position = coalesce(r.position, clock_now() - r.priority_ms * interval '1 millisecond'),
             due_at = clock_now() + nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint), 0) * interval '1 millisecond',
             updated_at = clock_now(), event_seq = r.event_seq + 1
@@ -319,8 +340,10 @@ pub async fn wake_pending(
         "#,
         environment.uuid(),
         task,
-        own_queue.uuid(),
-        queue.uuid()
+        place.own_queue.uuid(),
+        place.queue.uuid(),
+        &place.limits,
+        place.own_limit
     )
     .fetch_all(connection)
     .await?;
@@ -341,7 +364,7 @@ pub async fn wake_suspended(connection: &mut PgConnection, run: RunId) -> Result
         r#"
         with woken as (
             update runs
-            set status = 'QUEUED', parked = false, due_at = null, updated_at = clock_now(), event_seq = event_seq + 1
+            set status = 'QUEUED', due_at = null, updated_at = clock_now(), event_seq = event_seq + 1
             where id = $1 and status = 'WAITING'
             returning id, event_seq
         ), entries as (

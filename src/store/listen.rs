@@ -1,21 +1,32 @@
 //! One LISTEN connection for the whole process, and who hears it.
 //!
 //! The connection is its own and always drained: a session that does not read what it is told would hold up the server's
-//! vacuum. When it is lost it is made again, and everybody is told to look, for nobody knows what was missed.
+//! vacuum. When it is lost it is made again, and everybody is told to look, for nobody knows what was missed. One that says nothing
+//! for a while is asked whether it is there still: who only listens never learns that the other end is gone.
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgListener, PgNotification, PgPoolOptions};
-use tokio::sync::{broadcast, watch};
+use sqlx::{
+    Executor as _,
+    postgres::{PgListener, PgNotification, PgPoolOptions},
+};
+use tokio::{
+    sync::{broadcast, watch},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Store, StoreError, notify};
+use super::{Store, StoreError, in_time, notify};
 use crate::model::id::{RunId, WaitpointId};
 
 /// Messages that a slow hearer may leave behind before it is told that it lags.
 const BACKLOG: usize = 4096;
 /// Pause before the connection is made again.
 const RECONNECT: Duration = Duration::from_secs(1);
+/// How long it may be silent before it is asked whether it is there.
+const SILENT_FOR: Duration = Duration::from_secs(10);
+/// How long the answer may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What the database says: "look". Rows are the truth, so whoever misses a signal must look again after a while.
 #[derive(Debug, Clone)]
@@ -97,15 +108,28 @@ impl Heard {
     async fn once(&self, store: &Store) -> Result<(), StoreError> {
         let options = store.pool().connect_options();
         let own = PgPoolOptions::new().max_connections(1).connect_lazy_with((*options).clone());
-        let mut listener = PgListener::connect_with(&own).await?;
-        listener.listen_all([notify::LINE, notify::TIMERS, notify::SCHEDULES, notify::RUNS, notify::WAITPOINTS]).await?;
+        let mut listener = in_time(async {
+            let mut listener = PgListener::connect_with(&own).await?;
+            // Made again here alone, where everybody is told.
+            listener.eager_reconnect(false);
+            listener.listen_all([notify::LINE, notify::TIMERS, notify::SCHEDULES, notify::RUNS, notify::WAITPOINTS]).await?;
+            Ok::<_, StoreError>(listener)
+        })
+        .await?;
         for all in [&self.line, &self.timers, &self.schedules, &self.reconnected] {
             all.send_modify(|count| *count += 1);
         }
-        while let Some(notification) = listener.try_recv().await? {
-            self.pass_on(&notification);
+        loop {
+            match timeout(SILENT_FOR, listener.try_recv()).await {
+                Ok(Ok(Some(notification))) => self.pass_on(&notification),
+                Ok(Ok(None)) => return Ok(()),
+                Ok(Err(error)) => return Err(error.into()),
+                Err(_silent) => {
+                    let asked = timeout(ANSWERS_WITHIN, listener.execute("select 1")).await;
+                    asked.map_err(|_elapsed| StoreError::no_answer())??;
+                }
+            }
         }
-        Ok(())
     }
 
     fn pass_on(&self, notification: &PgNotification) {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{
     StoreError,
+    lanes::array,
     line::{Decided, to_column},
     notify, rows,
 };
@@ -33,11 +34,11 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
                 $8::text[], $9::text[], $10::uuid[], $11::bytea[], $12::text[], $13::text[], $14::timestamptz[], $15::bigint[],
                 $16::bigint[], $17::integer[], $18::bigint[], $19::text[], $20::text[], $21::text[], $22::text[],
                 $23::timestamptz[], $24::uuid[], $25::text[], $26::timestamptz[], $27::timestamptz[], $28::text[], $29::boolean[],
-                $30::text[], $34::text[])
+                $30::text[], $34::text[], $35::text[], $36::text[])
             as asked (id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine, key, key_shown,
                 key_scope, key_expires_at, queue_id, concurrency_key, position, due_at, metadata, is_test, request_key,
-                external_deployment)
+                external_deployment, limit_ids, limit_names)
         ), requested as (
             insert into trigger_requests (environment_id, task, request_key, run_id, expires_at)
             select environment_id, task, request_key, id, clock_now() + interval '24 hours' from asked
@@ -51,11 +52,12 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
             insert into runs (id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine, idempotency_key,
                 idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active, queue_id, concurrency_key,
-                position, due_at, metadata, is_test, external_deployment, event_seq)
+                position, due_at, metadata, is_test, external_deployment, limit_ids, limit_names, event_seq)
             select id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, array(select tag from json_array_elements_text(tags::json) as tag), delay_until, ttl_ms, priority_ms,
                 max_attempts, max_duration_ms, machine, key, key_shown, key_scope, key_expires_at, key is not null, queue_id,
-                concurrency_key, position, due_at, metadata::json, is_test, external_deployment, 1
+                concurrency_key, position, due_at, metadata::json, is_test, external_deployment, limit_ids::uuid[],
+                case when limit_names is not null then array(select name from json_array_elements_text(limit_names::json) as name) end, 1
             from asked
             where request_key is null or id in (select run_id from requested)
             order by environment_id, task, key, id
@@ -105,7 +107,9 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
         EventKind::Triggered.as_str(),
         notify::RUNS,
         &channels.into_iter().flatten().collect::<Vec<_>>() as &[&str],
-        &columns.external_deployments as &[Option<&str>]
+        &columns.external_deployments as &[Option<&str>],
+        &columns.limits,
+        &columns.limit_names as &[Option<String>]
     )
     .fetch_all(connection)
     .await?;
@@ -147,6 +151,10 @@ struct Columns<'a> {
     tests: Vec<bool>,
     request_keys: Vec<Option<&'a str>>,
     external_deployments: Vec<Option<&'a str>>,
+    /// Each the text of an array.
+    limits: Vec<String>,
+    /// Each a JSON list.
+    limit_names: Vec<Option<String>>,
 }
 
 impl<'a> Columns<'a> {
@@ -184,6 +192,8 @@ impl<'a> Columns<'a> {
             columns.metadata.push(rows::to_json(&new.metadata));
             columns.tests.push(run.ancestry.is_test);
             columns.external_deployments.push(new.external_deployment.as_deref());
+            columns.limits.push(array(&run.limits));
+            columns.limit_names.push(new.concurrency_limits.as_ref().map(rows::to_json));
             columns.request_keys.push(new.request_key.as_deref());
         }
         columns

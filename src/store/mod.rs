@@ -3,9 +3,12 @@
 //! [`Store::tx`] is the only way to write: it runs the whole transaction in a task of its own, so that a caller who goes
 //! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
 
+#[cfg(debug_assertions)]
+mod abort;
 pub mod api_keys;
 pub mod batch_items;
 pub mod batches;
+mod borrowed;
 pub mod checkpoints;
 pub mod children;
 pub mod clock;
@@ -15,8 +18,11 @@ pub mod edges;
 pub mod endings;
 pub mod environments;
 pub mod events;
+pub mod gates;
 pub mod journal;
+pub mod lanes;
 pub mod leases;
+pub mod limits;
 pub mod line;
 pub mod listen;
 pub mod logs;
@@ -25,7 +31,6 @@ pub mod notes;
 pub(crate) mod notify;
 mod page;
 pub mod pins;
-pub mod places;
 pub mod queues;
 pub mod repeats;
 pub mod retention;
@@ -38,21 +43,40 @@ pub mod sweep;
 pub mod variables;
 pub mod waitpoints;
 
-use std::{str::FromStr, time::Duration};
+use std::{io, str::FromStr, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
     Connection, PgConnection, PgPool,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions, Postgres},
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
+use tokio::time::timeout;
 
+pub use borrowed::Borrowed;
 pub use page::{Listing, Page, Start};
 
-/// A transaction that waits this long between two statements has lost its owner; Postgres ends it.
-const IDLE_IN_TRANSACTION: &str = "30s";
+/// A transaction that waits this long between two statements has lost its owner; Postgres ends it. No longer than a lease, so that the
+/// rows that a frozen worker holds locked are free when its runs are taken over.
+const IDLE_IN_TRANSACTION: &str = "8s";
+/// Lets the server find out after a minute that this process, or its machine, is gone without a word: until then its sessions take
+/// the places of new ones. The system's own settings mean hours. On a Unix socket they have no effect.
+const KEEPALIVE: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "30"),
+    ("tcp_keepalives_interval", "10"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "60000"),
+];
 /// How long a statement waits for a row that another transaction holds.
 const LOCK_TIMEOUT: &str = "10s";
+
+/// How long an answer of the database may take. Nothing that it is asked for takes as long, so the server, or the way to it, is gone
+/// without a word: a machine that vanished, a firewall that forgot the connection. The system would find that out after a quarter of
+/// an hour, or never. Less than a guest's call is tried for.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long an answer may take that needs nothing but a server that is there: to a ping, and to the beginning of a transaction, which is
+/// where most find out that a connection leads nowhere.
+const PING_WITHIN: Duration = Duration::from_secs(5);
 
 /// Statements are planned once for each connection, not each time with what they are asked for: planning takes longer than most of
 /// them, and but for lists none has a better plan for some values than for others. A plan made while a table is still empty must
@@ -135,9 +159,10 @@ impl Store {
     pub async fn connect(url: &str, max_connections: u32) -> Result<Store, StoreError> {
         let options = PgConnectOptions::from_str(url)?
             .application_name("dormouse")
-            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)]);
+            .options([("idle_in_transaction_session_timeout", IDLE_IN_TRANSACTION)])
+            .options(KEEPALIVE);
         // On a connection of its own: another process may take longer to migrate than a verb may wait for a lock.
-        let mut connection = PgConnection::connect_with(&options).await?;
+        let mut connection = in_time(async { PgConnection::connect_with(&options).await.map_err(StoreError::from) }).await?;
         MIGRATIONS.run(&mut connection).await?;
         connection.close().await?;
         let pool = |max| {
@@ -178,23 +203,24 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if none is free in time.
-    pub async fn read(&self) -> Result<PoolConnection<Postgres>, StoreError> {
-        Ok(self.pool.acquire().await?)
+    pub async fn read(&self) -> Result<Borrowed, StoreError> {
+        Ok(self.pool.acquire().await?.into())
     }
 
     /// A connection to read a list with, whose statement is planned each time: what makes a good plan is which filters it has.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if none is free in time.
-    pub async fn browse(&self) -> Result<PoolConnection<Postgres>, StoreError> {
-        Ok(self.lists.acquire().await?)
+    pub async fn browse(&self) -> Result<Borrowed, StoreError> {
+        Ok(self.lists.acquire().await?.into())
     }
 
     /// Runs `work` in one transaction, to its end whatever becomes of the caller: committed if it returns `Ok`, undone
     /// otherwise.
     ///
     /// # Errors
-    /// What `work` returns, and a [`StoreError`] if the transaction itself fails.
+    /// What `work` returns, and a [`StoreError`] if the transaction itself fails. After [`StoreError::Unavailable`] it may have been
+    /// committed all the same: its answer may be what was lost.
     pub async fn tx<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
@@ -203,24 +229,46 @@ impl Store {
     {
         let pool = self.pool.clone();
         let task = tokio::spawn(async move {
-            let mut connection = pool.acquire().await.map_err(StoreError::from)?;
-            let (answer, is_over) = transact(&mut connection, work).await;
-            if !is_over {
-                // Nobody else shall find themselves inside it, and its locks go with the connection.
-                connection.close_on_drop();
+            let mut connection = Borrowed::from(pool.acquire().await.map_err(StoreError::from)?);
+            // Nobody else shall find themselves inside one that is not over, and its locks go with the connection.
+            match timeout(ANSWERS_WITHIN, transact(&mut connection, work)).await {
+                Ok((answer, true)) => answer,
+                Ok((answer, false)) => {
+                    connection.close();
+                    answer
+                }
+                Err(_elapsed) => {
+                    connection.close();
+                    Err(StoreError::no_answer().into())
+                }
             }
-            answer
         });
         task.await.map_err(StoreError::from)?
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers, within a few seconds: who asks wants to know that it does not, too.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it does not.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        Ok(self.read().await?.ping().await?)
+        let pinging = async { Ok(self.read().await?.ping().await?) };
+        timeout(PING_WITHIN, pinging).await.unwrap_or_else(|_elapsed| Err(StoreError::no_answer()))
     }
+}
+
+impl StoreError {
+    fn no_answer() -> StoreError {
+        StoreError::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer came in time")))
+    }
+}
+
+/// What `asking` comes to, if that is in time. For whoever reads and would wait for ever: requests have a time limit of their own,
+/// and [`Store::tx`] has this one.
+///
+/// # Errors
+/// What `asking` returns, and [`StoreError::Unavailable`] if no answer comes.
+pub async fn in_time<T, E: From<StoreError>>(asking: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    timeout(ANSWERS_WITHIN, asking).await.unwrap_or_else(|_elapsed| Err(StoreError::no_answer().into()))
 }
 
 /// `work` in one transaction, and whether that is over for certain. If `work` panics, it is rolled back on the connection's way to
@@ -230,16 +278,26 @@ where
     E: From<StoreError>,
     F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>>,
 {
-    let failed = |error| (Err(StoreError::from(error).into()), false);
-    let mut transaction = match connection.begin().await {
-        Ok(transaction) => transaction,
-        Err(error) => return failed(error),
+    let failed = |error: StoreError| (Err(error.into()), false);
+    let mut transaction = match timeout(PING_WITHIN, connection.begin()).await {
+        Ok(Ok(transaction)) => transaction,
+        Ok(Err(error)) => return failed(error.into()),
+        Err(_elapsed) => return failed(StoreError::no_answer()),
     };
     match work(&mut transaction).await {
-        Ok(answer) => match transaction.commit().await {
-            Ok(()) => (Ok(answer), true),
-            Err(error) => failed(error),
-        },
+        Ok(answer) => {
+            #[cfg(debug_assertions)]
+            let planned = abort::planned(&mut transaction).await;
+            #[cfg(debug_assertions)]
+            abort::at(abort::Moment::Before, planned);
+            let committed = transaction.commit().await;
+            #[cfg(debug_assertions)]
+            abort::at(abort::Moment::After, planned);
+            match committed {
+                Ok(()) => (Ok(answer), true),
+                Err(error) => failed(error.into()),
+            }
+        }
         // Waited for, so that no lock outlives the answer.
         Err(error) => (Err(error), transaction.rollback().await.is_ok()),
     }
@@ -248,7 +306,10 @@ where
 /// How long a connection may lie in the pool without being asked whether the server is still there.
 const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
+/// How long it may take to answer that question. Several may be asked before one is found that is.
+const ALIVE_WITHIN: Duration = Duration::from_secs(2);
+
 /// False: it is closed, and another one is opened.
 async fn is_alive(connection: &mut PgConnection, idle_for: Duration) -> Result<bool, sqlx::Error> {
-    Ok(idle_for < TRUSTED_FOR || connection.ping().await.is_ok())
+    Ok(idle_for < TRUSTED_FOR || matches!(timeout(ALIVE_WITHIN, connection.ping()).await, Ok(Ok(()))))
 }

@@ -2,8 +2,8 @@
 
 use sqlx::{PgConnection, query, query_scalar};
 
-use super::{StoreError, events::Changed, rows};
-use crate::model::id::{DeploymentId, EnvironmentId, QueueId, RunId};
+use super::{StoreError, events::Changed, line::Place, rows};
+use crate::model::id::{DeploymentId, EnvironmentId, RunId};
 
 /// The version of the newest deployment with this external id.
 ///
@@ -33,13 +33,14 @@ pub async fn wake(
     environment: EnvironmentId,
     deployment: DeploymentId,
     task: &str,
-    own_queue: QueueId,
-    queue: QueueId,
+    place: &Place,
 ) -> Result<Vec<Changed>, StoreError> {
     query!(
         r#"
         update runs r
-        set deployment_id = d.id, queue_id = case when r.queue_id = $4 then $5 else r.queue_id end, parked = false,
+        set deployment_id = d.id, queue_id = case when r.queue_id = $4 then $5 else r.queue_id end,
+            limit_ids = case when r.limit_names is null then $6
+                else array(select distinct id from unnest(r.limit_ids || $7::uuid) as id where id is not null order by id) end,
             status = case r.status when 'DELAYED' then 'DELAYED' else 'QUEUED' end,
             position = case r.status when 'DELAYED' then r.position
                 else coalesce(r.position, clock_now() - r.priority_ms * interval '1 millisecond') end,
@@ -55,8 +56,10 @@ pub async fn wake(
         environment.uuid(),
         deployment.uuid(),
         task,
-        own_queue.uuid(),
-        queue.uuid()
+        place.own_queue.uuid(),
+        place.queue.uuid(),
+        &place.limits,
+        place.own_limit
     )
     .fetch_all(connection)
     .await?

@@ -1,4 +1,4 @@
-//! Queues as users see and change them. The places in them are the business of [`places`](super::places).
+//! Queues as users see and change them. The places in them are the business of [`gates`](super::gates).
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_as, query_scalar};
@@ -69,8 +69,8 @@ pub(crate) async fn find(
         Row,
         r#"
         select q.id, q.name, q.declared_limit, q.override_limit, q.overridden_at, q.paused,
-            (select count(*) from runs where queue_id = q.id and status = 'QUEUED') as "queued!",
-            (select count(*) from runs where queue_id = q.id and lease_worker is not null) as "running!"
+            (select count(*) from runs where environment_id = q.environment_id and queue_id = q.id and status = 'QUEUED') as "queued!",
+            (select count(*) from runs where environment_id = q.environment_id and queue_id = q.id and lease_worker is not null) as "running!"
         from queues q
         where q.environment_id = $1 and (q.id = $2 or q.name = $3)
         "#,
@@ -93,8 +93,8 @@ pub async fn list(store: &Store, environment: EnvironmentId, offset: u32, limit:
         Row,
         r#"
         select q.id, q.name, q.declared_limit, q.override_limit, q.overridden_at, q.paused,
-            (select count(*) from runs where queue_id = q.id and status = 'QUEUED') as "queued!",
-            (select count(*) from runs where queue_id = q.id and lease_worker is not null) as "running!"
+            (select count(*) from runs where environment_id = q.environment_id and queue_id = q.id and status = 'QUEUED') as "queued!",
+            (select count(*) from runs where environment_id = q.environment_id and queue_id = q.id and lease_worker is not null) as "running!"
         from queues q
         where q.environment_id = $1
         order by q.name
@@ -135,8 +135,7 @@ pub async fn ensure(connection: &mut PgConnection, environment: EnvironmentId, n
     Ok(QueueId::from_uuid(id))
 }
 
-/// Writes what a deployment declares: these queues with these limits. Queues that it does not name keep theirs. Returns
-/// those that are new or have another limit now.
+/// Writes what a deployment declares: these queues with these limits. Queues that it does not name keep theirs.
 ///
 /// # Errors
 /// If the database does not answer.

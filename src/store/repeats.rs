@@ -25,6 +25,8 @@ pub struct Original {
     pub queue: String,
     /// Its pool within the queue.
     pub concurrency_key: Option<String>,
+    /// Shared limits that it names; none: as the task says.
+    pub concurrency_limits: Option<Vec<String>>,
     /// None: as the task says.
     pub machine: Option<Machine>,
     /// From a test page.
@@ -43,7 +45,7 @@ pub async fn original(
     let row = query!(
         r#"
         select r.task, r.payload, r.payload_type, coalesce(r.seed_metadata, r.metadata) as "metadata!", r.tags,
-            q.name as queue, r.concurrency_key, r.machine, r.is_test
+            q.name as queue, r.concurrency_key, r.limit_names, r.machine, r.is_test
         from runs r
         join queues q on q.id = r.queue_id
         where r.id = $1 and r.environment_id = $2
@@ -61,6 +63,7 @@ pub async fn original(
             tags: row.tags,
             queue: row.queue,
             concurrency_key: Some(row.concurrency_key).filter(|key| !key.is_empty()),
+            concurrency_limits: row.limit_names,
             machine: row.machine.as_deref().map(rows::machine).transpose()?,
             is_test: row.is_test,
         })

@@ -33,7 +33,7 @@ pub async fn wake(connection: &mut PgConnection, runs: &[Uuid], from: RunStatus)
     }
     let rows = query!(
         "update runs
-         set status = 'QUEUED', parked = false, due_at = null, updated_at = clock_now(), event_seq = event_seq + 1
+         set status = 'QUEUED', due_at = null, updated_at = clock_now(), event_seq = event_seq + 1
          where id = any($1) and status = $2 and lease_worker is null
          returning id, event_seq",
         runs,
@@ -69,7 +69,7 @@ pub async fn end_delay(connection: &mut PgConnection, runs: &[Uuid], parked_for:
             where r.id = any($1) and r.status = 'DELAYED'
         )
         update runs r
-        set status = case when due.is_deployed then 'QUEUED' else 'PENDING_VERSION' end, parked = false,
+        set status = case when due.is_deployed then 'QUEUED' else 'PENDING_VERSION' end,
             position = r.delay_until - r.priority_ms * interval '1 millisecond',
             due_at = case when due.is_deployed then clock_now() + due.ttl_ms * interval '1 millisecond'
                 else due.parked_until end,

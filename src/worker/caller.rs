@@ -35,7 +35,7 @@ use crate::{
         waitable::Waitable,
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
-    store::environments,
+    store::{self, environments},
 };
 
 /// How long a call of the guest goes on to be tried while the database is away, before the guest is told.
@@ -304,7 +304,7 @@ impl EngineCaller {
 
     /// What is complete of these. A database that is away has no news: a wait does not fail for that.
     async fn look(&self, waitables: &[Waitable]) -> Result<Option<Vec<Completion>>, HostError> {
-        match wait::look(&self.context.store, self.environment, waitables).await {
+        match store::in_time(wait::look(&self.context.store, self.environment, waitables)).await {
             Ok(complete) => Ok((!complete.is_empty()).then_some(complete)),
             Err(engine::Error::Unavailable(_)) => Ok(None),
             Err(error) => Err(host_error(error)),
@@ -320,7 +320,7 @@ where
     let give_up = Instant::now() + PATIENCE;
     let mut pause = TRY_AGAIN.0;
     loop {
-        match act().await {
+        match store::in_time(act()).await {
             Err(engine::Error::Unavailable(_)) if Instant::now() < give_up => tokio::time::sleep(pause).await,
             answer => return answer.map_err(host_error),
         }

@@ -12,7 +12,7 @@ use std::{
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::Context;
+use super::{AFTER_ERROR, Context, sleep_unless};
 use crate::{
     engine::lease,
     model::{
@@ -119,24 +119,36 @@ impl Leases {
         beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                _ = beat.tick() => self.renew(worker, &context).await,
+                _ = beat.tick() => {}
                 () = stop.cancelled() => return,
+            }
+            // While the database is away no lease ends; when it is back, this comes before most sweeps.
+            while !self.renew(worker, &context).await {
+                sleep_unless(&stop, AFTER_ERROR).await;
+                if stop.is_cancelled() {
+                    return;
+                }
             }
         }
     }
 
-    async fn renew(&self, worker: WorkerId, context: &Context) {
+    /// False if nothing is known of the leases.
+    async fn renew(&self, worker: WorkerId, context: &Context) -> bool {
         let held: HashMap<RunId, i64> = self.lock().values().map(|(lease, _)| (lease.run, lease.epoch)).collect();
         if held.is_empty() {
-            return;
+            return true;
         }
         let asked: Vec<(RunId, i64)> = held.iter().map(|(run, epoch)| (*run, *epoch)).collect();
         match lease::renew(&context.store, worker, &asked, context.config.lease).await {
             Ok(renewed) => {
                 renewed.lost.iter().for_each(|run| self.stop(*run, held[run], Stop::Lost));
                 renewed.cancel.iter().for_each(|run| self.stop(*run, held[run], Stop::Cancelled));
+                true
             }
-            Err(error) => warn!(error = &error as &dyn std::error::Error, runs = asked.len(), "renewing leases failed"),
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, runs = asked.len(), "renewing leases failed");
+                false
+            }
         }
     }
 

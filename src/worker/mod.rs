@@ -12,9 +12,13 @@ pub mod rewritings;
 mod run_one;
 pub mod scratch;
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::{
     sync::CancellationToken,
     task::{TaskTracker, task_tracker::TaskTrackerToken},
@@ -25,21 +29,25 @@ use crate::{
     blobs::Blobs,
     config,
     engine::{
+        claim::{self, Claim, Rest, Terms},
         finish,
-        intake::{Room, Terms, Workplace},
-        lease,
+        intake::{Room, Workplace},
     },
     group::Group,
     host::Egress,
-    model::{attempt::Claimed, id::WorkerId, price::Prices},
+    model::{id::WorkerId, price::Prices},
     runtime::Runtime,
-    store::{Store, endings::Completed, listen::Signals},
+    store::{Store, endings::Completed, lanes::Turn, listen::Signals},
 };
 use leases::Leases;
 use rewritings::Rewritings;
 
 /// How long to wait before asking for runs again when nothing says that there are any: the net under lost notifications.
 const IDLE_POLL: Duration = Duration::from_secs(1);
+/// The same when limits hold runs back. The end of a run of this process is heard of at once; this is for those elsewhere.
+const HELD_POLL: Duration = Duration::from_millis(200);
+/// The same when another claim was deciding about runs that this one could have had.
+const CONTENDED_POLL: Duration = Duration::from_millis(5);
 /// How long to wait before asking again after the database failed.
 const AFTER_ERROR: Duration = Duration::from_millis(250);
 /// How long runs in progress may go on to their next wait when the process is told to end.
@@ -98,6 +106,10 @@ pub struct Worker {
     permits: Arc<Semaphore>,
     leases: Arc<Leases>,
     runs: TaskTracker,
+    /// Where its claims are in their way through the lanes.
+    turn: Mutex<Turn>,
+    /// A run of this worker has left its places: what limits held back may begin.
+    ended: Arc<Notify>,
     stop: CancellationToken,
 }
 
@@ -105,7 +117,16 @@ impl Worker {
     /// A worker that has leased nothing yet, and leases nothing any more after `stop`.
     pub fn new(id: WorkerId, context: Context, stop: CancellationToken) -> Worker {
         let permits = Arc::new(Semaphore::new(context.config.concurrency.max(1) as usize));
-        Worker { id, permits, leases: Arc::default(), runs: TaskTracker::new(), stop, context: Arc::new(context) }
+        Worker {
+            id,
+            permits,
+            leases: Arc::default(),
+            runs: TaskTracker::new(),
+            turn: Mutex::default(),
+            ended: Arc::default(),
+            stop,
+            context: Arc::new(context),
+        }
     }
 
     /// Leases and executes runs until it shall stop, then waits for the ones in flight: each is suspended at its next wait or
@@ -138,39 +159,51 @@ impl Worker {
             permits = take_permits(&self.permits) => permits,
             () = self.stop.cancelled() => return,
         };
-        let Terms { worker, max, lease_for, rewriter } = self.terms(permits.len());
-        let claimed = match lease::claim(&self.context.store, worker, max, lease_for, rewriter).await {
+        let asked = permits.len();
+        let claimed = match claim::claim(&self.context.store, self.terms(asked)).await {
             Ok(claimed) => claimed,
             Err(error) => {
                 warn!(error = &error as &dyn std::error::Error, "claiming runs failed");
                 return sleep_unless(&self.stop, AFTER_ERROR).await;
             }
         };
-        if claimed.is_empty() {
-            // Whoever triggers a run here may need them.
-            drop(permits);
-            tokio::select! {
-                Ok(()) = news.changed() => {}
-                () = tokio::time::sleep(IDLE_POLL) => {}
-                () = self.stop.cancelled() => {}
-            }
-            return;
-        }
+        let (got, rest) = (claimed.runs.len(), claimed.rest);
+        // Whoever triggers a run here may need the permits that are left.
         self.begin(claimed, permits);
+        let poll = match rest {
+            _ if got == asked => return,
+            Rest::Unknown => return,
+            Rest::Contended => CONTENDED_POLL,
+            Rest::Held => HELD_POLL,
+            Rest::Nothing => IDLE_POLL,
+        };
+        tokio::select! {
+            Ok(()) = news.changed() => {}
+            () = self.ended.notified(), if rest == Rest::Held => {}
+            () = tokio::time::sleep(poll) => {}
+            () = self.stop.cancelled() => {}
+        }
     }
 
     fn terms(&self, permits: usize) -> Terms {
-        let lease_for = self.context.config.lease;
-        Terms { worker: self.id, max: permits as u32, lease_for, rewriter: self.context.runtime.rewriter() }
+        Terms {
+            worker: self.id,
+            max: permits as u32,
+            lease_for: self.context.config.lease,
+            rewriter: self.context.runtime.rewriter(),
+            turn: self.turn.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
     }
 
-    fn begin(&self, claimed: Vec<Claimed>, permits: Vec<OwnedSemaphorePermit>) {
-        for (claimed, permit) in claimed.into_iter().zip(permits) {
-            let context = self.context.clone();
+    fn begin(&self, claim: Claim, permits: Vec<OwnedSemaphorePermit>) {
+        *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = claim.turn;
+        for (claimed, permit) in claim.runs.into_iter().zip(permits) {
+            let (context, ended) = (self.context.clone(), self.ended.clone());
             let hold = self.leases.hold(claimed.lease);
             self.runs.spawn(async move {
                 run_one::run_one(&context, claimed, &hold).await;
                 drop((hold, permit));
+                ended.notify_one();
             });
         }
     }
@@ -199,8 +232,8 @@ impl Room for FreeRoom {
         self.worker.terms(self.permits.len())
     }
 
-    fn begin(self: Box<Self>, claimed: Vec<Claimed>) {
-        self.worker.begin(claimed, self.permits);
+    fn begin(self: Box<Self>, claim: Claim) {
+        self.worker.begin(claim, self.permits);
     }
 }
 

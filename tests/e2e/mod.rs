@@ -1,6 +1,7 @@
 //! The product as a user has it: the binary, HTTP, and SIGKILL.
 
 mod bad_input;
+mod boundaries;
 mod children;
 mod command_line;
 mod crash;
@@ -10,7 +11,10 @@ mod hostile;
 mod http;
 mod schedules;
 mod scratch;
+mod several;
 mod snapshots;
+mod stories;
+mod storm;
 mod upgrade;
 mod variables;
 

@@ -1,7 +1,11 @@
 //! What the tests of this binary share: guests that were built before, servers as child processes, deadlines.
 
+pub mod client;
 pub mod compiled;
+pub mod effects;
+pub mod fleet;
 pub mod guests;
+pub mod proxy;
 pub mod server;
 pub mod small_disk;
 pub mod web;

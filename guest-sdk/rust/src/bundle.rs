@@ -33,6 +33,8 @@ pub struct Options {
     pub retry: Option<Retry>,
     /// The queue its runs go through.
     pub queue: Option<Queue>,
+    /// Limits that its runs need a place in: its own and shared ones.
+    pub limits: &'static [Limit],
     /// Machine preset.
     pub machine: Option<&'static str>,
     /// CPU time of an attempt; 0: no limit.
@@ -69,6 +71,16 @@ pub struct Queue {
     pub name: Option<&'static str>,
     /// Runs at a time.
     pub concurrency: Option<u32>,
+}
+
+/// `concurrency(…)`, and each `limit(…)` of `limits(…)`.
+pub struct Limit {
+    /// 1 to 122 of A-Z a-z 0-9 _ -; none: the task's own.
+    pub name: Option<&'static str>,
+    /// Runs at a time.
+    pub total: Option<u32>,
+    /// Runs at a time with one concurrency key.
+    pub per_key: Option<u32>,
 }
 
 /// `schedule = "…"` or `schedule(…)`.
@@ -182,6 +194,9 @@ pub fn describe(entries: &[Entry]) -> BundleDefinition {
         if let Some(queue) = &options.queue {
             declare(&mut bundle.queues, queue, entry.id);
         }
+        for limit in options.limits {
+            declare_limit(&mut bundle.concurrency_limits, limit, entry.id);
+        }
         bundle.tasks.push(definition(entry.id, options));
     }
     bundle
@@ -195,7 +210,7 @@ fn definition(id: &str, options: Options) -> TaskDefinition {
         source: Some(options.source.into()),
         retry: options.retry.map(policy),
         queue: options.queue.and_then(|queue| queue.name).map(Into::into),
-        concurrency_limits: Vec::new(),
+        concurrency_limits: options.limits.iter().map(|limit| limit.named(id)).collect(),
         machine: options.machine.map(Into::into),
         max_duration_ms: options.max_duration_ms,
         ttl_ms: options.ttl_ms,
@@ -234,6 +249,24 @@ fn declare(queues: &mut Vec<QueueDefinition>, queue: &Queue, task: &str) {
     }
 }
 
+/// Several tasks may name one limit; a bound stands wherever one of them gives it.
+fn declare_limit(limits: &mut Vec<ConcurrencyLimitDefinition>, limit: &Limit, task: &str) {
+    let name = limit.named(task);
+    match limits.iter_mut().find(|declared| declared.name == name) {
+        Some(declared) => {
+            declared.total = declared.total.or(limit.total);
+            declared.per_key = declared.per_key.or(limit.per_key);
+        }
+        None => limits.push(ConcurrencyLimitDefinition { name, total: limit.total, per_key: limit.per_key }),
+    }
+}
+
+impl Limit {
+    fn named(&self, task: &str) -> String {
+        self.name.map_or_else(|| format!("task/{task}"), Into::into)
+    }
+}
+
 /// Answers `tasks.run`.
 pub fn run(entries: &[Entry], task: &str, payload: Packet) -> Result<Packet, tasks::TaskError> {
     crate::panic::report_to_the_log();
@@ -248,7 +281,7 @@ pub fn run(entries: &[Entry], task: &str, payload: Packet) -> Result<Packet, tas
 
 #[cfg(test)]
 mod tests {
-    use super::{Entry, Options, Queue, Schedule, Task, describe, ids_are_distinct, run};
+    use super::{Entry, Limit, Options, Queue, Schedule, Task, describe, ids_are_distinct, run};
     use crate::TaskError;
     use crate::bindings::dormouse::task::types::{Packet, RunError};
     use crate::bindings::exports::dormouse::task::tasks::{FailureReason, Hooks, TaskKind};
@@ -265,6 +298,10 @@ mod tests {
                 source: "here:1",
                 retry: None,
                 queue,
+                limits: &[
+                    Limit { name: None, total: Some(20), per_key: Some(2) },
+                    Limit { name: Some("openai"), total: Some(10), per_key: None },
+                ],
                 machine: None,
                 max_duration_ms: None,
                 ttl_ms: None,
@@ -291,6 +328,10 @@ mod tests {
         assert_eq!(bundle.tasks[0].id, "echo");
         assert_eq!(bundle.tasks[0].queue, None);
         assert_eq!((bundle.queues[0].name.as_str(), bundle.queues[0].concurrency_limit), ("task/echo", Some(4)));
+        assert_eq!(bundle.tasks[0].concurrency_limits, ["task/echo", "openai"]);
+        let limits: Vec<_> =
+            bundle.concurrency_limits.iter().map(|limit| (limit.name.as_str(), limit.total, limit.per_key)).collect();
+        assert_eq!(limits, [("task/echo", Some(20), Some(2)), ("openai", Some(10), None)]);
         assert!(bundle.sdk.starts_with("rust/"));
         let schedule = bundle.tasks[0].schedule.as_ref().unwrap();
         assert_eq!((bundle.tasks[0].kind, schedule.cron.as_str()), (TaskKind::Scheduled, "0 9 * * *"));

@@ -71,7 +71,7 @@ pub mod __private {
     pub use crate::bindings;
     pub use crate::bindings::dormouse::task::types::Packet;
     pub use crate::bindings::export_bundle;
-    pub use crate::bundle::{Entry, Options, Queue, Retry, Schedule, describe, ids_are_distinct, run};
+    pub use crate::bundle::{Entry, Limit, Options, Queue, Retry, Schedule, describe, ids_are_distinct, run};
     pub use crate::log::Fields;
     pub use crate::packet::{Output, Returned, decode_payload};
     pub use serde::{Serialize, de::DeserializeOwned};

@@ -44,6 +44,8 @@ pub struct Options {
     pub queue: Option<String>,
     /// Each value has its own places in the queue.
     pub concurrency_key: Option<String>,
+    /// Shared limits, at most two, in place of the task's; none: the task's.
+    pub concurrency_limits: Option<Vec<String>>,
     /// Seconds by which it is put ahead in its queue.
     pub priority: Option<i32>,
     /// At most 10, of 1 to 128 characters each.
@@ -82,7 +84,7 @@ impl Options {
             debounce: None,
             queue: self.queue.clone(),
             concurrency_key: self.concurrency_key.clone(),
-            concurrency_limits: None,
+            concurrency_limits: self.concurrency_limits.clone(),
             priority: self.priority,
             tags: self.tags.clone(),
             metadata: metadata.map_err(|error| HostError::unencodable(&error))?,

@@ -35,6 +35,7 @@ async fn an_additional_key_opens_everything_but_the_keys_until_it_expires(pool: 
         assert!(refused.refusal().1.contains("root key"), "{}", refused.body);
     }
     ManualClock::default().advance(&pool, std::time::Duration::from_secs(3601)).await.unwrap();
+    let api = api.elsewhere();
     assert_eq!(api.with(&key, "GET", "/api/v1/whoami", "").await.refusal(), (401, "Invalid API key"));
 
     for (body, field) in
@@ -88,6 +89,7 @@ async fn a_rotated_key_and_what_it_signed_are_good_until_the_grace_is_over(pool:
     api.raw("POST", callback, &[("content-length", "2")], "{}").await.ok();
 
     ManualClock::default().advance(&pool, std::time::Duration::from_secs(3601)).await.unwrap();
+    let api = api.elsewhere();
     assert_eq!(api.with(api.key.expose_secret(), "GET", &run, "").await.refusal(), (401, "Invalid API key"));
     assert_eq!(api.with(&old, "GET", &run, "").await.refusal(), (401, "Public access token is invalid"));
     assert_eq!(api.raw("POST", callback, &[("content-length", "2")], "{}").await.status, 401);

@@ -94,7 +94,6 @@ fn out_of_range() -> Vec<Case> {
         ("debounce", json!({"key": "k", "delay": "2030-01-01"}), "debounce.delay", "not a date"),
         ("debounce", json!({"key": "k", "delay": "1m", "maxDelay": "1m"}), "debounce.maxDelay", "longer than the delay"),
         ("debounce", json!({"key": "k", "delay": "1m", "mode": "both"}), "options.debounce.mode", "leading or trailing"),
-        ("concurrency", json!(["limit"]), "options.concurrency", "not available"),
         ("gates", json!([{"queue": "q"}]), "options.gates", "not available"),
         ("resumeParentOnCompletion", json!(true), "options.resumeParentOnCompletion", "not available"),
     ]

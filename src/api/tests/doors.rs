@@ -37,7 +37,7 @@ fn routes() -> Vec<(String, String, bool)> {
             routes.push((method.to_uppercase(), path, open));
         }
     }
-    assert!(routes.len() >= 55, "{routes:?}");
+    assert!(routes.len() >= 62, "{routes:?}");
     assert!(routes.iter().all(|(_, path, _)| !path.contains('{')), "{routes:?}");
     routes
 }

@@ -4,6 +4,7 @@ mod api_keys;
 mod bad_input;
 mod bad_options;
 mod batches;
+mod concurrency_limits;
 mod deployments;
 mod doors;
 mod notes;

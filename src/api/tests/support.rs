@@ -15,17 +15,19 @@ use crate::{
     api::{AppState, DeployError, DeployOptions, Deployed, Deployer, Reason, router},
     auth::{self, Claims},
     config::Limits,
-    engine::{self, intake::Intake, project},
+    engine::{self, claim::Terms, intake::Intake, project},
     model::{
         attempt::{Claimed, Outcome},
         deployment::NewDeployment,
         environment::{ApiKeyKind, Environment, EnvironmentKind, NewApiKey, NewProject},
         id::WorkerId,
+        limit,
         price::Prices,
-        task::{BundleDefinition, ScheduleDefinition, TaskDefinition, TaskKind},
+        task::{BundleDefinition, LimitDefinition, ScheduleDefinition, TaskDefinition, TaskKind},
     },
     store::{
         Store,
+        lanes::Turn,
         seal::{self, Keyring},
     },
 };
@@ -44,7 +46,7 @@ pub(super) struct Answer {
 }
 
 /// Takes bundles whose bytes are `ok:<task>`; what a component is belongs to the runtime. A task in `cron/` is a scheduled one, and
-/// declares the expression that stands after it.
+/// declares the expression that stands after it; one in `limited/` shares the limit `openai` and has one of its own.
 struct BundlesByName(Store);
 
 #[async_trait::async_trait]
@@ -72,12 +74,19 @@ fn definition(text: &str) -> BundleDefinition {
     let is_scheduled = text.starts_with("cron/");
     let (id, cron) = text.split_once(' ').filter(|_| is_scheduled).unwrap_or((text, ""));
     let declared = ScheduleDefinition { cron: cron.into(), timezone: "UTC".into(), environments: Vec::new(), window: None };
+    let limit = |name: &str, total, per_key| LimitDefinition { name: name.into(), total: Some(total), per_key };
+    let own = limit::own_name(id);
+    let concurrency_limits = match id.starts_with("limited/") {
+        true => vec![limit("openai", 5, Some(2)), limit(&own, 1, None)],
+        false => Vec::new(),
+    };
     let task = TaskDefinition {
         id: id.into(),
         description: Some("says hello".into()),
         source: None,
         retry: None,
         queue: None,
+        concurrency_limits: concurrency_limits.iter().map(|limit| limit.name.clone()).collect(),
         machine: None,
         max_duration_ms: None,
         ttl_ms: None,
@@ -86,7 +95,14 @@ fn definition(text: &str) -> BundleDefinition {
         kind: if is_scheduled { TaskKind::Scheduled } else { TaskKind::Standard },
         schedule: (!cron.is_empty()).then_some(declared),
     };
-    BundleDefinition { sdk: "rust/0.1.0".into(), tasks: vec![task], queues: Vec::new() }
+    BundleDefinition { sdk: "rust/0.1.0".into(), tasks: vec![task], queues: Vec::new(), concurrency_limits }
+}
+
+fn doors(store: &Store, limits: Limits) -> Router {
+    let limits = Limits { bundle_bytes: 1 << 20, ..limits };
+    let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
+    let state = AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test");
+    router(state.with_prices(Prices { per_vcpu_second: 100.0, per_gb_second: 0.0, per_run: 0.25 }))
 }
 
 impl TestApi {
@@ -123,12 +139,17 @@ impl TestApi {
         let new_key = NewApiKey { name: "test".into(), secret: key.clone(), kind: ApiKeyKind::Root, expires_at: None };
         let project = NewProject { project_ref: reference.into(), name: "Test".into() };
         let environment = project::ensure(&store, project, kind, new_key).await.unwrap();
-        let limits = Limits { bundle_bytes: 1 << 20, ..limits };
-        let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
-        let state = AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test");
-        let prices = Prices { per_vcpu_second: 100.0, per_gb_second: 0.0, per_run: 0.25 };
-        let router = router(state.with_prices(prices));
-        TestApi { router, store, environment, key }
+        TestApi { router: doors(&store, limits), store, environment, key }
+    }
+
+    /// Another server's doors to the same environment: it has seen no key yet.
+    pub(super) fn elsewhere(&self) -> TestApi {
+        TestApi {
+            router: doors(&self.store, Limits::default()),
+            store: self.store.clone(),
+            environment: self.environment.clone(),
+            key: self.key.clone(),
+        }
     }
 
     /// Sends a request with these headers and nothing else.
@@ -189,7 +210,8 @@ impl TestApi {
     /// What a worker would do with the next run.
     pub(super) async fn claim(&self) -> Claimed {
         let lease_for = std::time::Duration::from_secs(60);
-        engine::lease::claim(&self.store, WorkerId::new(), 1, lease_for, 1).await.unwrap().remove(0)
+        let terms = Terms { worker: WorkerId::new(), max: 1, lease_for, rewriter: 1, turn: Turn::default() };
+        engine::claim::claim(&self.store, terms).await.unwrap().runs.remove(0)
     }
 
     pub(super) async fn finish(&self, claimed: &Claimed, outcome: Outcome) {

@@ -14,7 +14,7 @@ use crate::{
     engine::{Error, trigger},
     model::trigger::NewRun,
     store::{
-        Store, clock,
+        self, Store, clock,
         schedules::{self, Picked},
     },
 };
@@ -82,5 +82,5 @@ async fn fire(tx: &mut PgConnection, picked: Picked, now: DateTime<Utc>) -> Resu
 /// # Errors
 /// If the database does not answer.
 pub async fn next_due(store: &Store) -> Result<Option<Duration>, Error> {
-    Ok(schedules::next_due(&mut *store.read().await?).await?)
+    Ok(store::in_time(async { schedules::next_due(&mut *store.read().await?).await }).await?)
 }

@@ -12,7 +12,10 @@ use crate::{
 impl Scene {
     /// The environment that a key opens.
     async fn opened_by(&self, secret: &SecretString) -> Option<EnvironmentId> {
-        rows::by_secret(&self.store, secret.expose_secret()).await.unwrap().map(|(environment, _)| environment)
+        rows::by_fingerprint(&self.store, &rows::fingerprint(secret.expose_secret()))
+            .await
+            .unwrap()
+            .map(|(environment, _)| environment)
     }
 
     fn root_key(&self) -> SecretString {

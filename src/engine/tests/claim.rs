@@ -57,9 +57,10 @@ async fn workers_that_claim_at_the_same_time_never_get_the_same_run(pool: PgPool
     for _ in 0..30 {
         scene.trigger(hello()).await;
     }
-    let claims = (0..6).map(|_| engine::lease::claim(&scene.store, WorkerId::new(), 10, LEASE, REWRITER));
+    let claims = (0..6).map(|_| engine::claim::claim(&scene.store, terms(WorkerId::new(), 10, LEASE)));
     let claimed = futures_util::future::join_all(claims).await;
-    let mut runs: Vec<RunId> = claimed.into_iter().flat_map(Result::unwrap).map(|claimed| claimed.lease.run).collect();
+    let mut runs: Vec<RunId> =
+        claimed.into_iter().flat_map(|claim| claim.unwrap().runs).map(|claimed| claimed.lease.run).collect();
     let count = runs.len();
     runs.sort();
     runs.dedup();

@@ -111,7 +111,8 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let children = include_str!("../../store/children.rs");
     let batches = include_str!("../../store/batches.rs");
     let items = include_str!("../../store/batch_items.rs");
-    let places = include_str!("../../store/places.rs");
+    let gates = include_str!("../../store/gates.rs");
+    let lanes = include_str!("../../store/lanes.rs");
     let queues = include_str!("../../store/queues.rs");
     let retention = include_str!("../../store/retention.rs");
     let runs = include_str!("../../store/runs.rs");
@@ -119,11 +120,14 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let some = "'0190a0a0-0000-7000-8000-000000000000'::uuid";
     let array = format!("array[{some}]");
     let environment = format!("'{}'", scene.environment.uuid());
+    let lane_list = [array.as_str(), &array, "array['{}']", "array['']", "array[10]", &array];
+    let way = [some, "32", &array, &array, &array, "array['{}']", "array['']", &array, &array, "64"];
     let list = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25", "null"];
     let next_page = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", some, "null", "25", "null"];
     let of_schedule = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25", some];
     for (source, marker, values, index) in [
-        (leases, "order by position, id\n         limit", &["50"][..], "runs_in_line"),
+        (lanes, "id <> all($6)", &lane_list[..], "runs_in_line"),
+        (lanes, "with recursive environment", &way[..], "runs_in_line"),
         (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
         (debounce, "debounce_key = $3 and status", &[&environment, "'hello'", "'k'"][..], "runs_debounce"),
         (sweep, "from runs where due_at <= clock_now()", &["50"][..], "runs_due"),
@@ -135,9 +139,8 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (batches, "where stage = 'MAKING' and updated_at <=", &["'5s'", "100"][..], "batches_unmade"),
         (batches, "where stage = 'FILLING' and updated_at <=", &["'1h'", "100"][..], "batches_unmade"),
         (items, "batch_id = $1 and run_id is null\n        ) item", &[some, "1000", "100"][..], "batch_items_"),
-        (places, "where queue_id = $1 and concurrency_key = $2", &[some, "''"][..], "runs_of_queue"),
-        (places, "group by queue_id, concurrency_key", &[array.as_str()][..], "runs_leased"),
-        (queues, "where q.environment_id = $1 and (q.id = $2", &[&environment, some, "''"][..], "runs_of_queue"),
+        (gates, "group by environment_id, queue_id", &[array.as_str()][..], "runs_leased"),
+        (queues, "where q.environment_id = $1 and (q.id = $2", &[&environment, some, "''"][..], "runs_in_line"),
         (runs, "and (cardinality($2::text[]) = 0", &list[..], "runs_newest"),
         (runs, "and (cardinality($2::text[]) = 0", &next_page[..], "runs_newest"),
         (runs, "and (cardinality($2::text[]) = 0", &of_schedule[..], "runs_of_schedule"),

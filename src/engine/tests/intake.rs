@@ -8,7 +8,10 @@ use std::{
 use futures_util::future::join_all;
 
 use super::*;
-use crate::engine::intake::{Intake, Room, Terms, Workplace};
+use crate::engine::{
+    claim::{Claim, Terms},
+    intake::{Intake, Room, Workplace},
+};
 
 /// Has room for so many, and keeps what it is given.
 #[derive(Clone)]
@@ -27,11 +30,11 @@ impl Workplace for Bench {
 
 impl Room for (Bench, u32) {
     fn terms(&self) -> Terms {
-        Terms { worker: self.0.worker, max: self.1, lease_for: secs(10), rewriter: REWRITER }
+        terms(self.0.worker, self.1, secs(10))
     }
 
-    fn begin(self: Box<Self>, claimed: Vec<Claimed>) {
-        self.0.begun.lock().unwrap().extend(claimed);
+    fn begin(self: Box<Self>, claim: Claim) {
+        self.0.begun.lock().unwrap().extend(claim.runs);
     }
 }
 

@@ -10,7 +10,9 @@ mod deploy;
 mod explain;
 mod finish;
 mod intake;
+mod lanes;
 mod lease;
+mod limit;
 mod metadata;
 mod pin;
 mod queue;
@@ -36,7 +38,7 @@ use sqlx::PgPool;
 
 use crate::{
     clock::ManualClock,
-    engine::{self, Error, finish::Finished, project, suspend::Suspended},
+    engine::{self, Error, claim::Terms, finish::Finished, project, suspend::Suspended},
     model::{
         attempt::{Claimed, Lease, Outcome, RetryDecision},
         checkpoint::{Checkpoint, KeptFiles, Stored},
@@ -53,7 +55,9 @@ use crate::{
         waitpoint::WaitRequest,
     },
     store::{
-        Store, events, runs,
+        Store, events,
+        lanes::Turn,
+        runs,
         seal::{self, Keyring},
     },
 };
@@ -70,6 +74,10 @@ struct Scene {
     clock: ManualClock,
     environment: EnvironmentId,
     worker: WorkerId,
+}
+
+fn terms(worker: WorkerId, max: u32, lease_for: Duration) -> Terms {
+    Terms { worker, max, lease_for, rewriter: REWRITER, turn: Turn::default() }
 }
 
 impl Scene {
@@ -96,7 +104,7 @@ impl Scene {
     }
 
     async fn claim(&self, max: u32) -> Vec<Claimed> {
-        engine::lease::claim(&self.store, self.worker, max, LEASE, REWRITER).await.unwrap()
+        engine::claim::claim(&self.store, terms(self.worker, max, LEASE)).await.unwrap().runs
     }
 
     async fn claim_one(&self) -> Claimed {
@@ -173,6 +181,7 @@ fn task(id: &str) -> TaskDefinition {
         source: None,
         retry: Some(RetryPolicy { randomize: false, ..RetryPolicy::default() }),
         queue: None,
+        concurrency_limits: Vec::new(),
         machine: None,
         max_duration_ms: None,
         ttl_ms: None,
@@ -186,7 +195,7 @@ fn task(id: &str) -> TaskDefinition {
 fn bundle(tasks: Vec<TaskDefinition>, queues: Vec<QueueDefinition>) -> NewDeployment {
     NewDeployment {
         component: "c0ffee".into(),
-        definition: BundleDefinition { sdk: "tests/1".into(), tasks, queues },
+        definition: BundleDefinition { sdk: "tests/1".into(), tasks, queues, concurrency_limits: vec![] },
         external_id: None,
         promotion: Promotion::Promote,
     }

@@ -76,7 +76,10 @@ async fn what_a_replay_says_is_otherwise_and_the_same_request_makes_one(pool: Pg
             ..NewRun::of("not looked at", Packet::empty())
         },
     };
+    let lane = || NewRun { queue: Some("other".into()), concurrency_key: Some("k".into()), ..hello() };
+    scene.trigger(lane()).await;
     let replayed = again(&scene, first, changes()).await.unwrap();
+    engine::cancel::cancel(&scene.store, scene.environment, first).await.unwrap();
     assert_eq!(again(&scene, first, changes()).await.unwrap().id, replayed.id);
     let claimed = scene.claim(1).await.remove(0);
     assert_eq!((claimed.lease.run, claimed.task.as_str()), (replayed.id, "hello"), "it has jumped the line");

@@ -18,7 +18,7 @@ impl Scene {
 
     /// Claims the one run in line as a process with this version of the rewriter does.
     async fn claim_with(&self, rewriter: u32) -> Claimed {
-        engine::lease::claim(&self.store, self.worker, 1, LEASE, rewriter).await.unwrap().remove(0)
+        engine::claim::claim(&self.store, Terms { rewriter, ..terms(self.worker, 1, LEASE) }).await.unwrap().runs.remove(0)
     }
 
     /// Suspends a run for a minute with a snapshot that fits this rewritten component.

@@ -207,7 +207,7 @@ async fn without_a_key_nothing_is_set_and_runs_that_need_one_stay_in_line_for_wh
     let keyless = Store::over(scene.pool.clone());
     let refused = variables::set(&keyless, scene.environment, variable("B", "1")).await;
     assert!(matches!(refused, Err(Error::Invalid { message, .. }) if message.contains("--encryption-key")));
-    let claimed = engine::lease::claim(&keyless, scene.worker, 5, LEASE, REWRITER).await.unwrap();
+    let claimed = engine::claim::claim(&keyless, terms(scene.worker, 5, LEASE)).await.unwrap().runs;
     assert_eq!(claimed.iter().map(|claimed| claimed.lease.run).collect::<Vec<_>>(), [free], "others are not held up");
     assert_eq!(scene.claim_one().await.lease.run, needs);
 }

@@ -15,8 +15,10 @@ use crate::{
     host::HostState,
     model::{
         environment::EnvironmentKind,
+        limit,
         machine::Machine,
-        task::{BundleDefinition, QueueDefinition, RetryPolicy, ScheduleDefinition, TaskDefinition, TaskKind},
+        queue::MAX_CONCURRENCY,
+        task::{BundleDefinition, LimitDefinition, QueueDefinition, RetryPolicy, ScheduleDefinition, TaskDefinition, TaskKind},
     },
 };
 
@@ -26,8 +28,8 @@ const MAX_DECLARATIONS: usize = 1000;
 const MAX_TASK_ID_CHARS: usize = 123;
 /// Longest queue name. Source: facts A15.
 const MAX_QUEUE_NAME_CHARS: usize = 128;
-/// Largest concurrency limit. Source: facts K3.
-const MAX_CONCURRENCY: u32 = 100_000;
+/// Longest name of a shared concurrency limit. Source: facts 4.5.
+const MAX_LIMIT_NAME_CHARS: usize = 122;
 /// Most attempts of a run. Source: facts A21.
 const MAX_ATTEMPTS: u32 = 250;
 /// Least CPU time of an attempt, in milliseconds; smaller values are raised to it. Source: facts A22.
@@ -78,15 +80,20 @@ pub fn definition(raw: tasks::BundleDefinition) -> Result<BundleDefinition, Vec<
     if raw.queues.len() > MAX_DECLARATIONS {
         faults.push(format!("the bundle has {} queues; the most is {MAX_DECLARATIONS}", raw.queues.len()));
     }
-    if !raw.concurrency_limits.is_empty() {
-        faults.push("named concurrency limits are not available in this version: use a queue's limit".into());
+    if raw.concurrency_limits.len() > MAX_DECLARATIONS {
+        faults
+            .push(format!("the bundle has {} concurrency limits; the most is {MAX_DECLARATIONS}", raw.concurrency_limits.len()));
     }
     repeated("task", raw.tasks.iter().map(|task| task.id.as_str()), &mut faults);
+    repeated("concurrency limit", raw.concurrency_limits.iter().map(|limit| limit.name.as_str()), &mut faults);
     repeated("queue", raw.queues.iter().map(|queue| queue.name.as_str()), &mut faults);
     let sdk = cut(&raw.sdk, MAX_QUEUE_NAME_CHARS);
     let queues = raw.queues.into_iter().take(MAX_DECLARATIONS).map(|queue| queue_definition(queue, &mut faults)).collect();
-    let tasks = raw.tasks.into_iter().take(MAX_DECLARATIONS).map(|task| task_definition(task, &mut faults)).collect();
-    if faults.is_empty() { Ok(BundleDefinition { sdk, tasks, queues }) } else { Err(faults) }
+    let tasks: Vec<_> = raw.tasks.into_iter().take(MAX_DECLARATIONS).map(|task| task_definition(task, &mut faults)).collect();
+    let limits = raw.concurrency_limits.into_iter().take(MAX_DECLARATIONS);
+    let concurrency_limits: Vec<_> = limits.map(|limit| limit_definition(limit, &tasks, &mut faults)).collect();
+    let tasks = tasks.into_iter().map(|task| with_limits(task, &concurrency_limits, &mut faults)).collect();
+    if faults.is_empty() { Ok(BundleDefinition { sdk, tasks, queues, concurrency_limits }) } else { Err(faults) }
 }
 
 fn repeated<'a>(what: &str, names: impl Iterator<Item = &'a str>, faults: &mut Vec<String>) {
@@ -113,6 +120,45 @@ fn queue_definition(queue: tasks::QueueDefinition, faults: &mut Vec<String>) -> 
     QueueDefinition { name, concurrency_limit }
 }
 
+fn limit_definition(
+    limit: tasks::ConcurrencyLimitDefinition,
+    tasks: &[TaskDefinition],
+    faults: &mut Vec<String>,
+) -> LimitDefinition {
+    let tasks::ConcurrencyLimitDefinition { name, total, per_key } = limit;
+    let is_own = tasks.iter().any(|task| limit::own_name(&task.id) == name);
+    if !is_own && (!is_name(&name, MAX_LIMIT_NAME_CHARS) || name.contains('/')) {
+        faults.push(format!(
+            "concurrency limit {name:?}: a limit's name is 1 to {MAX_LIMIT_NAME_CHARS} of A-Z a-z 0-9 _ -, or task/ and a task's id"
+        ));
+    }
+    if total.max(per_key).is_some_and(|bound| bound > MAX_CONCURRENCY) {
+        faults.push(format!("concurrency limit {name:?} is above {MAX_CONCURRENCY}: lower it or leave it out"));
+    }
+    LimitDefinition { name, total, per_key }
+}
+
+/// The task with its own limit, if the bundle declares one.
+fn with_limits(mut task: TaskDefinition, declared: &[LimitDefinition], faults: &mut Vec<String>) -> TaskDefinition {
+    let whose = format!("task {:?}", task.id);
+    let own = limit::own_name(&task.id);
+    let is_declared = |name: &str| declared.iter().any(|limit| limit.name == name);
+    if let Some(name) = task.concurrency_limits.iter().find(|name| !is_declared(name)) {
+        faults.push(format!("{whose}: the bundle declares no concurrency limit {name:?}"));
+    }
+    task.concurrency_limits.retain(|name| *name != own);
+    if task.concurrency_limits.len() > limit::MAX_SHARED {
+        faults.push(format!("{whose}: a task has at most {} shared concurrency limits besides its own", limit::MAX_SHARED));
+    }
+    if let Some(name) = task.concurrency_limits.iter().find(|name| name.contains('/')) {
+        faults.push(format!("{whose}: {name:?} is another task's own concurrency limit"));
+    }
+    if is_declared(&own) {
+        task.concurrency_limits.push(own);
+    }
+    task
+}
+
 fn check_queue_name(whose: &str, name: &str, faults: &mut Vec<String>) {
     if !is_name(name, MAX_QUEUE_NAME_CHARS) {
         faults.push(format!("{whose}: a queue's name is 1 to {MAX_QUEUE_NAME_CHARS} of A-Z a-z 0-9 _ - /"));
@@ -131,9 +177,6 @@ fn task_definition(task: tasks::TaskDefinition, faults: &mut Vec<String>) -> Tas
     if kind == TaskKind::Standard && task.schedule.is_some() {
         faults.push(format!("{whose}: it has a schedule, so its kind must be scheduled"));
     }
-    if !task.concurrency_limits.is_empty() {
-        faults.push(format!("{whose}: named concurrency limits are not available in this version: use a queue's limit"));
-    }
     if let Some(queue) = &task.queue {
         check_queue_name(&whose, queue, faults);
     }
@@ -146,6 +189,7 @@ fn task_definition(task: tasks::TaskDefinition, faults: &mut Vec<String>) -> Tas
         source: task.source.map(|text| cut(&text, MAX_TEXT_CHARS)),
         retry: task.retry.map(|retry| retry_policy(&whose, retry, faults)),
         queue: task.queue,
+        concurrency_limits: task.concurrency_limits,
         machine: task.machine.and_then(|name| machine(&whose, &name, faults)),
         max_duration_ms: task.max_duration_ms.map(|limit| if limit == 0 { 0 } else { limit.max(LEAST_DURATION_MS) }),
         ttl_ms: task.ttl_ms,

@@ -11,6 +11,7 @@ use crate::{
     model::{
         batch::{Draft, Item, MAX_ITEMS, Refusal},
         error::ErrorCode,
+        limit::MAX_SHARED,
         machine::Machine,
         payload::{MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES},
         trigger::{MAX_ATTEMPTS, NewRun, RunIdempotency},
@@ -47,6 +48,13 @@ pub fn run(task: String, payload: types::Packet, options: TriggerOptions) -> Res
         text.as_deref().map(|text| check_name(argument, text)).transpose()?;
     }
     (new.concurrency_key, new.version) = (options.concurrency_key, options.version);
+    if let Some(names) = options.concurrency_limits {
+        if names.len() > MAX_SHARED {
+            return Err(HostError::invalid(format!("options.concurrency-limits takes at most {MAX_SHARED} names")));
+        }
+        names.iter().try_for_each(|name| check_name("options.concurrency-limits", name))?;
+        new.concurrency_limits = Some(names);
+    }
     new.priority_ms = i64::from(options.priority.unwrap_or(0)) * 1000;
     new.tags = check::tags(options.tags)?;
     new.metadata = metadata(options.metadata)?;
@@ -120,7 +128,6 @@ pub fn idempotency(given: Option<types::Idempotency>) -> Result<Option<RunIdempo
 fn absent(options: &TriggerOptions) -> Result<(), HostError> {
     let asked = [
         ("options.debounce", options.debounce.is_some()),
-        ("options.concurrency-limits", options.concurrency_limits.as_ref().is_some_and(|names| !names.is_empty())),
         ("options.external-deployment-id", options.external_deployment_id.is_some()),
     ];
     match asked.into_iter().find(|(_, asked)| *asked) {

@@ -5,7 +5,7 @@ use quote::{ToTokens, quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{Error, FnArg, GenericArgument, ItemFn, PathArguments, Result, ReturnType, Type, parse_quote};
 
-use crate::options::{Options, Queue, Retry, Schedule};
+use crate::options::{Limit, Options, Queue, Retry, Schedule};
 
 /// The function and its `Task` implementation.
 pub(crate) fn task(options: &Options, function: &ItemFn) -> Result<TokenStream> {
@@ -174,6 +174,7 @@ fn definition(options: &Options, place: proc_macro2::Span) -> TokenStream {
     let ttl = optional(options.ttl);
     let retry = optional(options.retry.as_ref().map(retry));
     let queue = optional(options.queue.as_ref().map(queue));
+    let limits = options.limits.iter().map(limit);
     let schedule = optional(options.schedule.as_ref().map(schedule));
     let on_cancel = options.on_cancel;
     let scheduled = options.scheduled || options.schedule.is_some();
@@ -184,6 +185,7 @@ fn definition(options: &Options, place: proc_macro2::Span) -> TokenStream {
             source: ::core::concat!(::core::file!(), ":", #line),
             retry: #retry,
             queue: #queue,
+            limits: &[#(#limits),*],
             machine: #machine,
             max_duration_ms: #max_duration,
             ttl_ms: #ttl,
@@ -213,6 +215,12 @@ fn queue(queue: &Queue) -> TokenStream {
     let name = optional(queue.name.as_ref());
     let concurrency = optional(queue.concurrency);
     quote!(::dormouse::__private::Queue { name: #name, concurrency: #concurrency })
+}
+
+fn limit(limit: &Limit) -> TokenStream {
+    let name = optional(limit.name.as_ref());
+    let (total, per_key) = (optional(limit.total), optional(limit.per_key));
+    quote!(::dormouse::__private::Limit { name: #name, total: #total, per_key: #per_key })
 }
 
 fn schedule(schedule: &Schedule) -> TokenStream {

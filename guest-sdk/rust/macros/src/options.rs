@@ -14,6 +14,8 @@ pub(crate) struct Options {
     pub description: Option<String>,
     pub retry: Option<Retry>,
     pub queue: Option<Queue>,
+    /// Its own limit and shared ones.
+    pub limits: Vec<Limit>,
     pub machine: Option<String>,
     /// Milliseconds of CPU time.
     pub max_duration: Option<u64>,
@@ -70,9 +72,21 @@ pub(crate) struct Queue {
     pub concurrency: Option<u32>,
 }
 
-const OPTIONS: &str = "id, description, retry(…), queue, machine, max_duration, ttl, on_cancel, schedule, scheduled";
+/// `concurrency(total = 20, per_key = 2)`, the task's own; or, in `limits(…)`, `limit(name = "…", total = 10, per_key = 1)`.
+pub(crate) struct Limit {
+    pub name: Option<String>,
+    pub total: Option<u32>,
+    pub per_key: Option<u32>,
+}
+
+const OPTIONS: &str =
+    "id, description, retry(…), queue, concurrency(…), limits(…), machine, max_duration, ttl, on_cancel, schedule, scheduled";
 const RETRY_OPTIONS: &str = "max_attempts, factor, min_timeout, max_timeout, randomize, out_of_memory_machine";
 const QUEUE_OPTIONS: &str = "name, concurrency";
+/// Highest limit of a queue, and bound of a limit.
+const MAX_CONCURRENCY: u32 = 100_000;
+/// Most shared limits of a task.
+const MAX_SHARED_LIMITS: usize = 2;
 const SCHEDULE_OPTIONS: &str = "cron, timezone, window, environments(…)";
 const ENVIRONMENTS: [&str; 4] = ["development", "staging", "preview", "production"];
 const MINUTE: u64 = 60_000;
@@ -87,6 +101,8 @@ impl Parse for Options {
                 "description" => options.description = Some(text(&meta)?),
                 "retry" => options.retry = Some(retry(&meta)?),
                 "queue" => options.queue = Some(queue(&meta)?),
+                "concurrency" => options.limits.insert(0, limit(&meta, "total, per_key")?),
+                "limits" => options.limits.extend(shared_limits(&meta)?),
                 "machine" => options.machine = Some(text(&meta)?),
                 "max_duration" => options.max_duration = Some(max_duration(&meta)?),
                 "ttl" => options.ttl = Some(milliseconds(&meta)?),
@@ -124,11 +140,56 @@ fn queue(meta: &Meta) -> Result<Queue> {
     for (name, meta) in meta.require_list()?.parse_args_with(distinct)? {
         match name.as_str() {
             "name" => queue.name = Some(queue_name(&meta)?),
-            "concurrency" => queue.concurrency = Some(whole(&meta, 0, u32::MAX)?),
+            "concurrency" => queue.concurrency = Some(whole(&meta, 0, MAX_CONCURRENCY)?),
             _ => return Err(unknown(&meta, QUEUE_OPTIONS)),
         }
     }
     Ok(queue)
+}
+
+/// A task's own limit, or with a name a shared one.
+fn limit(meta: &Meta, allowed: &str) -> Result<Limit> {
+    let mut limit = Limit { name: None, total: None, per_key: None };
+    for (name, meta) in meta.require_list()?.parse_args_with(distinct)? {
+        match name.as_str() {
+            "name" if allowed.starts_with("name") => limit.name = Some(limit_name(&meta)?),
+            "total" => limit.total = Some(whole(&meta, 0, MAX_CONCURRENCY)?),
+            "per_key" => limit.per_key = Some(whole(&meta, 0, MAX_CONCURRENCY)?),
+            _ => return Err(unknown(&meta, allowed)),
+        }
+    }
+    Ok(limit)
+}
+
+fn shared_limits(meta: &Meta) -> Result<Vec<Limit>> {
+    let listed = meta.require_list()?.parse_args_with(Punctuated::<Meta, Token![,]>::parse_terminated)?;
+    let mut limits: Vec<Limit> = Vec::new();
+    for meta in &listed {
+        if !meta.path().is_ident("limit") {
+            return Err(unknown(meta, "limit(…)"));
+        }
+        let limit = limit(meta, "name, total, per_key")?;
+        if limit.name.is_none() {
+            return Err(Error::new(meta.span(), "a shared limit needs a name; `concurrency(…)` is the task's own"));
+        }
+        if limits.iter().any(|other| other.name == limit.name) {
+            return Err(Error::new(meta.span(), "the task names this limit twice"));
+        }
+        limits.push(limit);
+    }
+    if limits.len() > MAX_SHARED_LIMITS {
+        return Err(Error::new(meta.span(), format!("a task has at most {MAX_SHARED_LIMITS} shared limits")));
+    }
+    Ok(limits)
+}
+
+fn limit_name(meta: &Meta) -> Result<String> {
+    let name = text(meta)?;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+    if name.is_empty() || name.len() > 122 || !name.bytes().all(allowed) {
+        return Err(Error::new(meta.span(), "a limit's name has 1 to 122 of A-Z a-z 0-9 _ -"));
+    }
+    Ok(name)
 }
 
 fn schedule(meta: &Meta) -> Result<Schedule> {
@@ -305,6 +366,25 @@ mod tests {
         let retry = syn::parse_str::<Options>("retry(max_attempts = 7)").unwrap().retry.unwrap();
         assert_eq!((retry.max_attempts, retry.factor, retry.min_timeout, retry.max_timeout), (7, 2.0, 1_000, 60_000));
         assert!(retry.randomize);
+    }
+
+    #[test]
+    fn a_task_has_a_limit_of_its_own_and_two_shared_ones() {
+        let text = r#"limits(limit(name = "openai", total = 10), limit(name = "db")), concurrency(total = 20, per_key = 2)"#;
+        let limits = syn::parse_str::<Options>(text).unwrap().limits;
+        let limits: Vec<_> = limits.iter().map(|limit| (limit.name.as_deref(), limit.total, limit.per_key)).collect();
+        assert_eq!(limits, [(None, Some(20), Some(2)), (Some("openai"), Some(10), None), (Some("db"), None, None)]);
+        for wrong in [
+            "limits(limit(total = 1))",
+            r#"limits(limit(name = "a/b"))"#,
+            r#"limits(limit(name = "a"), limit(name = "a"))"#,
+            r#"limits(limit(name = "a"), limit(name = "b"), limit(name = "c"))"#,
+            r#"limits(queue(name = "a"))"#,
+            r#"concurrency(name = "a")"#,
+            "concurrency(total = 100001)",
+        ] {
+            assert!(syn::parse_str::<Options>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
