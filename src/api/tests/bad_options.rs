@@ -96,7 +96,7 @@ fn out_of_range() -> Vec<Case> {
         ("debounce", json!({"key": "k", "delay": "1m", "mode": "both"}), "options.debounce.mode", "leading or trailing"),
         ("concurrency", json!(["limit"]), "concurrency", "no deployment declares"),
         ("concurrency", json!(["a", "b", "c"]), "concurrency", "at most 2"),
-        ("concurrency", json!([""]), "concurrency", "1 to 128"),
+        ("concurrency", json!([""]), "options.concurrency", "1 to 128"),
         ("gates", json!([{"queue": "q"}]), "options.gates", "not available"),
         ("resumeParentOnCompletion", json!(true), "options.resumeParentOnCompletion", "not available"),
     ]
