@@ -64,7 +64,7 @@ pub async fn lock_waitpoints(
     let rows = query!(
         r#"
         select id, status = 'WAITING' as "is_open!" from waitpoints
-        where id = any($1) and environment_id = $2 order by id for share
+        where id = any($1) and environment_id is not distinct from $2 order by id for share
         "#,
         &rows::uuids(ids),
         environment.uuid()
@@ -90,7 +90,7 @@ pub async fn lock_runs(
     let rows = query!(
         r#"
         select id, finished_at is null as "is_open!" from runs
-        where id = any($1) and environment_id = $2 order by id for share
+        where id = any($1) and environment_id is not distinct from $2 order by id for share
         "#,
         ids,
         environment.uuid()

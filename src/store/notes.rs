@@ -79,7 +79,7 @@ pub async fn lock_metadata(
     runs: &[RunId],
 ) -> Result<Vec<Noted>, StoreError> {
     query!(
-        "select id, status, metadata from runs where id = any($1) and environment_id = $2
+        "select id, status, metadata from runs where id = any($1) and environment_id is not distinct from $2
          order by id for no key update",
         &rows::uuids(runs),
         environment.uuid()

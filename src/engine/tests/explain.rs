@@ -100,6 +100,15 @@ async fn plan(scene: &Scene, source: &'static str, marker: &str, values: &[&str]
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn runs_are_found_by_their_ids_also_with_a_plan_from_when_there_were_none(pool: PgPool) {
+    let scene = Scene::empty(pool).await;
+    let runs = include_str!("../../store/runs.rs");
+    let environment = format!("'{}'", scene.environment.uuid());
+    let found = plan(&scene, runs, "r.id = any($2)", &[&environment, "array[gen_random_uuid()]", "'micro'"]).await;
+    assert!(found.contains("runs_pkey") && !found.contains("runs_newest"), "{found}");
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let scene = Scene::new(pool).await;
     seed(&scene).await;
