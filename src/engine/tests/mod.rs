@@ -14,6 +14,7 @@ mod lanes;
 mod lease;
 mod limit;
 mod metadata;
+mod model;
 mod pin;
 mod queue;
 mod read;
