@@ -78,7 +78,7 @@ pub struct Claim {
 pub enum Rest {
     /// Nothing that this worker could begin.
     Nothing,
-    /// Runs that limits hold back.
+    /// Runs that limits hold back, or so much that is closed that it did not get through.
     Held,
     /// Runs about which another claim is deciding just now.
     Contended,
@@ -114,8 +114,9 @@ pub(super) async fn claim_in(tx: &mut PgConnection, terms: Terms, keys: &Keyring
     let Claiming { room, turn, variables, mut admitted, is_held, is_contended, .. } = claiming;
     let rest = match () {
         () if is_contended => Rest::Contended,
-        // One that found nothing among so many looks at the others after a pause.
-        () if is_held && (has_seen_all || admitted.is_empty()) => Rest::Held,
+        // One that found nothing among so many looks at the others after a pause, or it would never rest.
+        () if !has_seen_all && admitted.is_empty() && room > 0 => Rest::Held,
+        () if is_held && has_seen_all => Rest::Held,
         () if room == 0 || !has_seen_all => Rest::Unknown,
         () => Rest::Nothing,
     };

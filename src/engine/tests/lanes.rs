@@ -141,3 +141,33 @@ async fn an_environment_has_a_limit_of_all_its_runs_and_can_be_paused(pool: PgPo
     assert_eq!(scene.take(&mut turn, 50).await.runs.len(), 1);
     assert_eq!(scene.take(&mut turn, 50).await.rest, Rest::Nothing);
 }
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn more_that_is_closed_than_a_claim_looks_at_neither_keeps_it_busy_nor_hides_what_is_open(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    sqlx::raw_sql(
+        "with projects as (
+            insert into projects (id, ref, name) select gen_random_uuid(), 'proj_' || n, 'closed' from generate_series(1, 700) n
+            returning id
+         ), closed as (
+            insert into environments (id, project_id, kind, paused) select gen_random_uuid(), id, 'dev', true from projects
+            returning id
+         )
+         insert into runs (id, environment_id, task, status, payload, payload_type, root_id, queue_id, position)
+         select gen_random_uuid(), id, 'hello', 'QUEUED', '', 'application/json', gen_random_uuid(), gen_random_uuid(), now()
+         from closed",
+    )
+    .execute(&scene.pool)
+    .await
+    .unwrap();
+    let mut turn = Turn::default();
+    assert_eq!(scene.take(&mut turn, 5).await.rest, Rest::Held, "it pauses");
+    let open = scene.trigger(hello()).await;
+    for _ in 0..4 {
+        if let Some(run) = scene.take(&mut turn, 5).await.runs.first() {
+            assert_eq!(run.lease.run, open);
+            return;
+        }
+    }
+    panic!("a claim goes on where the one before stopped");
+}
