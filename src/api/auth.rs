@@ -15,7 +15,10 @@ use super::{
 use crate::{
     auth::{self, Claims},
     engine,
-    model::environment::{ApiKey, ApiKeyKind, Environment, EnvironmentKind, branch_name},
+    model::{
+        environment::{ApiKey, ApiKeyKind, Environment, EnvironmentKind, branch_name},
+        id::EnvironmentId,
+    },
     store::environments,
 };
 
@@ -119,17 +122,28 @@ impl FromRequestParts<AppState> for Caller {
             state.rates.count(holder.environment.id, parts)?;
             return Ok(Caller { environment: of_branch(state, holder.environment, &parts.headers).await?, token: None });
         };
-        let environment = state.known.environment(&state.store, id).await?;
-        let environment = environment.ok_or(Error::Unauthenticated("Public access token is invalid"))?;
-        let claims = Claims::verify_any(key, environment.root_keys()).map_err(|error| {
-            Error::Unauthenticated(match error.kind() {
-                jsonwebtoken::errors::ErrorKind::ExpiredSignature => "Public access token has expired",
-                _ => "Public access token is invalid",
-            })
-        })?;
+        let (environment, claims) = by_token(state, id, key).await?;
         state.rates.count(environment.id, parts)?;
         Ok(Caller { environment, token: Some((claims, key.to_owned())) })
     }
+}
+
+/// The environment that a public token is for, and what it says.
+async fn by_token(state: &AppState, id: EnvironmentId, token: &str) -> Result<(Environment, Claims), Error> {
+    if let Some(environment) = state.known.environment(id)
+        && let Ok(claims) = Claims::verify_any(token, environment.root_keys())
+    {
+        return Ok((environment, claims));
+    }
+    let environment = state.known.look_up(&state.store, id).await?;
+    let environment = environment.ok_or(Error::Unauthenticated("Public access token is invalid"))?;
+    let claims = Claims::verify_any(token, environment.root_keys()).map_err(|error| {
+        Error::Unauthenticated(match error.kind() {
+            jsonwebtoken::errors::ErrorKind::ExpiredSignature => "Public access token has expired",
+            _ => "Public access token is invalid",
+        })
+    })?;
+    Ok((environment, claims))
 }
 
 async fn by_secret(state: &AppState, key: &str) -> Result<KeyHolder, Error> {

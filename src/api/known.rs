@@ -1,7 +1,7 @@
 //! Keys and environments that requests have named just now, so that not every request asks the database who asks.
 //!
-//! What is known is forgotten after a second, and at once in the process that revokes or rotates a key: so long a key may go on to
-//! open its environment on other servers.
+//! What is known is forgotten after a second, and when this process revokes or rotates a key: so long a key may go on to open its
+//! environment. What opens nothing by what is known is looked up anew, so a new key is good at once, and so is what it signs.
 
 use std::time::Duration;
 
@@ -43,17 +43,20 @@ impl Known {
             return Ok(Some(holder));
         }
         let Some((environment, key)) = api_keys::by_fingerprint(store, &fingerprint).await? else { return Ok(None) };
-        let Some(environment) = self.environment(store, environment).await? else { return Ok(None) };
+        // Not what is known of it: that may be from before this key.
+        let Some(environment) = self.look_up(store, environment).await? else { return Ok(None) };
         let holder = KeyHolder { environment, key };
         self.holders.insert(fingerprint, holder.clone());
         Ok(Some(holder))
     }
 
-    /// The environment with this id.
-    pub(super) async fn environment(&self, store: &Store, id: EnvironmentId) -> Result<Option<Environment>, Error> {
-        if let Some(environment) = self.environments.get(&id) {
-            return Ok(Some(environment));
-        }
+    /// The environment with this id, if it is known.
+    pub(super) fn environment(&self, id: EnvironmentId) -> Option<Environment> {
+        self.environments.get(&id)
+    }
+
+    /// The environment with this id, as it is now.
+    pub(super) async fn look_up(&self, store: &Store, id: EnvironmentId) -> Result<Option<Environment>, Error> {
         let found = environments::get(store, id).await?;
         if let Some(environment) = &found {
             self.environments.insert(id, environment.clone());

@@ -160,3 +160,19 @@ async fn the_keys_of_a_branch_are_those_of_the_preview_environment(pool: PgPool)
     let branch = api.of_branch("a", "GET", "/api/v1/whoami", "").await.ok()["environment"]["id"].clone();
     assert_eq!(Claims::verify(signed["token"].as_str().unwrap(), &api.key).unwrap().sub, branch.as_str().unwrap());
 }
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_new_root_key_is_good_at_once_on_a_server_that_has_just_seen_the_one_before(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    let other = api.elsewhere();
+    let run = format!("/api/v3/runs/{}", api.trigger("hello", "{}").await);
+    other.with(&other.token(&["read:runs"]), "GET", &run, "").await.ok();
+    other.get(&run).await.ok();
+    let rotated = api.post("/api/v1/api-keys/rotate", r#"{"gracePeriod":"0s"}"#).await.body;
+    let new = rotated["key"].as_str().unwrap();
+    let claims = Claims::new(api.environment.id, vec!["read:runs".into()], Utc::now(), TimeDelta::hours(1));
+    other.with(&claims.sign(&new.into()), "GET", &run, "").await.ok();
+    let made = other.with(new, "POST", "/api/v1/tasks/hello/trigger", "{}").await;
+    let token = made.headers["x-trigger-jwt"].to_str().unwrap().to_owned();
+    api.with(&token, "GET", &format!("/api/v3/runs/{}", made.ok()["id"].as_str().unwrap()), "").await.ok();
+}
