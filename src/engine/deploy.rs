@@ -61,6 +61,8 @@ pub async fn deploy(store: &Store, environment: EnvironmentId, new: NewDeploymen
                 if deployment.is_current {
                     make_current(tx, &deployment).await?;
                 } else {
+                    // Runs that name the version need its limits, or they would have none.
+                    limits::declare(tx, environment, &declared.limits, false).await?;
                     wake(tx, &deployment).await?;
                 }
                 Ok(deployment)
@@ -124,7 +126,7 @@ async fn promote_in(tx: &mut PgConnection, environment: EnvironmentId, version: 
 async fn make_current(tx: &mut PgConnection, deployment: &Deployment) -> Result<(), Error> {
     let declared = deployments::promote(tx, deployment.environment, deployment.id).await?;
     queues::declare(tx, deployment.environment, &declared.queues).await?;
-    limits::declare(tx, deployment.environment, &declared.limits).await?;
+    limits::declare(tx, deployment.environment, &declared.limits, true).await?;
     schedule::declare(tx, deployment.environment, &deployment.tasks).await?;
     wake(tx, deployment).await
 }

@@ -158,7 +158,8 @@ pub async fn ids(
     Ok(rows.into_iter().map(|row| (row.name, row.id)).collect())
 }
 
-/// Writes what a deployment declares: these limits. Those that it does not name stay as they are.
+/// Writes what a deployment declares: these limits. Those that it does not name stay as they are; and if it is not the current one,
+/// those that there are: it only adds what its own runs need.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -166,6 +167,7 @@ pub async fn declare(
     connection: &mut PgConnection,
     environment: EnvironmentId,
     limits: &[LimitDefinition],
+    is_current: bool,
 ) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = limits.iter().map(|_| LimitId::new().uuid()).collect();
     let names: Vec<&str> = limits.iter().map(|limit| limit.name.as_str()).collect();
@@ -177,12 +179,13 @@ pub async fn declare(
          from unnest($2::uuid[], $3::text[], $4::integer[], $5::integer[]) as declared (id, name, total, per_key)
          order by name
          on conflict (environment_id, name)
-         do update set declared_total = excluded.declared_total, declared_per_key = excluded.declared_per_key",
+         do update set declared_total = excluded.declared_total, declared_per_key = excluded.declared_per_key where $6",
         environment.uuid(),
         &ids,
         &names as &[&str],
         &totals as &[Option<i32>],
-        &per_keys as &[Option<i32>]
+        &per_keys as &[Option<i32>],
+        is_current
     )
     .execute(connection)
     .await?;

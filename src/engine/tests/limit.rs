@@ -134,6 +134,23 @@ async fn a_run_that_was_triggered_before_its_task_was_deployed_gets_the_tasks_li
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn a_version_that_is_not_current_brings_its_limits_for_those_who_name_it_and_changes_none(pool: PgPool) {
+    let scene = Scene::limited(pool, vec![with_limits("a", &["gpu"])], vec![limit("gpu", Some(3), None)]).await;
+    let mut new = bundle(vec![with_limits("a", &["gpu", "db"])], vec![]);
+    new.definition.concurrency_limits = vec![limit("gpu", Some(9), None), limit("db", Some(1), None)];
+    new.promotion = Promotion::Skip;
+    let skipped = engine::deploy::deploy(&scene.store, scene.environment, new).await.unwrap();
+    for _ in 0..3 {
+        scene.trigger(NewRun { version: Some(skipped.version.clone()), ..NewRun::of("a", Packet::empty()) }).await;
+    }
+    assert_eq!(scene.claim(50).await.len(), 1, "db has one place");
+    for _ in 0..4 {
+        scene.of("a", None).await;
+    }
+    assert_eq!(scene.claim(50).await.len(), 2, "gpu has three, as the current version says");
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn limits_are_paused_overridden_and_reset_and_an_override_survives_deployments(pool: PgPool) {
     let (tasks, limits) = (|| vec![with_limits("a", &["gpu"])], |total| vec![limit("gpu", Some(total), None)]);
     let scene = Scene::limited(pool, tasks(), limits(1)).await;
