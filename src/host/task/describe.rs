@@ -303,6 +303,39 @@ mod tests {
     }
 
     #[test]
+    fn limits_are_taken_over_with_a_tasks_own_and_what_is_wrong_with_them_is_named() {
+        let limit = |name: &str, total| tasks::ConcurrencyLimitDefinition { name: name.into(), total, per_key: Some(1) };
+        let naming = |id: &str, names: &[&str]| tasks::TaskDefinition {
+            concurrency_limits: names.iter().map(ToString::to_string).collect(),
+            ..task(id)
+        };
+        let with = |tasks, concurrency_limits| definition(tasks::BundleDefinition { concurrency_limits, ..bundle(tasks) });
+        let taken = with(
+            vec![naming("a/b", &["gpu"]), naming("c", &["gpu", "task/c"]), task("d")],
+            vec![limit("gpu", Some(9)), limit("task/a/b", None), limit("task/c", Some(0))],
+        );
+        let taken = taken.unwrap();
+        let names: Vec<_> = taken.tasks.iter().map(|task| task.concurrency_limits.join(" ")).collect();
+        assert_eq!(names, ["gpu task/a/b", "gpu task/c", ""]);
+        let gpu = LimitDefinition { name: "gpu".into(), total: Some(9), per_key: Some(1) };
+        assert_eq!(taken.concurrency_limits[0], gpu);
+
+        let three = || vec![limit("x", None), limit("y", None), limit("z", None)];
+        for (tasks, limits, fault) in [
+            (vec![naming("a", &["gpu"])], vec![], "declares no concurrency limit \"gpu\""),
+            (vec![naming("a", &["x", "y", "z"])], three(), "at most 2 shared"),
+            (vec![naming("a", &["task/b"]), task("b")], vec![limit("task/b", None)], "another task's own"),
+            (vec![task("a")], vec![limit("a/b", None)], "1 to 122 of"),
+            (vec![task("a")], vec![limit(&"x".repeat(123), None)], "1 to 122 of"),
+            (vec![task("a")], vec![limit("x", Some(100_001))], "above 100000"),
+            (vec![task("a")], vec![limit("x", None), limit("x", None)], "declared twice"),
+        ] {
+            let faults = with(tasks, limits).unwrap_err();
+            assert!(faults.len() == 1 && faults[0].contains(fault), "{fault}: {faults:?}");
+        }
+    }
+
+    #[test]
     fn a_schedule_is_taken_over_and_what_is_wrong_with_one_is_named() {
         let scheduled = |schedule| tasks::TaskDefinition { kind: tasks::TaskKind::Scheduled, schedule, ..task("a") };
         let taken = definition(bundle(vec![scheduled(Some(schedule("0 9 * * 1-5")))])).unwrap();
