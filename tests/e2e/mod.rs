@@ -9,6 +9,7 @@ mod ends;
 mod full_disk;
 mod hostile;
 mod http;
+mod limits;
 mod schedules;
 mod scratch;
 mod several;

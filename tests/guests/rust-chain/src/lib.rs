@@ -6,6 +6,7 @@
 //! - [`family`](family::family) starts other runs and waits for them.
 //! - [`files`](files::files) keeps things in files over its waits.
 //! - The tasks of [`forks`] see what a restored run must not share with another, and wait at the end of a deep stack.
+//! - Of the tasks of [`narrow`] only so many may execute at a time.
 //! - [`variables`](variables::variables) looks at the environment on either side of a wait.
 //! - The tasks of [`misbehave`] trap, panic, spin, exit, fail, eat memory and flood the host.
 
@@ -16,6 +17,7 @@ mod family;
 mod files;
 mod forks;
 mod misbehave;
+mod narrow;
 mod pauses;
 mod scenes;
 mod variables;
@@ -52,5 +54,8 @@ dormouse::bundle!(
     misbehave::peek,
     misbehave::spin,
     misbehave::trap,
+    narrow::other_shared,
+    narrow::shared,
+    narrow::single,
     variables::variables,
 );
