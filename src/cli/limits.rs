@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 use super::{
     client::{Client, segment},
     output,
+    pages::Page,
 };
 
 /// Commands of `dormouse limits`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Limits {
     /// Show all limits
-    List(List),
+    List(Page),
     /// Show one limit
     Get(One),
     /// Let no more runs through a limit; those that execute go on
@@ -25,19 +26,6 @@ pub(super) enum Limits {
     Reset(One),
     /// Show the environment, pause it, or set how many of all its runs may execute at a time
     Environment(Environment),
-}
-
-/// Arguments of `limits list`.
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// Which page, from 1
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    page: u32,
-    /// Limits at most, 1 to 100
-    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
-    limit: u32,
-    #[command(flatten)]
-    client: super::Client,
 }
 
 /// Arguments of commands about one limit.
@@ -85,7 +73,7 @@ pub(super) struct Environment {
 impl Limits {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
-            Limits::List(list) => list.run().await,
+            Limits::List(page) => page.print("/api/v1/concurrency-limits", show).await,
             Limits::Get(one) => one.get().await,
             Limits::Pause(one) => one.change("pause", json!({ "action": "pause" })).await,
             Limits::Resume(one) => one.change("pause", json!({ "action": "resume" })).await,
@@ -101,24 +89,6 @@ impl Limits {
             Limits::Reset(one) => one.change("reset", json!({})).await,
             Limits::Environment(environment) => environment.run().await,
         }
-    }
-}
-
-impl List {
-    async fn run(self) -> anyhow::Result<()> {
-        let client = Client::of(&self.client.access)?;
-        let query = [("page", self.page.to_string()), ("perPage", self.limit.to_string())];
-        let page: Value = client.get("/api/v1/concurrency-limits", &query).await?;
-        if self.client.json {
-            output::json(&page);
-        } else {
-            show(page["data"].as_array().into_iter().flatten());
-            let pages = page["pagination"]["totalPages"].as_u64().unwrap_or_default();
-            if u64::from(self.page) < pages {
-                anstream::eprintln!("{}page {} of {pages}{}", output::DIM, self.page, output::PLAIN);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -145,7 +115,7 @@ impl One {
         if self.client.json {
             output::json(limit);
         } else {
-            show(std::iter::once(limit));
+            show(std::slice::from_ref(limit));
         }
     }
 }
@@ -189,7 +159,7 @@ fn paused(value: &Value) -> String {
     if value["paused"] == json!(true) { "paused".to_owned() } else { String::new() }
 }
 
-fn show<'l>(limits: impl Iterator<Item = &'l Value>) {
+fn show(limits: &[Value]) {
     let mut table = output::table(&["LIMIT", "RUNNING", "QUEUED", "TOTAL", "PER KEY", "DECLARED", ""]);
     for limit in limits {
         table.add_row([

@@ -13,6 +13,7 @@ mod env;
 mod keys;
 mod limits;
 mod output;
+mod pages;
 mod queues;
 mod runs;
 mod schedules;

@@ -6,13 +6,14 @@ use serde_json::{Value, json};
 use super::{
     client::{Client, segment},
     output,
+    pages::Page,
 };
 
 /// Commands of `dormouse queues`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Queues {
     /// Show all queues
-    List(List),
+    List(Page),
     /// Show one queue
     Get(One),
     /// Take no more runs from a queue; those that execute go on
@@ -23,19 +24,6 @@ pub(super) enum Queues {
     Limit(Limit),
     /// Go back to the limit that the deployment declares
     Reset(One),
-}
-
-/// Arguments of `queues list`.
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// Which page, from 1
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    page: u32,
-    /// Queues at most, 1 to 100
-    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
-    limit: u32,
-    #[command(flatten)]
-    client: super::Client,
 }
 
 /// Arguments of commands about one queue.
@@ -60,31 +48,13 @@ pub(super) struct Limit {
 impl Queues {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
-            Queues::List(list) => list.run().await,
+            Queues::List(page) => page.print("/api/v1/queues", show).await,
             Queues::Get(one) => one.get().await,
             Queues::Pause(one) => one.change("pause", json!({ "action": "pause" })).await,
             Queues::Resume(one) => one.change("pause", json!({ "action": "resume" })).await,
             Queues::Limit(Limit { one, limit }) => one.change("concurrency/override", json!({ "concurrencyLimit": limit })).await,
             Queues::Reset(one) => one.change("concurrency/reset", json!({})).await,
         }
-    }
-}
-
-impl List {
-    async fn run(self) -> anyhow::Result<()> {
-        let client = Client::of(&self.client.access)?;
-        let query = [("page", self.page.to_string()), ("perPage", self.limit.to_string())];
-        let page: Value = client.get("/api/v1/queues", &query).await?;
-        if self.client.json {
-            output::json(&page);
-        } else {
-            show(page["data"].as_array().into_iter().flatten());
-            let pages = page["pagination"]["totalPages"].as_u64().unwrap_or_default();
-            if u64::from(self.page) < pages {
-                anstream::eprintln!("{}page {} of {pages}{}", output::DIM, self.page, output::PLAIN);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -113,12 +83,12 @@ impl One {
         if self.client.json {
             output::json(queue);
         } else {
-            show(std::iter::once(queue));
+            show(std::slice::from_ref(queue));
         }
     }
 }
 
-fn show<'q>(queues: impl Iterator<Item = &'q Value>) {
+fn show(queues: &[Value]) {
     let mut table = output::table(&["QUEUE", "RUNNING", "QUEUED", "LIMIT", "DECLARED", ""]);
     for queue in queues {
         let name = queue["name"].as_str().unwrap_or_default();

@@ -6,13 +6,14 @@ use serde_json::{Map, Value, json};
 use super::{
     client::{Client, segment},
     output::{self, BOLD, DIM, PLAIN},
+    pages::Page,
 };
 
 /// Commands of `dormouse schedules`.
 #[derive(Debug, Subcommand)]
 pub(super) enum Schedules {
     /// Show the newest schedules
-    List(List),
+    List(Page),
     /// Show one schedule
     Get(One),
     /// Make a schedule, or change the one with this key
@@ -25,19 +26,6 @@ pub(super) enum Schedules {
     Activate(One),
     /// Keep a schedule from firing
     Deactivate(One),
-}
-
-/// Arguments of `schedules list`.
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// Which page, from 1
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
-    page: u32,
-    /// Schedules of a page, 1 to 100
-    #[arg(long, default_value_t = 25, value_parser = clap::value_parser!(u32).range(1..=100))]
-    limit: u32,
-    #[command(flatten)]
-    client: super::Client,
 }
 
 /// Arguments of commands about one schedule.
@@ -99,7 +87,7 @@ struct More {
 impl Schedules {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         match self {
-            Schedules::List(list) => list.run().await,
+            Schedules::List(page) => page.print("/api/v1/schedules", show_all).await,
             Schedules::Get(one) => one.get().await,
             Schedules::Create(create) => create.run().await,
             Schedules::Update(update) => update.run().await,
@@ -107,32 +95,6 @@ impl Schedules {
             Schedules::Activate(one) => one.set("activate").await,
             Schedules::Deactivate(one) => one.set("deactivate").await,
         }
-    }
-}
-
-impl List {
-    async fn run(self) -> anyhow::Result<()> {
-        let client = Client::of(&self.client.access)?;
-        let query = [("page", self.page.to_string()), ("perPage", self.limit.to_string())];
-        let page: Value = client.get("/api/v1/schedules", &query).await?;
-        if self.client.json {
-            output::json(&page);
-            return Ok(());
-        }
-        let mut table = output::table(&["SCHEDULE", "TASK", "CRON", "ZONE", "NEXT RUN", "KEY"]);
-        for schedule in page["data"].as_array().into_iter().flatten() {
-            let text = |name: &str| schedule[name].as_str().unwrap_or_default().to_owned();
-            let cron = schedule["generator"]["expression"].as_str().unwrap_or_default().to_owned();
-            let key = schedule["deduplicationKey"].as_str().unwrap_or("(declared)").to_owned();
-            table.add_row([text("id"), text("task"), cron, text("timezone"), next_run(schedule), key]);
-        }
-        anstream::println!("{table}");
-        let pagination = &page["pagination"];
-        if pagination["totalPages"].as_u64() > Some(1) {
-            let (current, total) = (&pagination["currentPage"], &pagination["totalPages"]);
-            anstream::println!("{DIM}page {current} of {total}, {} schedules{PLAIN}", pagination["count"]);
-        }
-        Ok(())
     }
 }
 
@@ -230,6 +192,17 @@ fn show(schedule: &Value, as_json: bool) {
             anstream::println!("  {DIM}{label:<11}{PLAIN} {text}");
         }
     }
+}
+
+fn show_all(schedules: &[Value]) {
+    let mut table = output::table(&["SCHEDULE", "TASK", "CRON", "ZONE", "NEXT RUN", "KEY"]);
+    for schedule in schedules {
+        let text = |name: &str| schedule[name].as_str().unwrap_or_default().to_owned();
+        let cron = schedule["generator"]["expression"].as_str().unwrap_or_default().to_owned();
+        let key = schedule["deduplicationKey"].as_str().unwrap_or("(declared)").to_owned();
+        table.add_row([text("id"), text("task"), cron, text("timezone"), next_run(schedule), key]);
+    }
+    anstream::println!("{table}");
 }
 
 /// When it really fires next, in the user's zone.
