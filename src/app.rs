@@ -145,6 +145,7 @@ async fn serve(
             runtime: runtime.clone(),
             rewritings: rewritings.clone(),
             completions: worker::completions(&store),
+            suspensions: worker::suspensions(&store),
             signals: signals.clone(),
             config: config.worker.clone(),
             egress: egress(&config.egress),
