@@ -3,7 +3,7 @@
 //! is room begins without a second transaction and without a word to anybody.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -27,6 +27,7 @@ use crate::{
         Store,
         line::{Ancestry, Decided, Scene},
         many, notify, queues,
+        room::Rooms,
     },
 };
 
@@ -108,11 +109,11 @@ fn is_simple(new: &NewRun) -> bool {
 
 /// Makes the runs, but for those that turn out not to be so simple: for these there is none in their place.
 async fn make_together(store: &Store, asked: Vec<Asked>, room: Option<Box<dyn Room>>) -> Result<Vec<Option<Triggered>>, Error> {
-    let (terms, keys) = (room.as_ref().map(|room| room.terms()), store.keys().clone());
+    let (terms, keys, rooms) = (room.as_ref().map(|room| room.terms()), store.keys().clone(), store.rooms().clone());
     let (made, claimed) = store
         .tx(move |tx| {
             Box::pin(async move {
-                let made = make(tx, &asked, terms.is_none()).await?;
+                let made = make(tx, &rooms, &asked, terms.is_none()).await?;
                 let claimed = match terms {
                     Some(terms) => Some(claim::claim_in(tx, terms, &keys).await?),
                     None => None,
@@ -138,7 +139,7 @@ struct Made {
     is_in_line: bool,
 }
 
-async fn make(tx: &mut PgConnection, asked: &[Asked], tell_workers: bool) -> Result<Vec<Option<Made>>, Error> {
+async fn make(tx: &mut PgConnection, rooms: &Rooms, asked: &[Asked], tell_workers: bool) -> Result<Vec<Option<Made>>, Error> {
     let tasks: HashSet<(EnvironmentId, &str)> =
         asked.iter().map(|(environment, new)| (*environment, new.task.as_str())).collect();
     let mut scenes: HashMap<(EnvironmentId, &str), Scene> = HashMap::new();
@@ -168,8 +169,25 @@ async fn make(tx: &mut PgConnection, asked: &[Asked], tell_workers: bool) -> Res
     let once = asked.iter().zip(&decided).filter(|((environment, new), _)| {
         new.request_key.as_deref().is_none_or(|key| requests.insert((*environment, new.task.as_str(), key)))
     });
-    let once: Vec<&Decided<'_>> = once.map(|(_, run)| run).collect();
+    // One whose queue is full is refused by itself, too.
+    let mut left: HashMap<QueueId, u64> = HashMap::new();
+    for run in &decided {
+        if let Entry::Vacant(unknown) = left.entry(run.queue) {
+            let kind = scenes[&(run.environment, run.new.task.as_str())].kind;
+            unknown.insert(rooms.left(tx, run.environment, kind, run.queue).await?.unwrap_or(u64::MAX));
+        }
+    }
+    let mut has_room = |run: &Decided<'_>| {
+        let left = left.entry(run.queue).or_default();
+        let fits = *left > 0;
+        *left = left.saturating_sub(1);
+        fits
+    };
+    let once: Vec<&Decided<'_>> = once.map(|(_, run)| run).filter(|run| has_room(run)).collect();
     let made: HashSet<RunId> = many::insert(tx, &once, tell_workers).await?.into_iter().collect();
+    for run in once.iter().filter(|run| run.status == RunStatus::Queued && made.contains(&run.id)) {
+        rooms.take(run.queue, 1);
+    }
     let made =
         |run: &Decided<'_>| made.contains(&run.id).then_some(Made { id: run.id, is_in_line: run.status == RunStatus::Queued });
     Ok(decided.iter().map(made).collect())

@@ -28,6 +28,7 @@ use crate::{
         events,
         line::{self, Decided, Scene},
         many, notify, queues,
+        room::Rooms,
     },
 };
 
@@ -44,11 +45,11 @@ pub(super) struct Owner {
 }
 
 /// Makes runs of these items, each of which has one afterwards: a new one, the one that holds its idempotency key, or one that has
-/// failed already.
+/// failed already. Whether there is room for them has been looked at.
 ///
 /// # Errors
 /// [`Error::Invalid`] if the parent is not there or too deep; [`Error::NotFound`] without such an environment.
-pub(super) async fn make(tx: &mut PgConnection, owner: Owner, items: Vec<Item>) -> Result<Vec<Made>, Error> {
+pub(super) async fn make(tx: &mut PgConnection, rooms: &Rooms, owner: Owner, items: Vec<Item>) -> Result<Vec<Made>, Error> {
     let above = Above::of(tx, owner.environment, owner.parent).await?;
     let mut scenery = Scenery::new(owner.environment);
     let (mut places, mut news, mut debounced, mut refused) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -73,6 +74,9 @@ pub(super) async fn make(tx: &mut PgConnection, owner: Owner, items: Vec<Item>) 
         decided.push(trigger::decide(id, owner.environment, new, scene, above.below(id, new.is_test), queue));
     }
     let runs = insert(tx, &decided).await?;
+    for run in decided.iter().filter(|run| run.status == RunStatus::Queued) {
+        rooms.take(run.queue, 1);
+    }
     let mut made: Vec<Made> =
         places.into_iter().zip(runs).map(|((index, task), run)| Made { index, task, run, refusal: None }).collect();
     made.extend(join(tx, owner.environment, debounced).await?);
@@ -87,7 +91,8 @@ async fn join(tx: &mut PgConnection, environment: EnvironmentId, mut items: Vec<
     items.sort_by_cached_key(|(index, new)| (key_of(new), *index));
     let mut made = Vec::with_capacity(items.len());
     for (index, new) in items {
-        let run = trigger::trigger_in(tx, environment, &new).await?.id;
+        // Delayed, so there is room for it.
+        let run = trigger::trigger_in(tx, &Rooms::default(), environment, &new).await?.id;
         made.push(Made { index, task: new.task, run, refusal: None });
     }
     Ok(made)

@@ -10,7 +10,7 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    engine::{Error, debounce, deploy, pin, tags},
+    engine::{Error, debounce, deploy, pin, room, tags},
     model::{
         event::EventKind,
         id::{EnvironmentId, RunId},
@@ -27,6 +27,7 @@ use crate::{
         Store, events, limits,
         line::{self, Ancestry, Decided, Scene},
         notify, queues,
+        room::Rooms,
     },
 };
 
@@ -43,10 +44,11 @@ pub(super) const FARTHEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 
 ///
 /// # Errors
 /// [`Error::Invalid`] and [`Error::TooLarge`] if the request breaks a rule (tags, queue name, version, parent);
-/// [`Error::NotFound`] without such an environment.
+/// [`Error::QueueFull`]; [`Error::NotFound`] without such an environment.
 pub async fn trigger(store: &Store, environment: EnvironmentId, new: NewRun) -> Result<Triggered, Error> {
     let new = normal(new)?;
-    store.tx(move |tx| Box::pin(async move { trigger_in(tx, environment, &new).await })).await
+    let rooms = store.rooms().clone();
+    store.tx(move |tx| Box::pin(async move { trigger_in(tx, &rooms, environment, &new).await })).await
 }
 
 /// Releases an idempotency key, so that the next trigger with it makes a new run. Source: facts A9.
@@ -66,7 +68,12 @@ pub async fn reset_key(store: &Store, environment: EnvironmentId, task: String, 
 }
 
 /// The same in the transaction of another verb, for what [`normal`] has let pass.
-pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
+pub(super) async fn trigger_in(
+    tx: &mut PgConnection,
+    rooms: &Rooms,
+    environment: EnvironmentId,
+    new: &NewRun,
+) -> Result<Triggered, Error> {
     let id = RunId::new();
     if let Some(key) = &new.request_key
         && let Some(id) = line::claim_request(tx, environment, &new.task, key, id).await?
@@ -75,15 +82,18 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
     }
     let scene = scene(tx, environment, new).await?;
     let ancestry = Above::of(tx, environment, new.parent).await?.below(id, new.is_test);
-    let queue = queues::ensure(tx, environment, &queue_name(new, scene.task.as_ref())).await?;
+    let queue_name = queue_name(new, scene.task.as_ref());
+    let queue = queues::ensure(tx, environment, &queue_name).await?;
     let run = decide(id, environment, new, &scene, ancestry, queue);
     if let Some(joined) = debounce::join(tx, environment, new, scene.now).await? {
         return Ok(joined);
     }
+    let is_room = room::is_left(tx, rooms, environment, scene.kind, queue).await?;
     for _ in 0..MAX_ROUNDS {
-        if let Some(made) = line::insert(tx, &run).await? {
+        if is_room && let Some(made) = line::insert(tx, &run).await? {
             events::record(tx, EventKind::Triggered, &[made]).await?;
             if run.status == RunStatus::Queued {
+                rooms.take(queue, 1);
                 notify::line(tx).await?;
             }
             if run.due_at.is_some() {
@@ -100,6 +110,10 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
         }
         if let Some(joined) = debounce::join(tx, environment, new, scene.now).await? {
             return Ok(joined);
+        }
+        // Only now: what an earlier trigger made needs no room.
+        if !is_room {
+            return Err(room::full(rooms, scene.kind, queue_name));
         }
     }
     Err(Error::Conflict("the idempotency or debounce key is being used by other requests".into()))

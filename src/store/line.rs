@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{StoreError, events::Changed, notify, rows};
 use crate::model::{
+    context::EnvironmentKind,
     event::EventKind,
     id::{DeploymentId, EnvironmentId, QueueId, RunId},
     run::RunStatus,
@@ -18,6 +19,8 @@ use crate::model::{
 pub struct Scene {
     /// The time, by the clock that everything is compared with.
     pub now: DateTime<Utc>,
+    /// What kind of environment it is in.
+    pub kind: EnvironmentKind,
     /// The deployment that the run is bound to, if it names a version.
     pub deployment: Option<DeploymentId>,
     /// The task as that version or else the current one declares it; none: not deployed.
@@ -38,7 +41,7 @@ pub async fn scene(
 ) -> Result<Option<Scene>, StoreError> {
     let row = query!(
         r#"
-        select clock_now() as "now!", d.id as "deployment?", t.definition as "definition?"
+        select clock_now() as "now!", e.kind, d.id as "deployment?", t.definition as "definition?"
         from environments e
         left join deployments d on d.environment_id = e.id
             and case when $3::text is null then d.id = e.current_deployment_id else d.version = $3 end
@@ -54,6 +57,7 @@ pub async fn scene(
     row.map(|row| {
         Ok(Scene {
             now: row.now,
+            kind: rows::environment_kind(&row.kind)?,
             deployment: row.deployment.filter(|_| version.is_some()).map(DeploymentId::from_uuid),
             task: row.definition.map(|definition| rows::json("tasks", definition)).transpose()?,
             limits: Vec::new(),

@@ -335,6 +335,7 @@ fn host_error(error: engine::Error) -> HostError {
         engine::Error::Conflict(_) => HostErrorCode::Conflict,
         engine::Error::Invalid { .. } => HostErrorCode::Invalid,
         engine::Error::TooLarge { .. } => HostErrorCode::TooLarge,
+        engine::Error::QueueFull { .. } => HostErrorCode::RateLimited,
         engine::Error::LostLease => HostErrorCode::Cancelled,
         engine::Error::Unavailable(_) => HostErrorCode::Unavailable,
         engine::Error::Internal(_) => HostErrorCode::Internal,

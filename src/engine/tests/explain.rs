@@ -124,6 +124,7 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let lanes = include_str!("../../store/lanes.rs");
     let queues = include_str!("../../store/queues.rs");
     let retention = include_str!("../../store/retention.rs");
+    let room = include_str!("../../store/room.rs");
     let runs = include_str!("../../store/runs.rs");
     let schedules = include_str!("../../store/schedules/due.rs");
     let some = "'0190a0a0-0000-7000-8000-000000000000'::uuid";
@@ -148,6 +149,8 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (batches, "where stage = 'MAKING' and updated_at <=", &["'5s'", "100"][..], "batches_unmade"),
         (batches, "where stage = 'FILLING' and updated_at <=", &["'1h'", "100"][..], "batches_unmade"),
         (items, "batch_id = $1 and run_id is null\n        ) item", &[some, "1000", "100"][..], "batch_items_"),
+        (room, "status = 'QUEUED' limit $3", &[&environment, some, "100"][..], "runs_in_line"),
+        (items, "draft ->> 'queue'", &[some][..], "batch_items_"),
         (gates, "group by environment_id, queue_id", &[array.as_str()][..], "runs_leased"),
         (queues, "where q.environment_id = $1 and (q.id = $2", &[&environment, some, "''"][..], "runs_in_line"),
         (runs, "and (cardinality($2::text[]) = 0", &list[..], "runs_newest"),
