@@ -199,7 +199,7 @@ async fn insert_or_find(tx: &mut PgConnection, run: &Decided<'_>) -> Result<RunI
             if run.status == RunStatus::Queued {
                 notify::line(tx).await?;
             }
-            if run.due_at.is_some() {
+            if run.is_due_soon {
                 notify::timers(tx).await?;
             }
             return Ok(run.id);
@@ -241,6 +241,7 @@ async fn fail(
             position: None,
             delay_until: None,
             due_at: None,
+            is_due_soon: false,
             key_expires_at: None,
         });
     }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use crate::{
     engine::{Error, debounce, deploy, pin, room, tags},
     model::{
+        context::EnvironmentKind,
         event::EventKind,
         id::{EnvironmentId, RunId},
         key, limit,
@@ -20,7 +21,8 @@ use crate::{
         run::RunStatus,
         task::TaskDefinition,
         trigger::{
-            DEFAULT_KEY_TTL_MS, Debounce, MAX_ATTEMPTS, MAX_KEY_CHARS, MIN_MAX_DURATION_MS, NewRun, RunIdempotency, Triggered,
+            DEFAULT_KEY_TTL_MS, DEVELOPMENT_TTL_MS, Debounce, MAX_ATTEMPTS, MAX_KEY_CHARS, MIN_MAX_DURATION_MS, NewRun,
+            RunIdempotency, Triggered,
         },
     },
     store::{
@@ -96,7 +98,7 @@ pub(super) async fn trigger_in(
                 rooms.take(queue, 1);
                 notify::line(tx).await?;
             }
-            if run.due_at.is_some() {
+            if run.is_due_soon {
                 notify::timers(tx).await?;
             }
             return Ok(Triggered { id, is_cached: false });
@@ -218,7 +220,15 @@ pub(super) fn decide<'a>(
         (_, None) => RunStatus::PendingVersion,
         _ => RunStatus::Queued,
     };
-    let ttl = new.ttl_ms.or_else(|| scene.task.as_ref().and_then(|task| task.ttl_ms)).filter(|ttl| *ttl > 0);
+    let of_task = || scene.task.as_ref().and_then(|task| task.ttl_ms);
+    let of_kind = || (scene.kind == EnvironmentKind::Development).then_some(DEVELOPMENT_TTL_MS);
+    let ttl = new.ttl_ms.or_else(of_task).or_else(of_kind).filter(|ttl| *ttl > 0);
+    let due_at = match status {
+        RunStatus::Delayed => delay_until,
+        RunStatus::Queued => ttl.map(after),
+        RunStatus::PendingVersion => pin::parked_until(new, now),
+        _ => None,
+    };
     Decided {
         id,
         environment,
@@ -230,12 +240,8 @@ pub(super) fn decide<'a>(
         ancestry,
         delay_until,
         position: (status == RunStatus::Queued).then(|| now - TimeDelta::milliseconds(new.priority_ms)),
-        due_at: match status {
-            RunStatus::Delayed => delay_until,
-            RunStatus::Queued => ttl.map(after),
-            RunStatus::PendingVersion => pin::parked_until(new, now),
-            _ => None,
-        },
+        due_at,
+        is_due_soon: due_at.is_some_and(|due| due < now + notify::SOON),
         key_expires_at: new.idempotency.as_ref().map(|key| after(key.ttl_ms.unwrap_or(DEFAULT_KEY_TTL_MS))),
     }
 }

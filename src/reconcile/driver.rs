@@ -20,7 +20,7 @@ pub struct Intervals {
     pub leases: Duration,
     /// Between two looks for batches that somebody left.
     pub batches: Duration,
-    /// Longest time between two looks for what is due, if no signal comes.
+    /// Longest time between two looks for what is due, if no signal comes; none comes for what is due in more than five seconds.
     pub timers: Duration,
     /// Between two looks for runs that wait for a deployment which is there.
     pub versions: Duration,
@@ -197,4 +197,14 @@ async fn every(interval: Duration, stop: CancellationToken, mut tick: impl Async
 
 fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(rand::random_range(0.8..1.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_without_a_word_is_looked_for_often_enough() {
+        assert!(jittered(Intervals::default().timers) < crate::store::notify::SOON);
+    }
 }

@@ -11,7 +11,7 @@ use crate::model::{
     id::{DeploymentId, EnvironmentId, QueueId, RunId},
     run::RunStatus,
     task::TaskDefinition,
-    trigger::NewRun,
+    trigger::{DEVELOPMENT_TTL_MS, NewRun},
 };
 
 /// What a trigger has to know.
@@ -118,6 +118,8 @@ pub struct Decided<'a> {
     pub position: Option<DateTime<Utc>>,
     /// When time alone moves it on.
     pub due_at: Option<DateTime<Utc>>,
+    /// That is so soon that the timer loop has to be told.
+    pub is_due_soon: bool,
     /// Until when its idempotency key counts.
     pub key_expires_at: Option<DateTime<Utc>>,
 }
@@ -334,7 +336,8 @@ pub async fn wake_pending(
             limit_ids = case when r.limit_names is null then $5
                 else array(select distinct id from unnest(r.limit_ids || $6::uuid) as id where id is not null order by id) end,
             position = coalesce(r.position, clock_now() - r.priority_ms * interval '1 millisecond'),
-            due_at = clock_now() + nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint), 0) * interval '1 millisecond',
+            due_at = clock_now() + nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint,
+                case e.kind when 'dev' then $7::bigint end), 0) * interval '1 millisecond',
             updated_at = clock_now(), event_seq = r.event_seq + 1
         from environments e
         join tasks t on t.deployment_id = e.current_deployment_id and t.id = $2
@@ -347,7 +350,8 @@ pub async fn wake_pending(
         place.own_queue.uuid(),
         place.queue.uuid(),
         &place.limits,
-        place.own_limit
+        place.own_limit,
+        DEVELOPMENT_TTL_MS as i64
     )
     .fetch_all(connection)
     .await?;
