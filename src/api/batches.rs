@@ -28,6 +28,7 @@ use crate::{
         id::{BatchId, RunId},
     },
     store::{Store, batches},
+    wall_clock,
 };
 
 /// Largest body that makes a batch. Source: facts 4.5.
@@ -205,7 +206,8 @@ pub(super) async fn trigger(
         return Err(Error::body("items", format!("write 1 to {max_items} items")));
     }
     let now = Utc::now();
-    let items = body.items.into_iter().enumerate().map(|(index, item)| legacy_item(index, item, now));
+    let time = wall_clock::now();
+    let items = body.items.into_iter().enumerate().map(|(index, item)| legacy_item(index, item, time));
     let items = items.collect::<Result<Vec<Item>, Error>>()?;
     let create = CreateBody {
         run_count: Some(items.len() as f64),

@@ -20,13 +20,16 @@ use super::{
     tokens::Minted,
     when,
 };
-use crate::model::{
-    deployment::MAX_EXTERNAL_ID_CHARS,
-    id::RunId,
-    machine::Machine,
-    payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
-    token::{MAX_TAG_CHARS, MAX_TAGS},
-    trigger::{Debounce, DebounceMode, MAX_ATTEMPTS, MAX_DEBOUNCE_KEY_CHARS, MAX_KEY_CHARS, NewRun, RunIdempotency},
+use crate::{
+    model::{
+        deployment::MAX_EXTERNAL_ID_CHARS,
+        id::RunId,
+        machine::Machine,
+        payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
+        token::{MAX_TAG_CHARS, MAX_TAGS},
+        trigger::{Debounce, DebounceMode, MAX_ATTEMPTS, MAX_DEBOUNCE_KEY_CHARS, MAX_KEY_CHARS, NewRun, RunIdempotency},
+    },
+    wall_clock,
 };
 
 const MAX_NAME_CHARS: usize = 128;
@@ -163,15 +166,14 @@ pub(super) async fn trigger(
 ) -> Result<(Minted, Json<TriggerResponse>), Error> {
     caller.must("trigger", &[("tasks", Some(&task))])?;
     let body: TriggerBody = body::read_json(&headers, body, "The request body", MAX_PAYLOAD_BYTES as u64).await?;
-    let now = Utc::now();
-    let mut new = new_run(task, body, &headers, now)?;
+    let mut new = new_run(task, body, &headers, wall_clock::now())?;
     // Whatever else the request says, a token that is good for one call makes one run; sent again, it gets that one.
     new.request_key = one_time_key(&caller).or(new.request_key);
 
     let triggered = state.intake.trigger(caller.environment.id, new).await?;
 
     let scopes = vec![format!("read:runs:{}", triggered.id), format!("write:inputStreams:{}", triggered.id)];
-    let minted = Minted::new(&caller, scopes, now, TimeDelta::hours(1));
+    let minted = Minted::new(&caller, scopes, Utc::now(), TimeDelta::hours(1));
     Ok((minted, Json(TriggerResponse { id: triggered.id, is_cached: triggered.is_cached })))
 }
 

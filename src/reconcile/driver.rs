@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{batches, children, gc, leases, retention, schedules, timers, versions};
+use super::{batches, children, gc, leases, retention, schedules, timers, versions, wall_clock};
 use crate::{
     blobs::Blobs,
     engine,
@@ -24,6 +24,8 @@ pub struct Intervals {
     pub timers: Duration,
     /// Between two looks for runs that wait for a deployment which is there.
     pub versions: Duration,
+    /// Between two questions for the time.
+    pub clock: Duration,
     /// Between two collections of garbage.
     pub gc: Duration,
     /// Between two looks for orphaned blobs.
@@ -41,6 +43,7 @@ impl Default for Intervals {
             batches: Duration::from_secs(2),
             timers: Duration::from_secs(2),
             versions: Duration::from_secs(10),
+            clock: Duration::from_secs(1),
             gc: Duration::from_secs(600),
             blobs: Duration::from_secs(3600),
             retention: Duration::from_secs(3600),
@@ -103,6 +106,14 @@ pub fn start(
             Ok(0) => {}
             Ok(deployments) => tracing::info!(deployments, "put runs into line that waited for a deployment which is there"),
             Err(error) => failed("versions", &error),
+        }
+    }));
+    tasks.spawn(every(intervals.clock, stop.clone(), {
+        let store = store.clone();
+        async move || {
+            if let Err(error) = wall_clock::tick(&store).await {
+                failed("clock", &error);
+            }
         }
     }));
     tasks.spawn(every(intervals.gc, stop.clone(), {
