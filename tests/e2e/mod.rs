@@ -12,6 +12,7 @@ mod hostile;
 mod http;
 mod limits;
 mod load;
+mod retention;
 mod schedules;
 mod scratch;
 mod several;

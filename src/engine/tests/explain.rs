@@ -141,6 +141,8 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
         (debounce, "debounce_key = $3 and status", &[&environment, "'hello'", "'k'"][..], "runs_debounce"),
         (sweep, "from runs where due_at <= clock_now()", &["50"][..], "runs_due"),
+        (sweep, "select id from runs where logs_kept and finished_at", &["'30 days'", "100"][..], "runs_ended"),
+        (sweep, "expires_at <= clock_now() order by", &["100"][..], "trigger_requests_end"),
         (sweep, "select min(due_at) from runs", &[][..], "runs_due"),
         (waitpoints, "due_at is not null and due_at <= clock_now()", &["50"][..], "waitpoints_due"),
         (edges, "select distinct run_id", &[array.as_str()][..], "run_waits_of_waitpoint"),
