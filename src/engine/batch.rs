@@ -69,7 +69,7 @@ pub async fn create(store: &Store, environment: EnvironmentId, new: NewBatch) ->
 
 async fn create_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewBatch) -> Result<Created, Error> {
     Above::of(tx, environment, new.parent).await?;
-    let (id, found) = insert_or_find(tx, environment, new, Stage::Filling, false).await?;
+    let (id, found) = insert_or_find(tx, environment, new, Stage::Filling).await?;
     let Some(found) = found else { return Ok(Created { id, run_count: new.run_count, is_cached: false }) };
     if found.stage == Stage::Filling && found.run_count != new.run_count {
         let message = format!("a batch with this key, of {} items, is being filled", found.run_count);
@@ -84,10 +84,9 @@ pub(super) async fn insert_or_find(
     environment: EnvironmentId,
     new: &NewBatch,
     stage: Stage,
-    awaited: bool,
 ) -> Result<(BatchId, Option<Found>), Error> {
     for _ in 0..MAX_ROUNDS {
-        if let Some(id) = batches::insert(tx, environment, new, stage, awaited).await? {
+        if let Some(id) = batches::insert(tx, environment, new, stage).await? {
             return Ok((id, None));
         }
         if let Some(found) = batches::find(tx, environment, new).await? {
@@ -241,7 +240,7 @@ pub async fn make_some(store: &Store, environment: EnvironmentId, batch: BatchId
                 let (items, bytes) = MADE_AT_ONCE;
                 let kept = batch_items::to_make(tx, batch, items, bytes).await?;
                 let items = kept.into_iter().map(item).collect::<Result<Vec<_>, _>>()?;
-                let owner = Owner { environment, batch, parent: held.parent, awaited: false };
+                let owner = Owner { environment, batch, parent: held.parent, awaited: held.awaited };
                 let made = make::make(tx, &rooms, owner, items).await?;
                 batch_items::note_made(tx, batch, &made).await?;
                 let goes_on = batch_items::are_left(tx, batch).await?;

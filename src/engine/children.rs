@@ -45,16 +45,13 @@ const CANCELLED_AT_ONCE: i64 = 100;
 /// [`Error::LostLease`], and those of [`trigger::trigger`].
 pub async fn trigger(store: &Store, lease: &Lease, call: Call, new: NewRun, intent: Intent) -> Result<Triggered, Error> {
     let (lease, rooms) = (*lease, store.rooms().clone());
-    let mut new = trigger::normal(NewRun { parent: Some(lease.run), awaited: intent == Intent::Wait, ..new })?;
+    let new = trigger::normal(NewRun { parent: Some(lease.run), awaited: intent == Intent::Wait, ..new })?;
     store
         .tx(move |tx| {
             Box::pin(async move {
                 let arguments = fingerprint(&new);
                 journal::once(tx, &lease, call, "trigger", &arguments, async |tx, environment| {
-                    if intent == Intent::Wait && new.version.is_none() {
-                        new.version = children::version_of(tx, lease.run).await?;
-                    }
-                    trigger::trigger_in(tx, &rooms, environment, &new).await
+                    trigger::trigger_child(tx, &rooms, environment, new).await
                 })
                 .await
             })
@@ -87,11 +84,12 @@ pub async fn batch_trigger(
                 let new = NewBatch {
                     run_count: items.len() as u32,
                     parent: Some(lease.run),
+                    awaited: intent == Intent::Wait,
                     idempotency: idempotency.clone(),
                     request_key: None,
                 };
                 journal::once(tx, &lease, call, "batch-trigger", &arguments, async |tx, environment| {
-                    batch_in(tx, &rooms, environment, &lease, &new, items, intent).await
+                    batch_in(tx, &rooms, environment, &lease, &new, items).await
                 })
                 .await
             })
@@ -105,25 +103,13 @@ async fn batch_in(
     environment: EnvironmentId,
     lease: &Lease,
     new: &NewBatch,
-    mut items: Vec<Item>,
-    intent: Intent,
+    items: Vec<Item>,
 ) -> Result<BatchTriggered, Error> {
-    let awaited = intent == Intent::Wait;
-    let (id, found) = batch::insert_or_find(tx, environment, new, Stage::Made, awaited).await?;
+    let (id, found) = batch::insert_or_find(tx, environment, new, Stage::Made).await?;
     if let Some(found) = found {
         return Ok(BatchTriggered { id, run_count: found.run_count, is_cached: true });
     }
-    if awaited {
-        let version = children::version_of(tx, lease.run).await?;
-        for item in &mut items {
-            if let Draft::Run(new) = &mut item.draft
-                && new.version.is_none()
-            {
-                new.version.clone_from(&version);
-            }
-        }
-    }
-    let owner = Owner { environment, batch: id, parent: Some(lease.run), awaited };
+    let owner = Owner { environment, batch: id, parent: Some(lease.run), awaited: new.awaited };
     room::for_items(tx, rooms, environment, wanted(&items)).await?;
     let made = make::make(tx, rooms, owner, items).await?;
     batch_items::note_made(tx, id, &made).await?;

@@ -51,10 +51,11 @@ pub(super) struct Owner {
 /// [`Error::Invalid`] if the parent is not there or too deep; [`Error::NotFound`] without such an environment.
 pub(super) async fn make(tx: &mut PgConnection, rooms: &Rooms, owner: Owner, items: Vec<Item>) -> Result<Vec<Made>, Error> {
     let above = Above::of(tx, owner.environment, owner.parent).await?;
+    let version = trigger::version_for(tx, owner.parent, owner.awaited).await?;
     let mut scenery = Scenery::new(owner.environment);
     let (mut places, mut news, mut debounced, mut refused) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for Item { index, task, draft } in items {
-        match check(tx, &mut scenery, draft).await? {
+        match check(tx, &mut scenery, draft, version.as_deref()).await? {
             Ok(new) => {
                 let new = NewRun { parent: owner.parent, batch: Some(owner.batch), awaited: owner.awaited, ..new };
                 if new.debounce.is_some() {
@@ -99,10 +100,15 @@ async fn join(tx: &mut PgConnection, environment: EnvironmentId, mut items: Vec<
 }
 
 /// The run that an item shall be, within its limits, or why it cannot be one.
-async fn check(tx: &mut PgConnection, scenery: &mut Scenery, draft: Draft) -> Result<Result<NewRun, Refusal>, Error> {
+async fn check(
+    tx: &mut PgConnection,
+    scenery: &mut Scenery,
+    draft: Draft,
+    version: Option<&str>,
+) -> Result<Result<NewRun, Refusal>, Error> {
     let new = match draft {
         Draft::Refused(refusal) => return Ok(Err(refusal)),
-        Draft::Run(new) => *new,
+        Draft::Run(new) => trigger::on_version(*new, version),
     };
     let checked = match trigger::normal(new) {
         Ok(new) => scenery.scene(tx, &new).await.map(|_| new),

@@ -26,7 +26,7 @@ use crate::{
         },
     },
     store::{
-        Store, events, limits,
+        Store, children, events, limits,
         line::{self, Ancestry, Decided, Scene},
         notify, queues,
         room::Rooms,
@@ -50,7 +50,7 @@ pub(super) const FARTHEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 
 pub async fn trigger(store: &Store, environment: EnvironmentId, new: NewRun) -> Result<Triggered, Error> {
     let new = normal(new)?;
     let rooms = store.rooms().clone();
-    store.tx(move |tx| Box::pin(async move { trigger_in(tx, &rooms, environment, &new).await })).await
+    store.tx(move |tx| Box::pin(async move { trigger_child(tx, &rooms, environment, new).await })).await
 }
 
 /// Releases an idempotency key, so that the next trigger with it makes a new run. Source: facts A9.
@@ -67,6 +67,31 @@ pub async fn reset_key(store: &Store, environment: EnvironmentId, task: String, 
             })
         })
         .await
+}
+
+/// [`trigger_in`] for a run that may have a parent which means to wait for it.
+pub(super) async fn trigger_child(
+    tx: &mut PgConnection,
+    rooms: &Rooms,
+    environment: EnvironmentId,
+    new: NewRun,
+) -> Result<Triggered, Error> {
+    let version = version_for(tx, new.parent, new.awaited).await?;
+    trigger_in(tx, rooms, environment, &on_version(new, version.as_deref())).await
+}
+
+/// The version that what a parent waits for runs on: the parent's own, once that has one. Source: facts A25.
+pub(super) async fn version_for(tx: &mut PgConnection, parent: Option<RunId>, awaited: bool) -> Result<Option<String>, Error> {
+    match parent.filter(|_| awaited) {
+        Some(parent) => Ok(children::version_of(tx, parent).await?),
+        None => Ok(None),
+    }
+}
+
+/// The run on this version, if there is one and it names none.
+pub(super) fn on_version(new: NewRun, version: Option<&str>) -> NewRun {
+    let is_free = new.version.is_none() && new.external_deployment.is_none();
+    NewRun { version: new.version.or(version.filter(|_| is_free).map(str::to_owned)), ..new }
 }
 
 /// The same in the transaction of another verb, for what [`normal`] has let pass.

@@ -76,7 +76,7 @@ pub struct NewRun {
     pub external_deployment: Option<String>,
     /// The run that triggers it.
     pub parent: Option<RunId>,
-    /// That run means to wait for it.
+    /// That run means to wait for it: it runs on its version, unless it names another. Source: facts A25.
     pub awaited: bool,
     /// The batch it belongs to.
     pub batch: Option<BatchId>,

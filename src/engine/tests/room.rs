@@ -41,7 +41,7 @@ fn keyed(key: &str) -> NewRun {
 }
 
 fn batch_of(run_count: u32) -> NewBatch {
-    NewBatch { run_count, parent: None, idempotency: None, request_key: None }
+    NewBatch { run_count, parent: None, awaited: false, idempotency: None, request_key: None }
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
