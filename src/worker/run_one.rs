@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::{
@@ -39,6 +38,7 @@ use crate::{
     },
     runtime::{Execution, LoadedComponent, Part, PrepareError, RunFault, RunSetup, Step},
     store::{checkpoints::Suspension, endings::Completed, runs},
+    wall_clock,
 };
 
 /// Shortest and longest pause before a checkpoint that could not be stored is tried again while the run stays in memory.
@@ -125,8 +125,8 @@ impl Attempt {
     async fn announce_cancellation(&self) -> Duration {
         let Claimed { lease, context, .. } = &self.claimed;
         let asked = tokio::time::timeout(ASK_FOR, runs::get(&self.context.store, context.environment, lease.run)).await;
-        let now = Utc::now();
-        // Not knowing when it was asked for, or with another clock than the database's, it has as long from now.
+        let now = wall_clock::now();
+        // Not knowing when it was asked for, it has as long from now.
         let requested_at = asked.ok().and_then(Result::ok).flatten().and_then(|run| run.cancel_requested_at);
         let cancellation = Cancellation::requested(requested_at.unwrap_or(now).min(now));
         self.caller.cancel(cancellation);
