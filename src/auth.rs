@@ -182,6 +182,12 @@ pub fn allows(scopes: &[String], action: &str, resources: &[(&str, Option<&str>)
     })
 }
 
+/// Whether a scope allows `action` on anything of this type.
+pub fn could_allow(scope: &str, action: &str, kind: &str) -> bool {
+    let id = scope.splitn(3, ':').nth(2);
+    allows(std::slice::from_ref(&scope.to_owned()), action, &[(kind, id)])
+}
+
 /// The last part of a token's callback address: who knows it may complete the token without any key. Source: facts 7.4.
 pub fn callback_hash(waitpoint: WaitpointId, key: &SecretString) -> String {
     hex::encode(callback_mac(waitpoint, key).finalize().into_bytes())
@@ -298,6 +304,14 @@ mod tests {
         assert!(can("read:tags:user:1", "read", ("tags", Some("user:1"))));
         assert!(allows(&["read:tags:b".into()], "read", &[("runs", Some("run_1")), ("tags", Some("a")), ("tags", Some("b"))]));
         assert!(!allows(&[], "read", &[("runs", None)]));
+    }
+
+    #[test]
+    fn a_scope_could_allow_something_if_it_does_for_one_id() {
+        assert!(could_allow("read:runs:run_1", "read", "runs") && could_allow("read:runs", "read", "runs"));
+        assert!(could_allow("admin", "write", "runs") && could_allow("*:all", "write", "runs"));
+        assert!(!could_allow("read:runs:run_1", "write", "runs") && !could_allow("read:tasks", "read", "runs"));
+        assert!(!could_allow("", "read", "runs"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use super::{
     AppState, Error,
     auth::Caller,
-    batches::{self, one_time_key},
+    batches::{self, one_time_ticket},
     body,
     error::ErrorBody,
     tasks::{self, TriggerBody, TriggerOptions},
@@ -87,10 +87,7 @@ pub(super) async fn add(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ItemsResponse>, Error> {
-    let may_fill = caller.must("write", &[("batch", Some(&id))]).is_ok();
-    if !may_fill {
-        caller.must_somehow("batchTrigger")?;
-    }
+    let may_fill = caller.must(&[("batch", Some(&id))]).is_ok();
     if !headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| kind.starts_with(NDJSON)) {
         return Err(Error::UnsupportedType(NDJSON));
     }
@@ -121,10 +118,9 @@ pub(super) async fn add(
 
 /// A token that is good for one call made one batch, and fills no other.
 async fn check_one_time_use(state: &AppState, caller: &Caller, batch: BatchId) -> Result<(), Error> {
-    let Some(key) = one_time_key(caller) else { return Ok(()) };
-    let made_by = store::batches::request_of(&state.store, caller.environment.id, batch).await?;
-    match made_by.ok_or_else(batches::not_found)? {
-        Some(made_by) if made_by == key => Ok(()),
+    let Some(ticket) = one_time_ticket(caller) else { return Ok(()) };
+    match store::one_time_tokens::used_for(&state.store, caller.environment.id, &ticket.digest).await? {
+        Some(made) if made == batch.uuid() => Ok(()),
         _ => Err(Error::Rule("Cannot fill this batch with a one-time use token that was used for something else.".into())),
     }
 }
@@ -144,7 +140,7 @@ async fn receive(state: &AppState, caller: &Caller, batch: BatchId, may_fill: bo
         bytes += line.bytes.len();
         let item = read_item(line, count, now)?;
         if !may_fill {
-            caller.must("batchTrigger", &[("tasks", Some(&item.task))])?;
+            caller.must(&[("tasks", Some(&item.task))])?;
         }
         if item.index >= total.run_count {
             let (index, most) = (item.index, total.run_count);

@@ -28,6 +28,7 @@ mod results;
 mod run_object;
 mod runs;
 mod schedules;
+mod scopes;
 mod tasks;
 mod tokens;
 mod variables;

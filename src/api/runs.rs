@@ -113,7 +113,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Json<Cancelled>, Error> {
     let run = find(&state, &caller, &id).await?;
-    caller.must("write", &[("runs", Some(&id)), ("tasks", Some(&run.task))])?;
+    caller.must(&[("runs", Some(&id)), ("tasks", Some(&run.task))])?;
     engine::cancel::cancel(&state.store, caller.environment.id, run.id).await?;
     Ok(Json(Cancelled { id: run.id }))
 }
@@ -241,14 +241,14 @@ fn may_read(caller: &Caller, run: &Run) -> Result<(), Error> {
     let mut identities = vec![("runs", Some(id.as_str())), ("tasks", Some(run.task.as_str()))];
     identities.extend(run.tags.iter().map(|tag| ("tags", Some(tag.as_str()))));
     identities.extend(batch.iter().map(|batch| ("batch", Some(batch.as_str()))));
-    caller.must("read", &identities)
+    caller.must(&identities)
 }
 
 /// A token for single tasks may list their runs only: every task that is asked for must be allowed. Source: facts 2.3.
 fn may_list(caller: &Caller, tasks: &[String]) -> Result<(), Error> {
-    let all = caller.must("read", &[("runs", None), ("tasks", None)]);
+    let all = caller.must(&[("runs", None), ("tasks", None)]);
     if all.is_ok() || tasks.is_empty() {
         return all;
     }
-    tasks.iter().try_for_each(|task| caller.must("read", &[("tasks", Some(task))]))
+    tasks.iter().try_for_each(|task| caller.must(&[("tasks", Some(task))]))
 }

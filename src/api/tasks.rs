@@ -14,12 +14,13 @@ use utoipa::ToSchema;
 use super::{
     AppState, Error,
     auth::Caller,
-    batches::one_time_key,
+    batches::one_time_ticket,
     body::{self, OneOrMany, TextOrNumber},
     error::{ErrorBody, Issue, Part},
     tokens::Minted,
     when,
 };
+use crate::engine;
 use crate::model::{
     deployment::MAX_EXTERNAL_ID_CHARS,
     id::RunId,
@@ -161,14 +162,15 @@ pub(super) async fn trigger(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(Minted, Json<TriggerResponse>), Error> {
-    caller.must("trigger", &[("tasks", Some(&task))])?;
+    caller.must(&[("tasks", Some(&task))])?;
     let body: TriggerBody = body::read_json(&headers, body, "The request body", MAX_PAYLOAD_BYTES as u64).await?;
     let now = Utc::now();
-    let mut new = new_run(task, body, &headers, now)?;
-    // Whatever else the request says, a token that is good for one call makes one run; sent again, it gets that one.
-    new.request_key = one_time_key(&caller).or(new.request_key);
+    let new = new_run(task, body, &headers, now)?;
 
-    let triggered = state.intake.trigger(caller.environment.id, new).await?;
+    let triggered = match one_time_ticket(&caller) {
+        Some(ticket) => engine::once::trigger(&state.store, caller.environment.id, ticket, new).await?,
+        None => state.intake.trigger(caller.environment.id, new).await?,
+    };
 
     let scopes = vec![format!("read:runs:{}", triggered.id), format!("write:inputStreams:{}", triggered.id)];
     let minted = Minted::new(&caller, scopes, now, TimeDelta::hours(1));

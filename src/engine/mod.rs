@@ -23,6 +23,7 @@ pub mod limit;
 pub mod log;
 mod make;
 pub mod metadata;
+pub mod once;
 mod pin;
 mod places;
 pub mod project;

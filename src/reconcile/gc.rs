@@ -9,7 +9,7 @@ use crate::{
     blobs::{Area, Blobs},
     engine::{self, rewriting},
     model::rewriting::Rewriting,
-    store::{self, Store, StoreError, batches, checkpoints, sweep},
+    store::{self, Store, StoreError, batches, checkpoints, one_time_tokens, sweep},
 };
 
 /// How long the logs and events of a run are kept after its end.
@@ -37,10 +37,11 @@ pub async fn tick(store: &Store) -> Result<Swept, engine::Error> {
     loop {
         let requests = store.tx(|tx| Box::pin(sweep::forget_requests(tx, BATCH))).await?;
         let batches = store.tx(|tx| Box::pin(batches::forget_requests(tx, BATCH))).await?;
+        let tokens = store.tx(|tx| Box::pin(one_time_tokens::forget(tx, BATCH))).await?;
         let logs = store.tx(|tx| Box::pin(sweep::forget_logs(tx, KEEP_LOGS, BATCH))).await?;
-        swept.requests += requests + batches;
+        swept.requests += requests + batches + tokens;
         swept.logs += logs;
-        if [requests, batches, logs].iter().all(|rows| *rows < BATCH as u64) {
+        if [requests, batches, tokens, logs].iter().all(|rows| *rows < BATCH as u64) {
             return Ok(swept);
         }
     }

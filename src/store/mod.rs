@@ -29,6 +29,7 @@ pub mod logs;
 pub mod many;
 pub mod notes;
 pub(crate) mod notify;
+pub mod one_time_tokens;
 mod page;
 pub mod pins;
 pub mod queues;

@@ -17,8 +17,6 @@ use crate::support::{guests::guest, server::Server};
 
 /// Functions that are known not to work yet, with what is missing. One that works must not be here.
 const NOT_YET: &[(&str, &str)] = &[
-    ("auth.createBatchTriggerPublicToken", "a token that is good for one batch gets that batch again"),
-    ("auth.createTriggerPublicToken", "a token that is good for one run gets that run again"),
     ("envvars.create", "a wrong name is 422"),
     ("HTTP: payloads in the object store", "there is no object store for payloads"),
     ("HTTP: run spans", "there are no traces"),

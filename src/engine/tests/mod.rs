@@ -15,6 +15,7 @@ mod lease;
 mod limit;
 mod metadata;
 mod model;
+mod once;
 mod pin;
 mod queue;
 mod read;

@@ -44,6 +44,7 @@ impl Scene {
             ("batch_items", "select count(*) from batch_items"),
             ("waitpoints", "select count(*) from waitpoints"),
             ("trigger_requests", "select count(*) from trigger_requests"),
+            ("one_time_tokens", "select count(*) from one_time_tokens"),
             ("cancelled_parents", "select count(*) from cancelled_parents"),
         ] {
             rows.push((table, self.count(count).await));
