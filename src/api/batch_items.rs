@@ -24,6 +24,7 @@ use super::{
     batches::{self, one_time_ticket},
     body,
     error::ErrorBody,
+    packets,
     tasks::{self, TriggerBody, TriggerOptions},
 };
 use crate::{
@@ -148,13 +149,27 @@ async fn receive(state: &AppState, caller: &Caller, batch: BatchId, may_fill: bo
                 "line {count}: index {index} is no place of this batch, which has {most} from 0 on"
             )));
         }
-        items.push(item);
+        items.push(resolved(state, caller, item).await?);
         if items.len() >= STORED_AT_ONCE.0 || bytes >= STORED_AT_ONCE.1 {
             total = total.and(store(std::mem::take(&mut items)).await?);
             bytes = 0;
         }
     }
     Ok(if items.is_empty() { total } else { total.and(store(items).await?) })
+}
+
+/// The item with what was put into the blob store for it; one for which nothing was is refused by itself.
+pub(super) async fn resolved(state: &AppState, caller: &Caller, mut item: Item) -> Result<Item, Error> {
+    if let Draft::Run(new) = &mut item.draft {
+        match packets::resolve(state, caller.environment.id, new).await {
+            Ok(()) => {}
+            Err(Error::Rule(message)) => {
+                item.draft = Draft::Refused(Refusal { code: ErrorCode::BatchItemCouldNotTrigger, message });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(item)
 }
 
 /// A line as it is read.

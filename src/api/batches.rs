@@ -203,7 +203,11 @@ pub(super) async fn trigger(
     }
     let now = Utc::now();
     let items = body.items.into_iter().enumerate().map(|(index, item)| legacy_item(index, item, now));
-    let items = items.collect::<Result<Vec<Item>, Error>>()?;
+    let mut resolved = Vec::new();
+    for item in items {
+        resolved.push(batch_items::resolved(&state, &caller, item?).await?);
+    }
+    let items = resolved;
     let create = CreateBody {
         run_count: Some(items.len() as f64),
         parent_run_id: body.parent_run_id,

@@ -10,6 +10,7 @@ mod auth;
 mod batch_items;
 mod batches;
 mod body;
+mod bulk_actions;
 mod concurrency_limits;
 mod deployments;
 mod environment;
@@ -20,6 +21,7 @@ mod known;
 mod layers;
 mod notes;
 mod openapi;
+mod packets;
 mod pagination;
 mod queues;
 mod rates;
@@ -46,6 +48,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    blobs::Blobs,
     config::Limits,
     engine::intake::Intake,
     model::{
@@ -63,6 +66,8 @@ use rates::Rates;
 pub struct AppState {
     /// The rows.
     pub store: Store,
+    /// What is too large for rows.
+    pub blobs: Blobs,
     /// Makes runs.
     pub intake: Intake,
     /// Turns uploaded bytes into a deployment.
@@ -85,6 +90,7 @@ impl AppState {
     /// The state of one server.
     pub fn new(
         store: Store,
+        blobs: Blobs,
         intake: Intake,
         deployer: Arc<dyn Deployer>,
         limits: Limits,
@@ -94,7 +100,7 @@ impl AppState {
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
         let known = known::Known::new(limits.keys_known_for);
         let prices = Prices::default();
-        AppState { store, intake, deployer, limits, prices, public_url: public_url.into(), rates, deploys, known }
+        AppState { store, blobs, intake, deployer, limits, prices, public_url: public_url.into(), rates, deploys, known }
     }
 
     /// The same with runs that cost something.
@@ -191,7 +197,10 @@ pub fn description() -> utoipa::openapi::OpenApi {
 
 /// Those whose bodies may take long to come.
 fn uploads() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(deployments::create)).routes(routes!(batch_items::add))
+    OpenApiRouter::new()
+        .routes(routes!(deployments::create))
+        .routes(routes!(batch_items::add))
+        .routes(routes!(packets::upload, packets::download))
 }
 
 fn routes() -> OpenApiRouter<AppState> {
@@ -208,7 +217,11 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(results::batch_results))
         .routes(routes!(runs::retrieve))
         .routes(routes!(runs::list))
+        .routes(routes!(runs::list_of_project))
         .routes(routes!(runs::cancel))
+        .routes(routes!(bulk_actions::create, bulk_actions::list))
+        .routes(routes!(bulk_actions::retrieve))
+        .routes(routes!(bulk_actions::abort))
         .routes(routes!(replays::replay))
         .routes(routes!(replays::reschedule))
         .routes(routes!(notes::add_tags))
@@ -216,6 +229,10 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(results::run_result))
         .routes(routes!(runs::logs))
         .routes(routes!(runs::events))
+        .routes(routes!(packets::upload_address))
+        .routes(routes!(packets::download_address))
+        .routes(routes!(packets::run_address))
+        .routes(routes!(packets::of_run))
         .routes(routes!(idempotency_keys::reset))
         .routes(routes!(queues::list))
         .routes(routes!(queues::retrieve))

@@ -34,6 +34,10 @@ const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/api/v3/runs/{runId}", READ_RUN),
     ("GET", "/api/v1/runs/{runId}/events", READ_RUN),
     ("GET", "/api/v1/runs/{runId}/logs", READ_RUN),
+    ("GET", "/api/v1/runs/{runId}/packets/{field}", READ_RUN),
+    // Whoever may trigger may put the payload somewhere before.
+    ("PUT", "/api/v2/packets/{path}", &[need("trigger", "tasks"), need("batchTrigger", "tasks")]),
+    ("GET", "/api/v1/packets/{path}", &[]),
     ("GET", "/api/v1/runs", &[need("read", "runs"), need("read", "tasks")]),
     ("POST", "/api/v2/runs/{runId}/cancel", &[need("write", "runs"), need("write", "tasks")]),
     ("POST", "/api/v1/idempotencyKeys/{key}/reset", &[need("write", "runs")]),

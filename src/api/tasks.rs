@@ -17,6 +17,7 @@ use super::{
     batches::one_time_ticket,
     body::{self, OneOrMany, TextOrNumber},
     error::{ErrorBody, Issue, Part},
+    packets,
     tokens::Minted,
     when,
 };
@@ -49,7 +50,7 @@ pub(super) struct TriggerBody {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TriggerOptions {
-    /// `application/json`, `application/super+json` or `text/plain`.
+    /// `application/json`, `application/super+json`, `text/plain`, or `application/store` for one that was put into the blob store.
     pub(super) payload_type: Option<String>,
     /// The queue, if not the task's own.
     pub(super) queue: Option<QueueName>,
@@ -165,7 +166,8 @@ pub(super) async fn trigger(
     caller.must(&[("tasks", Some(&task))])?;
     let body: TriggerBody = body::read_json(&headers, body, "The request body", MAX_PAYLOAD_BYTES as u64).await?;
     let now = Utc::now();
-    let new = new_run(task, body, &headers, now)?;
+    let mut new = new_run(task, body, &headers, now)?;
+    packets::resolve(&state, caller.environment.id, &mut new).await?;
 
     let triggered = match one_time_ticket(&caller) {
         Some(ticket) => engine::once::trigger(&state.store, caller.environment.id, ticket, new).await?,
@@ -268,10 +270,6 @@ fn packet(payload: Option<Box<RawValue>>, content_type: Option<&str>, checks: &m
     let Some(payload) = payload else { return Packet { content_type: content_type.into(), ..Packet::empty() } };
     match content_type {
         payload::JSON => Packet { data: payload.get().into(), content_type: payload::JSON.into() },
-        payload::STORE => {
-            checks.issue("options.payloadType", "application/store is not available in this version; send the payload itself");
-            Packet::empty()
-        }
         other => match serde_json::from_str::<String>(payload.get()) {
             Ok(text) => Packet { data: text.into(), content_type: other.into() },
             Err(_) => {

@@ -8,6 +8,7 @@ mod answer;
 pub mod api_keys;
 pub mod batch;
 pub mod branch;
+pub mod bulk;
 pub mod cancel;
 pub mod children;
 pub mod claim;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{batches, children, gc, leases, retention, schedules, timers, versions};
+use super::{batches, bulk, children, gc, leases, retention, schedules, timers, versions};
 use crate::{
     blobs::Blobs,
     engine,
@@ -20,6 +20,8 @@ pub struct Intervals {
     pub leases: Duration,
     /// Between two looks for batches that somebody left.
     pub batches: Duration,
+    /// Between two looks for bulk actions.
+    pub bulk: Duration,
     /// Longest time between two looks for what is due, if no signal comes.
     pub timers: Duration,
     /// Between two looks for runs that wait for a deployment which is there.
@@ -39,6 +41,7 @@ impl Default for Intervals {
         Self {
             leases: Duration::from_millis(500),
             batches: Duration::from_secs(2),
+            bulk: Duration::from_millis(500),
             timers: Duration::from_secs(2),
             versions: Duration::from_secs(10),
             gc: Duration::from_secs(600),
@@ -86,6 +89,14 @@ pub fn start(
         async move || {
             if let Err(error) = children::tick(&store).await {
                 failed("children", &error);
+            }
+        }
+    }));
+    tasks.spawn(every(intervals.bulk, stop.clone(), {
+        let store = store.clone();
+        async move || {
+            if let Err(error) = bulk::tick(&store).await {
+                failed("bulk actions", &error);
             }
         }
     }));

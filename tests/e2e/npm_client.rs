@@ -18,18 +18,9 @@ use crate::support::{guests::guest, server::Server};
 /// Functions that are known not to work yet, with what is missing. One that works must not be here.
 const NOT_YET: &[(&str, &str)] = &[
     ("envvars.create", "a wrong name is 422"),
-    ("HTTP: payloads in the object store", "there is no object store for payloads"),
     ("HTTP: run spans", "there are no traces"),
     ("HTTP: run trace", "there are no traces"),
-    ("HTTP: runs of a project", "there is no such list"),
-    ("runs.bulk.abort", "there are no bulk actions"),
-    ("runs.bulk.cancel", "there are no bulk actions"),
-    ("runs.bulk.list", "there are no bulk actions"),
-    ("runs.bulk.poll", "there are no bulk actions"),
-    ("runs.bulk.replay", "there are no bulk actions"),
-    ("runs.bulk.retrieve", "there are no bulk actions"),
     ("runs.fetchStream", "there are no streams"),
-    ("runs.list", "some filters, and to go back from a later page"),
     ("runs.subscribeToBatch", "there are no subscriptions"),
     ("runs.subscribeToRun", "there are no subscriptions"),
     ("runs.subscribeToRunsWithTag", "there are no subscriptions"),

@@ -3,6 +3,7 @@
 mod api_keys;
 mod batch;
 mod branch;
+mod bulk;
 mod children;
 mod claim;
 mod debounce;

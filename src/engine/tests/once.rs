@@ -11,7 +11,7 @@ use crate::{
 
 impl Scene {
     async fn ticket(&self, letter: u8) -> Ticket {
-        let now = crate::store::clock::now(&mut *self.store.read().await.unwrap()).await.unwrap();
+        let now = crate::store::clock::now(&mut self.store.read().await.unwrap()).await.unwrap();
         Ticket { digest: [letter; 32], expires_at: now + TimeDelta::days(3) }
     }
 
