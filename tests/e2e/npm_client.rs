@@ -17,7 +17,6 @@ use crate::support::{guests::guest, server::Server};
 
 /// Functions that are known not to work yet, with what is missing. One that works must not be here.
 const NOT_YET: &[(&str, &str)] = &[
-    ("envvars.create", "a wrong name is 422"),
     ("HTTP: run spans", "there are no traces"),
     ("HTTP: run trace", "there are no traces"),
     ("runs.fetchStream", "there are no streams"),
