@@ -25,6 +25,7 @@ mod packets;
 mod pagination;
 mod queues;
 mod rates;
+mod reads;
 mod replays;
 mod results;
 mod run_object;
@@ -37,7 +38,7 @@ mod variables;
 mod waitpoints;
 mod when;
 
-use std::sync::Arc;
+use std::{ops::Deref, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -61,15 +62,29 @@ use crate::{
 pub use error::Error;
 use rates::Rates;
 
-/// What handlers work with. Cheap to clone.
+/// What handlers work with. Cheap to clone: each request does several times.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Parts>);
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of an [`AppState`].
+#[derive(Clone)]
+pub struct Parts {
     /// The rows.
     pub store: Store,
     /// What is too large for rows.
     pub blobs: Blobs,
     /// Makes runs.
     pub intake: Intake,
+    /// Reads runs.
+    reads: reads::Reads,
     /// Turns uploaded bytes into a deployment.
     pub deployer: Arc<dyn Deployer>,
     /// How much is let in.
@@ -100,12 +115,14 @@ impl AppState {
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
         let known = known::Known::new(limits.keys_known_for);
         let prices = Prices::default();
-        AppState { store, blobs, intake, deployer, limits, prices, public_url: public_url.into(), rates, deploys, known }
+        let reads = reads::Reads::new(store.clone());
+        let public_url = public_url.into();
+        AppState(Arc::new(Parts { store, blobs, intake, reads, deployer, limits, prices, public_url, rates, deploys, known }))
     }
 
     /// The same with runs that cost something.
     pub fn with_prices(self, prices: Prices) -> AppState {
-        AppState { prices, ..self }
+        AppState(Arc::new(Parts { prices, ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// What time it is, by the clock that everything is compared with.

@@ -5,6 +5,7 @@
 //! the run was cancelled. One loop renews all leases of the process in one statement.
 
 mod caller;
+mod guests;
 mod leases;
 mod logs;
 mod pages;
@@ -14,6 +15,7 @@ pub mod scratch;
 
 use std::{
     collections::HashSet,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -39,6 +41,7 @@ use crate::{
     runtime::Runtime,
     store::{Store, endings::Completed, lanes::Turn, listen::Signals},
 };
+use guests::Guests;
 use leases::Leases;
 use rewritings::Rewritings;
 
@@ -106,6 +109,7 @@ pub struct Worker {
     permits: Arc<Semaphore>,
     leases: Arc<Leases>,
     runs: TaskTracker,
+    guests: Guests,
     /// Where its claims are in their way through the lanes.
     turn: Mutex<Turn>,
     /// A run of this worker has left its places: what limits held back may begin.
@@ -115,18 +119,22 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has leased nothing yet, and leases nothing any more after `stop`.
-    pub fn new(id: WorkerId, context: Context, stop: CancellationToken) -> Worker {
+    ///
+    /// # Errors
+    /// If the system has no threads for guests.
+    pub fn new(id: WorkerId, context: Context, stop: CancellationToken) -> io::Result<Worker> {
         let permits = Arc::new(Semaphore::new(context.config.concurrency.max(1) as usize));
-        Worker {
+        Ok(Worker {
             id,
             permits,
             leases: Arc::default(),
             runs: TaskTracker::new(),
+            guests: Guests::start()?,
             turn: Mutex::default(),
             ended: Arc::default(),
             stop,
             context: Arc::new(context),
-        }
+        })
     }
 
     /// Leases and executes runs until it shall stop, then waits for the ones in flight: each is suspended at its next wait or
@@ -200,11 +208,12 @@ impl Worker {
         for (claimed, permit) in claim.runs.into_iter().zip(permits) {
             let (context, ended) = (self.context.clone(), self.ended.clone());
             let hold = self.leases.hold(claimed.lease);
-            self.runs.spawn(async move {
+            let run = async move {
                 run_one::run_one(&context, claimed, &hold).await;
                 drop((hold, permit));
                 ended.notify_one();
-            });
+            };
+            self.runs.spawn_on(run, self.guests.handle());
         }
     }
 }
