@@ -1,14 +1,18 @@
 //! Payloads in the blob store.
 
 use axum::http::StatusCode;
+use chrono::Utc;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::support::{Answer, TestApi};
-use crate::model::{
-    attempt::Outcome,
-    payload::{Packet, StoredPacket},
+use crate::{
+    auth,
+    model::{
+        attempt::Outcome,
+        payload::{Packet, StoredPacket},
+    },
 };
 
 const PATH: &str = "trigger%2Fpacket_1%2Fpayload.json";
@@ -108,6 +112,12 @@ async fn an_address_is_good_for_one_thing_and_a_path_holds_one_payload(pool: PgP
         json!(told.split("&signature").next().unwrap()),
     ] {
         assert_eq!(api.at("PUT", &address, &[], "x").await.status, 403, "{address}");
+    }
+    let address = format!("/storage/v1/{}/packets/{PATH}", api.environment.id);
+    for (expires, status) in [(Utc::now().timestamp() - 1, 403), (Utc::now().timestamp() + 60, 200)] {
+        let signature = auth::address_signature("PUT", &address, expires, &api.key);
+        let address = json!(format!("http://api.test{address}?expires={expires}&signature={signature}"));
+        assert_eq!(api.at("PUT", &address, &[("content-type", "text/plain")], "x").await.status, status, "{expires}");
     }
     assert_eq!(api.at("GET", &json!(told), &[], "").await.status, 403, "an address for an upload is none for a download");
     assert_eq!(api.at("PUT", &json!(told), &[("content-type", "text/plain")], "x").await.status, 200);

@@ -94,6 +94,10 @@ cases("runs.list", {
     const { batchId } = await tasks.batchTrigger("echo", [{ payload: 1, options: { tags: [tag] } }]);
     assert.deepEqual((await of({ batch: batchId })).length, 1);
   },
+  "filters that this server does not know are refused": async () => {
+    await refused(400, () => runs.list({ region: "eu-central-1" }));
+    assert.equal((await http("GET", "/api/v1/runs?filter%5Berror%5D=x")).status, 400);
+  },
   "a wrong cursor, size or status is refused": async () => {
     await refused(400, () => runs.list({ after: "nonsense" }));
     await refused(400, () => runs.list({ limit: 101 }));

@@ -122,6 +122,12 @@ cases("tasks.trigger", {
     const answer = await http("POST", "/api/v1/tasks/echo/trigger", { body: { options: { idempotencyKey: "k".repeat(2049) } } });
     assert.equal(answer.status, 400);
   },
+  "several queues are refused, and a region has no effect": async () => {
+    const gates = await http("POST", "/api/v1/tasks/echo/trigger", { body: { options: { gates: [{ queue: "folder/queue" }] } } });
+    assert.equal(gates.status, 422);
+    const { id } = await tasks.trigger("echo", 1, { region: "eu-central-1" });
+    assert.equal((await finished(id)).output, 1);
+  },
   "a limit of its concurrency by name": async () => {
     const { id } = await tasks.trigger("echo", 1, { concurrency: "two" });
     assert.equal((await finished(id)).status, "COMPLETED");
