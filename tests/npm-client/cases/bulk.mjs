@@ -5,7 +5,7 @@ import assert from "node:assert/strict";
 import { runs, tasks } from "@trigger.dev/sdk";
 
 import { cases } from "../cases.mjs";
-import { all, as, otherKey, refused, unique } from "../support.mjs";
+import { all, as, otherKey, proxied, refused, unique } from "../support.mjs";
 
 const absent = "bulk_00000000000000000000000000";
 
@@ -50,6 +50,21 @@ cases("runs.bulk.replay", {
     const made = await all(runs.list({ bulkAction: id }));
     assert.equal(made.length, 2);
     assert.ok(made.every((run) => !ids.includes(run.id)));
+  },
+});
+
+cases("errors and retries", {
+  "a bulk replay whose answer was lost replays each run once": async () => {
+    const { ids } = await delayed(2);
+    const { came } = await proxied(["swallow", undefined], () => runs.bulk.replay({ runIds: ids }));
+    await done(came.id);
+    const tag = (await runs.retrieve(ids[0])).tags[0];
+    assert.equal((await all(runs.list({ tag }))).length, 4);
+  },
+  "a replay whose answer was lost is one replay": async () => {
+    const { tag, ids } = await delayed(1);
+    const { came } = await proxied(["swallow", undefined], () => runs.replay(ids[0]));
+    assert.deepEqual((await all(runs.list({ tag }))).map(({ id }) => id), [came.id, ids[0]]);
   },
 });
 
