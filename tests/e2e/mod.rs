@@ -11,6 +11,7 @@ mod hostile;
 mod http;
 mod limits;
 mod npm_client;
+mod packets;
 mod schedules;
 mod scratch;
 mod several;
