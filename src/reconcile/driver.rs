@@ -93,9 +93,10 @@ pub fn start(
         }
     }));
     tasks.spawn(every(intervals.bulk, stop.clone(), {
-        let store = store.clone();
+        let (store, stop) = (store.clone(), stop.clone());
         async move || {
-            if let Err(error) = bulk::tick(&store).await {
+            // An action may take long; another process goes on with it.
+            if let Some(Err(error)) = stop.run_until_cancelled(bulk::tick(&store)).await {
                 failed("bulk actions", &error);
             }
         }

@@ -180,7 +180,8 @@ pub async fn list(
     Ok(page.listing(found, |action| action.id))
 }
 
-/// Some actions that are not over, the oldest first.
+/// Some actions that are not over, the oldest first. One that another version wrote and this one does not understand is left out, so
+/// that it does not keep others from being carried out.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -192,7 +193,8 @@ pub async fn pending(store: &Store, most: i64) -> Result<Vec<Pending>, StoreErro
     )
     .fetch_all(&mut *store.read().await?)
     .await?;
-    rows.into_iter()
+    let pending = rows
+        .into_iter()
         .map(|row| {
             let selection = match (row.filter, row.run_ids) {
                 (Some(filter), _) => Selection::Filter(rows::json("bulk_actions", filter)?),
@@ -206,7 +208,10 @@ pub async fn pending(store: &Store, most: i64) -> Result<Vec<Pending>, StoreErro
                 reached: row.reached_id.map(RunId::from_uuid),
             })
         })
-        .collect()
+        .filter_map(|read: Result<Pending, StoreError>| {
+            read.inspect_err(|error| tracing::error!(error = error as &dyn std::error::Error, "a bulk action is left aside")).ok()
+        });
+    Ok(pending.collect())
 }
 
 /// Locks the action if it is as far as it was when it was looked at; false: it is not, or somebody else is at it.
