@@ -168,9 +168,9 @@ async fn serve(
     reconcile::driver::start(&store, &blobs, &signals, runtime.rewriter(), intervals, &background, &stop);
     // A process that only works leaves the address alone: who asked there would wait for ever.
     if let Some(listener) = listener {
-        let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs, runtime, rewritings });
+        let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs: blobs.clone(), runtime, rewritings });
         let intake = Intake::new(store.clone(), workplace);
-        let state = AppState::new(store, intake, deployer, config.limits.clone(), public_url);
+        let state = AppState::new(store, blobs, intake, deployer, config.limits.clone(), public_url);
         let router = api::router(state.with_prices(config.prices.table()));
         let stop = shutdown.token(Phase::Intake);
         shutdown.spawn(Phase::Intake, "the API", async move {

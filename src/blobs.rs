@@ -1,4 +1,4 @@
-//! Bytes too large for a row: components, as uploaded and as rewritten, and large checkpoints, each named by the blake3 digest of its content.
+//! Bytes too large for a row: components, as uploaded and as rewritten, large checkpoints and large payloads, each named by the blake3 digest of its content.
 //!
 //! A blob is written before the row that names it, and it is durable when [`Blobs::put`] returns (files are synced), so a row
 //! never points at nothing. A crash between the two leaves an orphan, which the sweep in `reconcile` deletes. The same bytes
@@ -32,11 +32,13 @@ pub enum Area {
     Files,
     /// Pages of large memories of suspended runs.
     Pages,
+    /// Payloads that clients put here before they trigger.
+    Packets,
 }
 
 impl Area {
     /// Every area.
-    pub const ALL: [Area; 5] = [Self::Components, Self::Rewritten, Self::Checkpoints, Self::Files, Self::Pages];
+    pub const ALL: [Area; 6] = [Self::Components, Self::Rewritten, Self::Checkpoints, Self::Files, Self::Pages, Self::Packets];
 
     const fn folder(self) -> &'static str {
         match self {
@@ -45,6 +47,7 @@ impl Area {
             Self::Checkpoints => "checkpoints",
             Self::Files => "files",
             Self::Pages => "pages",
+            Self::Packets => "packets",
         }
     }
 }

@@ -4,13 +4,14 @@
 //! environment and means nothing to any other.
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, MatchedPath},
     http::{HeaderMap, header, request::Parts},
 };
 
 use super::{
     AppState, Error,
     error::{Issue, Part},
+    scopes::{self, Need, Needs},
 };
 use crate::{
     auth::{self, Claims},
@@ -23,6 +24,8 @@ use crate::{
 };
 
 const BRANCH: &str = "x-trigger-branch";
+/// What is said to whoever comes with a public token where only a key will do.
+const KEY_ONLY: &str = "A public access token is not enough here; use the secret key";
 
 /// Whoever holds a secret key of the environment.
 #[derive(Debug)]
@@ -43,8 +46,18 @@ pub(super) struct KeyHolder {
 #[derive(Debug)]
 pub(super) struct Caller {
     pub(super) environment: Environment,
-    /// The public token's claims and text; none for a secret key, which may do everything.
-    pub(super) token: Option<(Claims, String)>,
+    /// The public token; none for a secret key, which may do everything.
+    pub(super) token: Option<PublicToken>,
+}
+
+/// A public token whose signature, end and environment are checked, on a route that such tokens can open.
+#[derive(Debug)]
+pub(super) struct PublicToken {
+    pub(super) claims: Claims,
+    /// As it was sent.
+    pub(super) text: String,
+    /// What the route asks of it.
+    needs: Needs,
 }
 
 impl KeyHolder {
@@ -58,21 +71,21 @@ impl KeyHolder {
 }
 
 impl Caller {
-    /// Refuses a public token that allows `action` on none of the resources, each a type and perhaps an id.
-    pub(super) fn must(&self, action: &str, resources: &[(&str, Option<&str>)]) -> Result<(), Error> {
-        match &self.token {
-            Some((claims, _)) if !auth::allows(&claims.scopes, action, resources) => Err(Error::Forbidden),
-            _ => Ok(()),
-        }
+    /// Refuses a public token that allows what the route needs on none of the resources, each a type and perhaps an id; see
+    /// [`scopes`](super::scopes).
+    pub(super) fn must(&self, resources: &[(&str, Option<&str>)]) -> Result<(), Error> {
+        let Some(PublicToken { claims, needs, .. }) = &self.token else { return Ok(()) };
+        let is_about = |need: &Need| resources.iter().filter(|(kind, _)| *kind == need.kind).copied().collect::<Vec<_>>();
+        let allowed = needs.is_empty() || needs.iter().any(|need| auth::allows(&claims.scopes, need.action, &is_about(need)));
+        if allowed { Ok(()) } else { Err(Error::Forbidden) }
     }
+}
 
-    /// Refuses a public token that allows `action` on nothing at all: before it is known on what.
-    pub(super) fn must_somehow(&self, action: &str) -> Result<(), Error> {
-        let verb_of = |scope: &String| scope.split(':').next().is_some_and(|verb| [action, "*", "admin"].contains(&verb));
-        match &self.token {
-            Some((claims, _)) if !claims.scopes.iter().any(verb_of) => Err(Error::Forbidden),
-            _ => Ok(()),
-        }
+impl PublicToken {
+    /// Refuses a token that cannot open the route whatever the request is about: before more of it is read.
+    fn must_somehow(&self) -> Result<(), Error> {
+        let could = |need: &Need| self.claims.scopes.iter().any(|scope| auth::could_allow(scope, need.action, need.kind));
+        if self.needs.is_empty() || self.needs.iter().any(could) { Ok(()) } else { Err(Error::Forbidden) }
     }
 }
 
@@ -82,7 +95,7 @@ impl FromRequestParts<AppState> for KeyHolder {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Error> {
         let key = bearer(&parts.headers)?;
         if Claims::environment(key).is_some() {
-            return Err(Error::Unauthenticated("A public access token is not enough here; use the secret key"));
+            return Err(Error::Unauthenticated(KEY_ONLY));
         }
         let holder = by_secret(state, key).await?;
         state.rates.count(holder.environment.id, parts)?;
@@ -124,7 +137,11 @@ impl FromRequestParts<AppState> for Caller {
         };
         let (environment, claims) = by_token(state, id, key).await?;
         state.rates.count(environment.id, parts)?;
-        Ok(Caller { environment, token: Some((claims, key.to_owned())) })
+        let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let needs = scopes::needs(parts.method.as_str(), path).ok_or(Error::Unauthenticated(KEY_ONLY))?;
+        let token = PublicToken { claims, text: key.to_owned(), needs };
+        token.must_somehow()?;
+        Ok(Caller { environment, token: Some(token) })
     }
 }
 

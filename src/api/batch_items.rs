@@ -21,9 +21,10 @@ use utoipa::ToSchema;
 use super::{
     AppState, Error,
     auth::Caller,
-    batches::{self, one_time_key},
+    batches::{self, one_time_ticket},
     body,
     error::ErrorBody,
+    packets,
     tasks::{self, TriggerBody, TriggerOptions},
 };
 use crate::{
@@ -87,10 +88,7 @@ pub(super) async fn add(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<ItemsResponse>, Error> {
-    let may_fill = caller.must("write", &[("batch", Some(&id))]).is_ok();
-    if !may_fill {
-        caller.must_somehow("batchTrigger")?;
-    }
+    let may_fill = caller.must(&[("batch", Some(&id))]).is_ok();
     if !headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).is_some_and(|kind| kind.starts_with(NDJSON)) {
         return Err(Error::UnsupportedType(NDJSON));
     }
@@ -121,10 +119,9 @@ pub(super) async fn add(
 
 /// A token that is good for one call made one batch, and fills no other.
 async fn check_one_time_use(state: &AppState, caller: &Caller, batch: BatchId) -> Result<(), Error> {
-    let Some(key) = one_time_key(caller) else { return Ok(()) };
-    let made_by = store::batches::request_of(&state.store, caller.environment.id, batch).await?;
-    match made_by.ok_or_else(batches::not_found)? {
-        Some(made_by) if made_by == key => Ok(()),
+    let Some(ticket) = one_time_ticket(caller) else { return Ok(()) };
+    match store::one_time_tokens::used_for(&state.store, caller.environment.id, &ticket.digest).await? {
+        Some(made) if made == batch.uuid() => Ok(()),
         _ => Err(Error::Rule("Cannot fill this batch with a one-time use token that was used for something else.".into())),
     }
 }
@@ -144,7 +141,7 @@ async fn receive(state: &AppState, caller: &Caller, batch: BatchId, may_fill: bo
         bytes += line.bytes.len();
         let item = read_item(line, count, now)?;
         if !may_fill {
-            caller.must("batchTrigger", &[("tasks", Some(&item.task))])?;
+            caller.must(&[("tasks", Some(&item.task))])?;
         }
         if item.index >= total.run_count {
             let (index, most) = (item.index, total.run_count);
@@ -152,13 +149,27 @@ async fn receive(state: &AppState, caller: &Caller, batch: BatchId, may_fill: bo
                 "line {count}: index {index} is no place of this batch, which has {most} from 0 on"
             )));
         }
-        items.push(item);
+        items.push(resolved(state, caller, item).await?);
         if items.len() >= STORED_AT_ONCE.0 || bytes >= STORED_AT_ONCE.1 {
             total = total.and(store(std::mem::take(&mut items)).await?);
             bytes = 0;
         }
     }
     Ok(if items.is_empty() { total } else { total.and(store(items).await?) })
+}
+
+/// The item with what was put into the blob store for it; one for which nothing was is refused by itself.
+pub(super) async fn resolved(state: &AppState, caller: &Caller, mut item: Item) -> Result<Item, Error> {
+    if let Draft::Run(new) = &mut item.draft {
+        match packets::resolve(state, caller.environment.id, new).await {
+            Ok(()) => {}
+            Err(Error::Rule(message)) => {
+                item.draft = Draft::Refused(Refusal { code: ErrorCode::BatchItemCouldNotTrigger, message });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(item)
 }
 
 /// A line as it is read.

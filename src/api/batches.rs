@@ -22,7 +22,7 @@ use super::{
     when::rfc3339,
 };
 use crate::{
-    engine,
+    engine::{self, once::Ticket},
     model::{
         batch::{Batch, Item, MAX_ITEMS, NewBatch},
         id::{BatchId, RunId},
@@ -85,17 +85,19 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Minted, Json<CreatedResponse>), Error> {
-    caller.must_somehow("batchTrigger")?;
     let body: CreateBody = body::read_json(&headers, body, "The request body", MAX_CREATE_BYTES).await?;
     match &body.task_identifiers {
         Some(tasks) if !tasks.is_empty() => may_batch(&caller, tasks.iter().map(String::as_str))?,
-        _ => caller.must("batchTrigger", &[("batch", None), ("tasks", None)])?,
+        _ => caller.must(&[("batch", None), ("tasks", None)])?,
     }
-    let (new, now) = (new_batch(body, &headers, &caller)?, Utc::now());
+    let (new, now) = (new_batch(body, &headers)?, Utc::now());
     let key = new.idempotency.as_ref().map(|key| key.key.clone());
     state.rates.count_items(caller.environment.id, new.run_count)?;
 
-    let created = engine::batch::create(&state.store, caller.environment.id, new).await?;
+    let created = match one_time_ticket(&caller) {
+        Some(ticket) => engine::once::create_batch(&state.store, caller.environment.id, ticket, new, None).await?,
+        None => engine::batch::create(&state.store, caller.environment.id, new).await?,
+    };
 
     let minted = minted(&caller, created.id, &headers, now);
     let response =
@@ -103,7 +105,7 @@ pub(super) async fn create(
     Ok((StatusCode::ACCEPTED, minted, Json(response)))
 }
 
-fn new_batch(body: CreateBody, headers: &HeaderMap, caller: &Caller) -> Result<NewBatch, Error> {
+fn new_batch(body: CreateBody, headers: &HeaderMap) -> Result<NewBatch, Error> {
     let mut checks = Checks::default();
     if body.run_count.is_none() {
         checks.issue("runCount", format!("write a whole number from 1 to {MAX_ITEMS}"));
@@ -115,24 +117,20 @@ fn new_batch(body: CreateBody, headers: &HeaderMap, caller: &Caller) -> Result<N
     checks.that(!awaited || parent.is_some(), "resumeParentOnCompletion", || tasks::AWAITED_BY_NOBODY.into());
     let idempotency =
         body.idempotency_key.map(|key| tasks::key_of(key, None, body.idempotency_key_options.as_ref(), "", &mut checks));
-    let request_key = request_key(caller, headers, &mut checks);
+    let request_key = tasks::request_key(headers, &mut checks);
     checks.pass().map(|()| NewBatch { run_count, parent, awaited, idempotency, request_key })
 }
 
-/// What names the request. A token that is good for one call makes one batch, whatever else the request says.
-fn request_key(caller: &Caller, headers: &HeaderMap, checks: &mut Checks) -> Option<String> {
-    one_time_key(caller).or_else(|| tasks::request_key(headers, checks))
-}
-
-/// What names the one call that the caller's token is good for, if it is such a token.
-pub(super) fn one_time_key(caller: &Caller) -> Option<String> {
-    let (_, token) = caller.token.as_ref().filter(|(claims, _)| claims.one_time_use)?;
-    Some(format!("otu:{}", hex::encode(Sha256::digest(token.as_bytes()))))
+/// The token of the caller, if it is one that is good for one call.
+pub(super) fn one_time_ticket(caller: &Caller) -> Option<Ticket> {
+    let token = caller.token.as_ref().filter(|token| token.claims.one_time_use)?;
+    let expires_at = DateTime::from_timestamp(token.claims.exp, 0).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    Some(Ticket { digest: Sha256::digest(token.text.as_bytes()).into(), expires_at })
 }
 
 /// Every task of a batch must be allowed, not any. Source: facts 2.3.
 fn may_batch<'a>(caller: &Caller, mut tasks: impl Iterator<Item = &'a str>) -> Result<(), Error> {
-    tasks.try_for_each(|task| caller.must("batchTrigger", &[("tasks", Some(task))]))
+    tasks.try_for_each(|task| caller.must(&[("tasks", Some(task))]))
 }
 
 /// A token that reads the batch, and from a browser also fills it: that has no other key. Source: facts 2.2.
@@ -197,7 +195,6 @@ pub(super) async fn trigger(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Minted, Json<TriggeredResponse>), Error> {
-    caller.must_somehow("batchTrigger")?;
     let (max_bytes, max_items) = MAX_LEGACY;
     let body: LegacyBody = body::read_json(&headers, body, "The request body", max_bytes).await?;
     may_batch(&caller, body.items.iter().map(|item| item.task.as_str()))?;
@@ -207,7 +204,11 @@ pub(super) async fn trigger(
     let now = Utc::now();
     let time = wall_clock::now();
     let items = body.items.into_iter().enumerate().map(|(index, item)| legacy_item(index, item, time));
-    let items = items.collect::<Result<Vec<Item>, Error>>()?;
+    let mut resolved = Vec::new();
+    for item in items {
+        resolved.push(batch_items::resolved(&state, &caller, item?).await?);
+    }
+    let items = resolved;
     let create = CreateBody {
         run_count: Some(items.len() as f64),
         parent_run_id: body.parent_run_id,
@@ -215,10 +216,13 @@ pub(super) async fn trigger(
         idempotency_key: tasks::header(&headers, "idempotency-key").map(str::to_owned),
         ..CreateBody::default()
     };
-    let new = new_batch(create, &headers, &caller)?;
+    let new = new_batch(create, &headers)?;
     state.rates.count_items(caller.environment.id, new.run_count)?;
 
-    let created = engine::batch::create_filled(&state.store, caller.environment.id, new, items).await?;
+    let created = match one_time_ticket(&caller) {
+        Some(ticket) => engine::once::create_batch(&state.store, caller.environment.id, ticket, new, Some(items)).await?,
+        None => engine::batch::create_filled(&state.store, caller.environment.id, new, items).await?,
+    };
     make(&state.store, &caller, created.id).await;
 
     let minted = minted(&caller, created.id, &headers, now);
@@ -316,7 +320,7 @@ pub(super) async fn retrieve(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<BatchObject>, Error> {
-    caller.must("read", &[("batch", Some(&id)), ("runs", None)])?;
+    caller.must(&[("batch", Some(&id)), ("runs", None)])?;
     let batch = batches::get(&state.store, caller.environment.id, parse(&id)?).await?.ok_or_else(not_found)?;
     Ok(Json(BatchObject::of(batch)))
 }

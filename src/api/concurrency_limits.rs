@@ -177,7 +177,7 @@ pub(super) struct PauseBody {
 }
 
 /// Lists concurrency limits by name.
-#[utoipa::path(get, path = "/api/v1/concurrency-limits", tag = "concurrency limits", security(("secretKey" = [])),
+#[utoipa::path(get, path = "/api/v1/concurrency-limits", tag = "concurrency limits", security(("secretKey" = []), ("publicToken" = [])),
     params(("page" = Option<u32>, Query, description = "From 1"), ("perPage" = Option<u32>, Query, description = "At most 100")),
     responses((status = 200, body = OffsetPaged<LimitObject>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody)))]
@@ -186,14 +186,14 @@ pub(super) async fn list(
     caller: Caller,
     query: Parameters,
 ) -> Result<Json<OffsetPaged<LimitObject>>, Error> {
-    caller.must("read", &[("queues", None)])?;
+    caller.must(&[("queues", None)])?;
     let page = query.offset_page(DEFAULT_SIZE)?;
     let (found, count) = limits::list(&state.store, caller.environment.id, None, page.offset(), page.size).await?;
     Ok(Json(OffsetPaged::of(found.into_iter().map(LimitObject::of).collect(), page, count)))
 }
 
 /// Shows a concurrency limit, or how runs with one key find it.
-#[utoipa::path(get, path = "/api/v1/concurrency-limits/{name}", tag = "concurrency limits", security(("secretKey" = [])),
+#[utoipa::path(get, path = "/api/v1/concurrency-limits/{name}", tag = "concurrency limits", security(("secretKey" = []), ("publicToken" = [])),
     params(("name" = String, Path, description = "Its name; a slash as %2F"),
         ("concurrencyKey" = Option<String>, Query, description = "For runs with this key")),
     responses((status = 200, body = Shown), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
@@ -204,7 +204,7 @@ pub(super) async fn retrieve(
     Path(name): Path<String>,
     query: Parameters,
 ) -> Result<Json<Shown>, Error> {
-    caller.must("read", &[("queues", None)])?;
+    caller.must(&[("queues", None)])?;
     let environment = caller.environment.id;
     let connection = &mut *state.store.read().await?;
     let limit = limits::find(connection, environment, &name).await?.ok_or(Error::not_found("concurrency limit"))?;

@@ -176,7 +176,7 @@ pub(super) async fn list(
     caller: Caller,
     query: Parameters,
 ) -> Result<Json<Paged<DeploymentItem>>, Error> {
-    caller.must("read", &[("deployments", None)])?;
+    caller.must(&[("deployments", None)])?;
     let (created_from, created_to) = query.range("", state.now().await?)?;
     let filter = deployments::Filter { created_from, created_to };
     let page = query.page()?;
@@ -193,7 +193,7 @@ pub(super) async fn list(
     responses((status = 200, body = DeploymentItem), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
         (status = 404, body = ErrorBody)))]
 pub(super) async fn current(State(state): State<AppState>, caller: Caller) -> Result<Json<DeploymentItem>, Error> {
-    caller.must("read", &[("deployments", None)])?;
+    caller.must(&[("deployments", None)])?;
     let current = deployments::current(&state.store, caller.environment.id).await?;
     current.map(|current| Json(DeploymentItem::of(current))).ok_or_else(|| Error::not_found("deployment"))
 }

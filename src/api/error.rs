@@ -28,6 +28,8 @@ pub enum Error {
     Unauthenticated(&'static str),
     /// 403: a public token without the right scope.
     Forbidden,
+    /// 403: an address that is not signed for this, or not any more.
+    BadAddress(&'static str),
     /// 403: an additional key, where only the environment's root key will do.
     RootKeyOnly,
     /// 400: variables that are set already, and were not to be set anew.
@@ -151,7 +153,7 @@ impl Error {
             Error::Malformed { .. } => StatusCode::BAD_REQUEST,
             Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
             Error::VariablesTaken(_) | Error::NotNow(_) => StatusCode::BAD_REQUEST,
-            Error::Forbidden | Error::RootKeyOnly => StatusCode::FORBIDDEN,
+            Error::Forbidden | Error::RootKeyOnly | Error::BadAddress(_) => StatusCode::FORBIDDEN,
             Error::NotFound(_) => StatusCode::NOT_FOUND,
             Error::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Error::LengthRequired => StatusCode::LENGTH_REQUIRED,
@@ -191,7 +193,7 @@ impl Error {
                 return json!({ "type": "about:blank", "title": "Too Many Requests", "status": 429, "detail": error, "error": error });
             }
             Error::Refused { message, reasons } => return json!({ "error": message, "reasons": reasons }),
-            Error::Unauthenticated(text) | Error::Unavailable(text) => (*text).to_owned(),
+            Error::Unauthenticated(text) | Error::Unavailable(text) | Error::BadAddress(text) => (*text).to_owned(),
             Error::NotFound(text) | Error::Rule(text) | Error::NotNow(text) => text.clone(),
             Error::RootKeyOnly => "This needs the environment's root key; an additional key is not enough".into(),
             Error::MethodNotAllowed => "Method not allowed".into(),

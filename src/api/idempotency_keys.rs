@@ -47,7 +47,7 @@ pub(super) async fn reset(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Reset>, Error> {
-    caller.must("write", &[("runs", None)])?;
+    caller.must(&[("runs", None)])?;
     if key.chars().count() > MAX_KEY_CHARS {
         let issue = Issue::new("key", format!("a key has at most {MAX_KEY_CHARS} characters"));
         return Err(Error::Malformed { part: Part::Path, issues: vec![issue] });

@@ -10,6 +10,7 @@ mod auth;
 mod batch_items;
 mod batches;
 mod body;
+mod bulk_actions;
 mod concurrency_limits;
 mod deployments;
 mod environment;
@@ -20,6 +21,7 @@ mod known;
 mod layers;
 mod notes;
 mod openapi;
+mod packets;
 mod pagination;
 mod queues;
 mod rates;
@@ -29,6 +31,7 @@ mod results;
 mod run_object;
 mod runs;
 mod schedules;
+mod scopes;
 mod tasks;
 mod tokens;
 mod variables;
@@ -46,6 +49,7 @@ use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    blobs::Blobs,
     config::Limits,
     engine::intake::Intake,
     model::{
@@ -75,6 +79,8 @@ impl Deref for AppState {
 pub struct Parts {
     /// The rows.
     pub store: Store,
+    /// What is too large for rows.
+    pub blobs: Blobs,
     /// Makes runs.
     pub intake: Intake,
     /// Reads runs.
@@ -99,6 +105,7 @@ impl AppState {
     /// The state of one server.
     pub fn new(
         store: Store,
+        blobs: Blobs,
         intake: Intake,
         deployer: Arc<dyn Deployer>,
         limits: Limits,
@@ -110,7 +117,7 @@ impl AppState {
         let prices = Prices::default();
         let reads = reads::Reads::new(store.clone());
         let public_url = public_url.into();
-        AppState(Arc::new(Parts { store, intake, reads, deployer, limits, prices, public_url, rates, deploys, known }))
+        AppState(Arc::new(Parts { store, blobs, intake, reads, deployer, limits, prices, public_url, rates, deploys, known }))
     }
 
     /// The same with runs that cost something.
@@ -207,7 +214,10 @@ pub fn description() -> utoipa::openapi::OpenApi {
 
 /// Those whose bodies may take long to come.
 fn uploads() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(deployments::create)).routes(routes!(batch_items::add))
+    OpenApiRouter::new()
+        .routes(routes!(deployments::create))
+        .routes(routes!(batch_items::add))
+        .routes(routes!(packets::upload, packets::download))
 }
 
 fn routes() -> OpenApiRouter<AppState> {
@@ -224,7 +234,11 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(results::batch_results))
         .routes(routes!(runs::retrieve))
         .routes(routes!(runs::list))
+        .routes(routes!(runs::list_of_project))
         .routes(routes!(runs::cancel))
+        .routes(routes!(bulk_actions::create, bulk_actions::list))
+        .routes(routes!(bulk_actions::retrieve))
+        .routes(routes!(bulk_actions::abort))
         .routes(routes!(replays::replay))
         .routes(routes!(replays::reschedule))
         .routes(routes!(notes::add_tags))
@@ -232,6 +246,10 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(results::run_result))
         .routes(routes!(runs::logs))
         .routes(routes!(runs::events))
+        .routes(routes!(packets::upload_address))
+        .routes(routes!(packets::download_address))
+        .routes(routes!(packets::run_address))
+        .routes(routes!(packets::of_run))
         .routes(routes!(idempotency_keys::reset))
         .routes(routes!(queues::list))
         .routes(routes!(queues::retrieve))

@@ -38,6 +38,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 }
 
 impl Parameters {
+    /// Those of something that is no query, but says the same.
+    pub(super) fn of(pairs: Vec<(&'static str, String)>) -> Parameters {
+        Parameters(pairs.into_iter().map(|(name, text)| (name.to_owned(), text)).collect())
+    }
+
     /// The parameter's text; empty is as good as absent.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
@@ -52,6 +57,11 @@ impl Parameters {
     pub(super) fn list_of<T>(&self, name: &str, known: &str, parse: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, Error> {
         let unknown = |text: &str| Error::query(name, format!("{text:?} is unknown; write any of {known}"));
         self.list(name).iter().map(|text| parse(text).ok_or_else(|| unknown(text))).collect()
+    }
+
+    /// An id of this kind.
+    pub(super) fn id<K: Kind>(&self, name: &str) -> Result<Option<Id<K>>, Error> {
+        self.text(name).map(|text| text.parse().map_err(|error| Error::query(name, format!("{error}")))).transpose()
     }
 
     /// `true` or `false`.
@@ -79,8 +89,8 @@ impl Parameters {
         let start = match (self.text("page[after]"), self.text("page[before]")) {
             (None, None) => Start::Newest,
             (Some(after), None) => Start::After(cursor("page[after]", after)?),
-            (None, Some(before)) => Start::Before(cursor("page[before]", before)?),
-            (Some(_), Some(_)) => return Err(Error::query("page[after]", "write page[after] or page[before], not both")),
+            // Clients that go back from a page send along where that began.
+            (_, Some(before)) => Start::Before(cursor("page[before]", before)?),
         };
         Ok(Page { size: self.size()?, start })
     }
@@ -207,14 +217,13 @@ mod tests {
         let id = RunId::new();
         let page = parameters(&[("page[size]", "5"), ("page[after]", &id.to_string())]).page::<RunKind>().unwrap();
         assert!(page.size == 5 && matches!(page.start, Start::After(after) if after == id));
-        for wrong in [
-            [("page[size]", "0"), ("x", "")],
-            [("page[size]", "101"), ("x", "")],
-            [("page[after]", "nonsense"), ("x", "")],
-            [("page[after]", "run_0"), ("page[before]", "run_0")],
-        ] {
+        for wrong in
+            [[("page[size]", "0"), ("x", "")], [("page[size]", "101"), ("x", "")], [("page[after]", "nonsense"), ("x", "")]]
+        {
             assert!(parameters(&wrong).page::<RunKind>().is_err(), "{wrong:?}");
         }
+        let back = parameters(&[("page[after]", &id.to_string()), ("page[before]", &id.to_string())]);
+        assert!(matches!(back.page::<RunKind>().unwrap().start, Start::Before(before) if before == id), "as clients go back");
     }
 
     #[test]

@@ -150,7 +150,7 @@ pub(super) async fn list(
     caller: Caller,
     query: Parameters,
 ) -> Result<Json<OffsetPaged<QueueObject>>, Error> {
-    caller.must("read", &[("queues", None)])?;
+    caller.must(&[("queues", None)])?;
     let page = query.offset_page(DEFAULT_SIZE)?;
     let (queues, count) = queues::list(&state.store, caller.environment.id, page.offset(), page.size).await?;
     Ok(Json(OffsetPaged::of(queues.into_iter().map(QueueObject::of).collect(), page, count)))
@@ -177,7 +177,7 @@ pub(super) async fn retrieve(
     let found = find(&state, &caller.environment, &named, named_by).await;
     // Who may not read queues is not told which there are.
     let shown = found.as_ref().ok().map(|queue| queue.name.clone());
-    caller.must("read", &[("queues", shown.as_deref()), ("queues", Some(&named))])?;
+    caller.must(&[("queues", shown.as_deref()), ("queues", Some(&named))])?;
     found.map(|queue| Json(QueueObject::of(queue)))
 }
 

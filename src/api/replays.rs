@@ -188,5 +188,5 @@ pub(super) async fn reschedule(
         error => error.into(),
     })?;
     let detail = store::runs::detail(&state.store, environment.id, id).await?;
-    detail.map(|detail| Json(RunDetails::of(detail, &state.prices))).ok_or_else(|| Error::not_found("run"))
+    detail.map(|detail| Json(RunDetails::of(detail, &state, &environment))).ok_or_else(|| Error::not_found("run"))
 }

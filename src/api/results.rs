@@ -104,7 +104,9 @@ pub(super) async fn batch_results(
     Path(id): Path<String>,
 ) -> Result<Response, Error> {
     let id = batches::parse(&id)?;
-    store::batches::request_of(&state.store, environment.id, id).await?.ok_or_else(batches::not_found)?;
+    if !store::batches::exists(&state.store, environment.id, id).await? {
+        return Err(batches::not_found());
+    }
     let runs = store::batches::final_runs(&state.store, id).await?;
     let body = Body::from_stream(stream::try_unfold(
         Results {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
+    AppState, packets,
     schedules::Generator,
     when::{duration_text, rfc3339},
 };
@@ -13,6 +14,7 @@ use crate::model::{
     error::{Cause, RunError},
     id::{EnvironmentId, RunId, ScheduleId},
     machine::Machine,
+    payload,
     price::Prices,
     run::{Run, RunDetail, RunStatus},
     schedule::Schedule,
@@ -150,6 +152,9 @@ pub(super) struct RunDetails {
     /// The payload as plain JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Value>,
+    /// Where the payload is to be had within the next hour, if it is one that was put into the blob store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload_presigned_url: Option<String>,
     /// The output as plain JSON, once completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Value>,
@@ -213,13 +218,16 @@ pub(super) struct ErrorObject {
 }
 
 impl RunDetails {
-    pub(super) fn of(detail: RunDetail, prices: &Prices) -> RunDetails {
-        let object = |run| RunObject::of(run, prices);
+    pub(super) fn of(detail: RunDetail, state: &AppState, environment: &Environment) -> RunDetails {
+        let object = |run| RunObject::of(run, &state.prices);
+        let is_stored = detail.payload.content_type == payload::STORE;
+        let address = is_stored.then(|| packets::address_of(state, environment, detail.run.id, packets::Field::Payload));
         let error = detail.run.error.clone().filter(|_| detail.run.status.is_final()).map(ErrorObject::of);
         let completed = detail.run.status == RunStatus::Completed;
         RunDetails {
             attempt_count: detail.run.attempt_count,
-            payload: detail.payload.to_plain_json(),
+            payload: if is_stored { None } else { detail.payload.to_plain_json() },
+            payload_presigned_url: address,
             output: detail.output.filter(|_| completed).and_then(|output| output.to_plain_json()),
             error,
             related_runs: RelatedRuns {

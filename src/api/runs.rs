@@ -4,14 +4,14 @@ use axum::{
     Json,
     extract::{Path, State},
 };
-use chrono::{TimeDelta, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::{
     AppState, Error,
-    auth::Caller,
+    auth::{Caller, SecretKey},
     error::ErrorBody,
     pagination::{Paged, Pagination, Parameters},
     run_object::{RunDetails, RunItem},
@@ -20,10 +20,12 @@ use super::{
 use crate::{
     engine,
     model::{
-        environment::Environment,
+        environment::{Environment, EnvironmentKind},
         event::RunEvent,
-        id::{RunId, ScheduleId},
+        id::RunId,
         log::{Level, Source},
+        machine::Machine,
+        queue,
         run::{Run, RunStatus},
     },
     store::{events, logs, runs},
@@ -34,17 +36,8 @@ const DEFAULT_WINDOW: TimeDelta = TimeDelta::days(7);
 /// Most events of one answer.
 const MAX_EVENTS: u32 = 1000;
 
-/// Filters that this version cannot honour.
-const UNAVAILABLE_FILTERS: [&str; 8] = [
-    "filter[version]",
-    "filter[bulkAction]",
-    "filter[isTest]",
-    "filter[batch]",
-    "filter[queue]",
-    "filter[machine]",
-    "filter[region]",
-    "filter[error]",
-];
+/// Filters that this version cannot honour: there is one region, and errors have no fingerprints.
+const UNAVAILABLE_FILTERS: [&str; 2] = ["filter[region]", "filter[error]"];
 
 /// Shows a run.
 #[utoipa::path(get, path = "/api/v3/runs/{runId}", tag = "runs", security(("secretKey" = []), ("publicToken" = [])),
@@ -58,7 +51,7 @@ pub(super) async fn retrieve(
 ) -> Result<Json<RunDetails>, Error> {
     let detail = state.reads.run(caller.environment.id, parse(&id)?).await?.ok_or_else(not_found)?;
     may_read(&caller, &detail.run)?;
-    Ok(Json(RunDetails::of(detail, &state.prices)))
+    Ok(Json(RunDetails::of(detail, &state, &caller.environment)))
 }
 
 /// Lists runs, newest first; those of the last seven days unless said otherwise.
@@ -69,6 +62,12 @@ pub(super) async fn retrieve(
         ("filter[taskIdentifier]" = Option<String>, Query, description = "Comma-separated"),
         ("filter[tag]" = Option<String>, Query, description = "Comma-separated; any of them"),
         ("filter[schedule]" = Option<String>, Query, description = "The schedule that started them, sched_…"),
+        ("filter[version]" = Option<String>, Query, description = "Comma-separated"),
+        ("filter[isTest]" = Option<bool>, Query),
+        ("filter[batch]" = Option<String>, Query, description = "Of this batch, batch_…"),
+        ("filter[bulkAction]" = Option<String>, Query, description = "Cancelled or made by this bulk action, bulk_…"),
+        ("filter[queue]" = Option<String>, Query, description = "Comma-separated names; of a task's own, task/ and the task's id"),
+        ("filter[machine]" = Option<String>, Query, description = "Comma-separated presets"),
         ("filter[createdAt][from]" = Option<String>, Query, description = "Milliseconds since 1970"),
         ("filter[createdAt][to]" = Option<String>, Query, description = "Milliseconds since 1970"),
         ("filter[createdAt][period]" = Option<String>, Query, description = "Such as 1d")),
@@ -81,17 +80,63 @@ pub(super) async fn list(
 ) -> Result<Json<Paged<RunItem>>, Error> {
     let tasks = query.list("filter[taskIdentifier]");
     may_list(&caller, &tasks)?;
+    page(&state, &caller.environment, &query).await
+}
+
+/// Lists the runs of an environment, named by its project, newest first; those of the last seven days unless said otherwise.
+#[utoipa::path(get, path = "/api/v1/projects/{projectRef}/runs", tag = "runs", security(("secretKey" = [])),
+    params(("projectRef" = String, Path),
+        ("filter[env]" = Option<String>, Query, description = "Comma-separated slugs; of the key's environment there is none or all"),
+        ("page[size]" = Option<u32>, Query), ("page[after]" = Option<String>, Query), ("page[before]" = Option<String>, Query)),
+    responses((status = 200, body = Paged<RunItem>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 404, body = ErrorBody)))]
+pub(super) async fn list_of_project(
+    State(state): State<AppState>,
+    SecretKey(environment): SecretKey,
+    Path(project): Path<String>,
+    query: Parameters,
+) -> Result<Json<Paged<RunItem>>, Error> {
+    if project != environment.project_ref {
+        return Err(Error::not_found("project"));
+    }
+    let slugs = query.list("filter[env]");
+    let known = EnvironmentKind::ALL.map(EnvironmentKind::slug).join(", ");
+    query.list_of("filter[env]", &known, EnvironmentKind::from_slug)?;
+    if !slugs.is_empty() && !slugs.iter().any(|slug| slug == environment.kind.slug()) {
+        return Ok(Json(Paged { data: Vec::new(), pagination: Pagination::default() }));
+    }
+    page(&state, &environment, &query).await
+}
+
+/// The page of a list that a query asks for.
+async fn page(state: &AppState, environment: &Environment, query: &Parameters) -> Result<Json<Paged<RunItem>>, Error> {
+    let filter = filter(query, Utc::now())?;
+    let listing = runs::list(&state.store, environment.id, &filter, query.page()?).await?;
+    Ok(Json(Paged::of(listing, |run| RunItem::of(run, environment, &state.prices))))
+}
+
+/// Which runs a query asks for.
+pub(super) fn filter(query: &Parameters, now: DateTime<Utc>) -> Result<runs::Filter, Error> {
     query.without(&UNAVAILABLE_FILTERS)?;
     let known = RunStatus::ALL.map(RunStatus::as_str).join(", ");
     let statuses = query.list_of("filter[status]", &known, RunStatus::parse)?;
-    let now = Utc::now();
     let (from, to) = query.range("filter[createdAt]", now)?;
     let created_from = from.or_else(|| if to.is_none() { Some(now - DEFAULT_WINDOW) } else { None });
-    let schedule = query.text("filter[schedule]").map(str::parse::<ScheduleId>).transpose();
-    let schedule = schedule.map_err(|error| Error::query("filter[schedule]", error.to_string()))?;
-    let filter = runs::Filter { statuses, tasks, tags: query.list("filter[tag]"), created_from, created_to: to, schedule };
-    let listing = runs::list(&state.store, caller.environment.id, &filter, query.page()?).await?;
-    Ok(Json(Paged::of(listing, |run| RunItem::of(run, &caller.environment, &state.prices))))
+    let presets = Machine::ALL.map(Machine::as_str).join(", ");
+    Ok(runs::Filter {
+        statuses,
+        tasks: query.list("filter[taskIdentifier]"),
+        tags: query.list("filter[tag]"),
+        created_from,
+        created_to: to,
+        schedule: query.id("filter[schedule]")?,
+        versions: query.list("filter[version]"),
+        is_test: query.flag("filter[isTest]")?,
+        batch: query.id("filter[batch]")?,
+        queues: query.list("filter[queue]").iter().map(|name| queue::sanitize(name)).collect(),
+        machines: query.list_of("filter[machine]", &presets, Machine::parse)?,
+        bulk_action: query.id("filter[bulkAction]")?,
+    })
 }
 
 /// A run that was asked to end.
@@ -113,7 +158,7 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
 ) -> Result<Json<Cancelled>, Error> {
     let run = find(&state, &caller, &id).await?;
-    caller.must("write", &[("runs", Some(&id)), ("tasks", Some(&run.task))])?;
+    caller.must(&[("runs", Some(&id)), ("tasks", Some(&run.task))])?;
     engine::cancel::cancel(&state.store, caller.environment.id, run.id).await?;
     Ok(Json(Cancelled { id: run.id }))
 }
@@ -236,19 +281,19 @@ fn not_found() -> Error {
 }
 
 /// Source: facts 2.3.
-fn may_read(caller: &Caller, run: &Run) -> Result<(), Error> {
+pub(super) fn may_read(caller: &Caller, run: &Run) -> Result<(), Error> {
     let (id, batch) = (run.id.to_string(), run.batch.map(|batch| batch.to_string()));
     let mut identities = vec![("runs", Some(id.as_str())), ("tasks", Some(run.task.as_str()))];
     identities.extend(run.tags.iter().map(|tag| ("tags", Some(tag.as_str()))));
     identities.extend(batch.iter().map(|batch| ("batch", Some(batch.as_str()))));
-    caller.must("read", &identities)
+    caller.must(&identities)
 }
 
 /// A token for single tasks may list their runs only: every task that is asked for must be allowed. Source: facts 2.3.
 fn may_list(caller: &Caller, tasks: &[String]) -> Result<(), Error> {
-    let all = caller.must("read", &[("runs", None), ("tasks", None)]);
+    let all = caller.must(&[("runs", None), ("tasks", None)]);
     if all.is_ok() || tasks.is_empty() {
         return all;
     }
-    tasks.iter().try_for_each(|task| caller.must("read", &[("tasks", Some(task))]))
+    tasks.iter().try_for_each(|task| caller.must(&[("tasks", Some(task))]))
 }

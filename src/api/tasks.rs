@@ -14,13 +14,15 @@ use utoipa::ToSchema;
 use super::{
     AppState, Error,
     auth::Caller,
-    batches::one_time_key,
+    batches::one_time_ticket,
     body::{self, OneOrMany, TextOrNumber},
     error::{ErrorBody, Issue, Part},
+    packets,
     tokens::Minted,
     when,
 };
 use crate::{
+    engine,
     model::{
         deployment::MAX_EXTERNAL_ID_CHARS,
         id::RunId,
@@ -53,7 +55,7 @@ pub(super) struct TriggerBody {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct TriggerOptions {
-    /// `application/json`, `application/super+json` or `text/plain`.
+    /// `application/json`, `application/super+json`, `text/plain`, or `application/store` for one that was put into the blob store.
     pub(super) payload_type: Option<String>,
     /// The queue, if not the task's own.
     pub(super) queue: Option<QueueName>,
@@ -166,13 +168,15 @@ pub(super) async fn trigger(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(Minted, Json<TriggerResponse>), Error> {
-    caller.must("trigger", &[("tasks", Some(&task))])?;
+    caller.must(&[("tasks", Some(&task))])?;
     let body: TriggerBody = body::read_json(&headers, body, "The request body", MAX_PAYLOAD_BYTES as u64).await?;
     let mut new = new_run(task, body, &headers, wall_clock::now())?;
-    // Whatever else the request says, a token that is good for one call makes one run; sent again, it gets that one.
-    new.request_key = one_time_key(&caller).or(new.request_key);
+    packets::resolve(&state, caller.environment.id, &mut new).await?;
 
-    let triggered = state.intake.trigger(caller.environment.id, new).await?;
+    let triggered = match one_time_ticket(&caller) {
+        Some(ticket) => engine::once::trigger(&state.store, caller.environment.id, ticket, new).await?,
+        None => state.intake.trigger(caller.environment.id, new).await?,
+    };
 
     let scopes = vec![format!("read:runs:{}", triggered.id), format!("write:inputStreams:{}", triggered.id)];
     let minted = Minted::new(&caller, scopes, Utc::now(), TimeDelta::hours(1));
@@ -268,10 +272,6 @@ fn packet(payload: Option<Box<RawValue>>, content_type: Option<&str>, checks: &m
     let Some(payload) = payload else { return Packet { content_type: content_type.into(), ..Packet::empty() } };
     match content_type {
         payload::JSON => Packet { data: payload.get().into(), content_type: payload::JSON.into() },
-        payload::STORE => {
-            checks.issue("options.payloadType", "application/store is not available in this version; send the payload itself");
-            Packet::empty()
-        }
         other => match serde_json::from_str::<String>(payload.get()) {
             Ok(text) => Packet { data: text.into(), content_type: other.into() },
             Err(_) => {

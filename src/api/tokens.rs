@@ -41,7 +41,7 @@ pub(super) struct Minted {
 impl Minted {
     /// A token with these scopes; what the caller's own token hides stays hidden.
     pub(super) fn new(caller: &Caller, scopes: Vec<String>, now: DateTime<Utc>, lifetime: TimeDelta) -> Minted {
-        let realtime = caller.token.as_ref().and_then(|(claims, _)| claims.realtime.clone());
+        let realtime = caller.token.as_ref().and_then(|token| token.claims.realtime.clone());
         let claims = Claims { realtime, ..Claims::new(caller.environment.id, scopes, now, lifetime) };
         let token = claims.sign(&caller.environment.root_key);
         let mut shown = json!({ "sub": claims.sub, "pub": true });

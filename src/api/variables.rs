@@ -128,7 +128,7 @@ pub(super) async fn create(
 ) -> Result<Json<Success>, Error> {
     check(&environment, &reference, &slug)?;
     let CreateBody { name, value, is_secret } = body::read_json(&headers, body, "The request body", MAX_ONE_BYTES).await?;
-    engine::variables::set(&state.store, environment.id, NewVariable { name, value, is_secret }).await?;
+    engine::variables::set(&state.store, environment.id, NewVariable { name, value, is_secret }).await.map_err(refused)?;
     Ok(Json(Success { success: true }))
 }
 
@@ -219,7 +219,7 @@ pub(super) async fn import(
         parent: new_variables(body.parent_variables, body.is_secret, &body.parent_secrets),
         existing: if body.replace == Some(true) { Existing::Replace } else { Existing::Refuse },
     };
-    match engine::variables::import(&state.store, environment.id, import).await? {
+    match engine::variables::import(&state.store, environment.id, import).await.map_err(refused)? {
         Imported::All => Ok(Json(Success { success: true })),
         Imported::Taken(mut names) => {
             names.sort();
@@ -235,6 +235,14 @@ fn new_variables(
 ) -> Vec<NewVariable> {
     let is_secret = |name: &String| secrets.get(name).copied().or(all_secret);
     values.into_iter().map(|(name, value)| NewVariable { is_secret: is_secret(&name), name, value }).collect()
+}
+
+/// A name that no variable can have is a mistake in the body. Source: facts 7.7.
+fn refused(error: engine::Error) -> Error {
+    match error {
+        engine::Error::Invalid { field: "name", message } => Error::body("name", message),
+        other => other.into(),
+    }
 }
 
 /// Whether the path names the environment of the key.

@@ -222,7 +222,7 @@ pub(super) async fn complete(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Success>, Error> {
-    caller.must("write", &[("waitpoints", Some(&id))])?;
+    caller.must(&[("waitpoints", Some(&id))])?;
     let id = parse(&id)?;
     let body: CompleteBody = body::read_json(&headers, body, "The request body", MAX_PAYLOAD_BYTES as u64).await?;
     let value = body.data.map_or_else(Packet::empty, |data| json_packet(data.get()));

@@ -200,6 +200,7 @@ impl One {
             ("tags", "tags"),
             ("metadata", "metadata"),
             ("payload", "payload"),
+            ("payload", "payloadPresignedUrl"),
             ("output", "output"),
         ] {
             let value = &run[name];

@@ -60,14 +60,20 @@ pub struct Created {
 /// # Errors
 /// [`Error::Invalid`] for a count, key or parent that breaks a rule, or a key under which a batch of another size is being filled.
 pub async fn create(store: &Store, environment: EnvironmentId, new: NewBatch) -> Result<Created, Error> {
-    if new.run_count == 0 || new.run_count as usize > MAX_ITEMS {
-        return Err(Error::invalid("runCount", format!("a batch has 1 to {MAX_ITEMS} items")));
-    }
-    let new = NewBatch { idempotency: normal_key(new.idempotency)?, ..new };
+    let new = normal(new)?;
     store.tx(move |tx| Box::pin(async move { create_in(tx, environment, &new).await })).await
 }
 
-async fn create_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewBatch) -> Result<Created, Error> {
+/// A batch within its limits, its key as it is compared.
+pub(super) fn normal(new: NewBatch) -> Result<NewBatch, Error> {
+    if new.run_count == 0 || new.run_count as usize > MAX_ITEMS {
+        return Err(Error::invalid("runCount", format!("a batch has 1 to {MAX_ITEMS} items")));
+    }
+    Ok(NewBatch { idempotency: normal_key(new.idempotency)?, ..new })
+}
+
+/// The same in the transaction of another verb, for what [`normal`] has let pass.
+pub(super) async fn create_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewBatch) -> Result<Created, Error> {
     Above::of(tx, environment, new.parent).await?;
     let (id, found) = insert_or_find(tx, environment, new, Stage::Filling).await?;
     let Some(found) = found else { return Ok(Created { id, run_count: new.run_count, is_cached: false }) };
@@ -135,7 +141,7 @@ impl Filled {
 /// [`Error::NotFound`]; [`Error::Conflict`] if it was given up; [`Error::Invalid`] for a place that it does not have;
 /// [`Error::QueueFull`] with the last items, if there is no room for all: those of before are kept, and the last may be sent again.
 pub async fn fill(store: &Store, environment: EnvironmentId, batch: BatchId, items: Vec<Item>) -> Result<Filled, Error> {
-    let items = items.into_iter().map(kept).collect::<Result<Vec<_>, _>>()?;
+    let items = kept_all(items)?;
     let rooms = store.rooms().clone();
     store
         .tx(move |tx| {
@@ -210,18 +216,28 @@ fn item(kept: Kept) -> Result<Item, Error> {
 /// # Errors
 /// Those of [`create`] and [`fill`].
 pub async fn create_filled(store: &Store, environment: EnvironmentId, new: NewBatch, items: Vec<Item>) -> Result<Created, Error> {
-    let items = items.into_iter().map(kept).collect::<Result<Vec<_>, _>>()?;
+    let items = kept_all(items)?;
     let rooms = store.rooms().clone();
-    store
-        .tx(move |tx| {
-            Box::pin(async move {
-                let created = create_in(tx, environment, &new).await?;
-                let held = batches::hold(tx, environment, created.id).await?.ok_or(Error::not_found("batch"))?;
-                fill_in(tx, &rooms, environment, &held, &items).await?;
-                Ok(created)
-            })
-        })
-        .await
+    store.tx(move |tx| Box::pin(async move { create_filled_in(tx, &rooms, environment, &new, &items).await })).await
+}
+
+/// The same in the transaction of another verb.
+pub(super) async fn create_filled_in(
+    tx: &mut PgConnection,
+    rooms: &Rooms,
+    environment: EnvironmentId,
+    new: &NewBatch,
+    items: &[Kept],
+) -> Result<Created, Error> {
+    let created = create_in(tx, environment, new).await?;
+    let held = batches::hold(tx, environment, created.id).await?.ok_or(Error::not_found("batch"))?;
+    fill_in(tx, rooms, environment, &held, items).await?;
+    Ok(created)
+}
+
+/// Items as they are kept until they are runs.
+pub(super) fn kept_all(items: Vec<Item>) -> Result<Vec<Kept>, Error> {
+    items.into_iter().map(kept).collect()
 }
 
 /// Turns some items of a sealed batch into runs. False: nothing of it is left to do.

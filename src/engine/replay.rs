@@ -2,6 +2,7 @@
 //! the version that is current when it starts. Source: facts C9, N4.
 
 use serde_json::{Map, Value};
+use sqlx::PgConnection;
 
 use crate::{
     engine::{
@@ -13,7 +14,7 @@ use crate::{
         payload::Packet,
         trigger::{NewRun, Triggered},
     },
-    store::{Store, repeats},
+    store::{Store, repeats, room::Rooms},
 };
 
 /// What shall be otherwise than in the run that is repeated.
@@ -35,27 +36,32 @@ pub struct Changes {
 /// [`Error::NotFound`], and those of [`trigger`](super::trigger::trigger).
 pub async fn replay(store: &Store, environment: EnvironmentId, run: RunId, changes: Changes) -> Result<Triggered, Error> {
     let rooms = store.rooms().clone();
-    store
-        .tx(move |tx| {
-            Box::pin(async move {
-                let original = repeats::original(tx, environment, run).await?.ok_or(Error::not_found("run"))?;
-                let Changes { payload, metadata, tags, others } = changes;
-                let new = NewRun {
-                    task: original.task,
-                    payload: payload.unwrap_or(original.payload),
-                    metadata: metadata.unwrap_or(original.metadata),
-                    tags: tags.unwrap_or(original.tags),
-                    queue: others.queue.or(Some(original.queue)),
-                    concurrency_key: others.concurrency_key.or(original.concurrency_key),
-                    concurrency_limits: others.concurrency_limits.or(original.concurrency_limits),
-                    machine: others.machine.or(original.machine),
-                    is_test: others.is_test || original.is_test,
-                    replay_of: Some(run),
-                    parent: None,
-                    ..others
-                };
-                trigger_in(tx, &rooms, environment, &normal(new)?).await
-            })
-        })
-        .await
+    store.tx(move |tx| Box::pin(async move { replay_in(tx, &rooms, environment, run, changes).await })).await
+}
+
+/// The same in the transaction of another verb.
+pub(super) async fn replay_in(
+    tx: &mut PgConnection,
+    rooms: &Rooms,
+    environment: EnvironmentId,
+    run: RunId,
+    changes: Changes,
+) -> Result<Triggered, Error> {
+    let original = repeats::original(tx, environment, run).await?.ok_or(Error::not_found("run"))?;
+    let Changes { payload, metadata, tags, others } = changes;
+    let new = NewRun {
+        task: original.task,
+        payload: payload.unwrap_or(original.payload),
+        metadata: metadata.unwrap_or(original.metadata),
+        tags: tags.unwrap_or(original.tags),
+        queue: others.queue.or(Some(original.queue)),
+        concurrency_key: others.concurrency_key.or(original.concurrency_key),
+        concurrency_limits: others.concurrency_limits.or(original.concurrency_limits),
+        machine: others.machine.or(original.machine),
+        is_test: others.is_test || original.is_test,
+        replay_of: Some(run),
+        parent: None,
+        ..others
+    };
+    trigger_in(tx, rooms, environment, &normal(new)?).await
 }

@@ -37,6 +37,8 @@ kinds! {
     WaitpointId = WaitpointKind "waitpoint";
     /// A batch of runs: `batch_…`.
     BatchId = BatchKind "batch";
+    /// Many runs that are cancelled or replayed together: `bulk_…`.
+    BulkActionId = BulkActionKind "bulk";
     /// A deployed bundle: `deployment_…`.
     DeploymentId = DeploymentKind "deployment";
     /// An environment: `env_…`.

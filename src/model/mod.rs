@@ -2,6 +2,7 @@
 
 pub mod attempt;
 pub mod batch;
+pub mod bulk;
 pub mod checkpoint;
 pub mod child;
 pub mod context;

@@ -18,6 +18,9 @@ pub const MAX_METADATA_BYTES: usize = 256 * 1024;
 /// Largest output a run may return, in bytes. Source: facts L3.
 pub const MAX_OUTPUT_BYTES: usize = 10 * 1024 * 1024;
 
+/// Largest payload that is put into the blob store before its run is triggered, in bytes.
+pub const MAX_STORED_BYTES: usize = 10 * 1024 * 1024;
+
 /// A value with its encoding, carried unchanged from whoever made it to whoever reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Packet {
@@ -56,10 +59,50 @@ impl Packet {
     }
 }
 
+/// A payload whose bytes are a blob: what stands in its place in a run's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredPacket {
+    /// The blob's digest, 64 characters.
+    pub digest: String,
+    /// How large it is.
+    pub bytes: u64,
+    /// The content type of the bytes.
+    pub content_type: String,
+}
+
+impl StoredPacket {
+    /// What a row holds: the digest, the size and the content type, with spaces between.
+    pub fn to_packet(&self) -> Packet {
+        let StoredPacket { digest, bytes, content_type } = self;
+        Packet { data: format!("{digest} {bytes} {content_type}").into_bytes(), content_type: STORE.into() }
+    }
+
+    /// The blob that a run's payload names; none if it is not in the blob store.
+    pub fn of(packet: &Packet) -> Option<StoredPacket> {
+        let text = std::str::from_utf8(&packet.data).ok().filter(|_| packet.content_type == STORE)?;
+        let mut words = text.splitn(3, ' ');
+        let (digest, bytes, content_type) = (words.next()?, words.next()?, words.next()?);
+        let is_digest = digest.len() == 64 && digest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let bytes = bytes.parse().ok().filter(|_| is_digest)?;
+        Some(StoredPacket { digest: digest.into(), bytes, content_type: content_type.into() })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_stored_payload_is_named_by_what_stands_in_its_place() {
+        let stored = StoredPacket { digest: "0a".repeat(32), bytes: 7, content_type: "text/plain; charset=utf-8".into() };
+        assert_eq!(StoredPacket::of(&stored.to_packet()), Some(stored.clone()));
+        let plain = Packet { content_type: TEXT.into(), ..stored.to_packet() };
+        assert_eq!(StoredPacket::of(&plain), None);
+        for data in ["", "trigger/packet_1/payload.json", "0a 7 text/plain"] {
+            assert_eq!(StoredPacket::of(&Packet { data: data.into(), content_type: STORE.into() }), None, "{data}");
+        }
+    }
 
     #[test]
     fn each_content_type_is_shown_as_the_client_expects_it() {

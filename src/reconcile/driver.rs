@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{batches, children, gc, leases, retention, schedules, timers, versions, wall_clock};
+use super::{batches, bulk, children, gc, leases, retention, schedules, timers, versions, wall_clock};
 use crate::{
     blobs::Blobs,
     engine,
@@ -20,6 +20,8 @@ pub struct Intervals {
     pub leases: Duration,
     /// Between two looks for batches that somebody left.
     pub batches: Duration,
+    /// Between two looks for bulk actions.
+    pub bulk: Duration,
     /// Longest time between two looks for what is due, if no signal comes; none comes for what is due in more than five seconds.
     pub timers: Duration,
     /// Between two looks for runs that wait for a deployment which is there.
@@ -41,6 +43,7 @@ impl Default for Intervals {
         Self {
             leases: Duration::from_millis(500),
             batches: Duration::from_secs(2),
+            bulk: Duration::from_millis(500),
             timers: Duration::from_secs(2),
             versions: Duration::from_secs(10),
             clock: Duration::from_secs(1),
@@ -89,6 +92,15 @@ pub fn start(
         async move || {
             if let Err(error) = children::tick(&store).await {
                 failed("children", &error);
+            }
+        }
+    }));
+    tasks.spawn(every(intervals.bulk, stop.clone(), {
+        let (store, stop) = (store.clone(), stop.clone());
+        async move || {
+            // An action may take long; another process goes on with it.
+            if let Some(Err(error)) = stop.run_until_cancelled(bulk::tick(&store)).await {
+                failed("bulk actions", &error);
             }
         }
     }));

@@ -1,4 +1,4 @@
-//! Sweeps away what nothing needs any more: notes of requests, logs and events of runs that ended long ago, blobs that no
+//! Sweeps away what nothing needs any more: notes of requests, used tokens and uploads, logs and events of runs that ended long ago, blobs that no
 //! row names. A blob is stored before the row that names it, so a young blob without a row is not an orphan yet.
 
 use std::time::Duration;
@@ -9,11 +9,13 @@ use crate::{
     blobs::{Area, Blobs},
     engine::{self, rewriting},
     model::rewriting::Rewriting,
-    store::{self, Store, StoreError, batches, checkpoints, sweep},
+    store::{self, Store, StoreError, batches, bulk_actions, checkpoints, one_time_tokens, packets, sweep},
 };
 
 /// How long the logs and events of a run are kept after its end.
 pub const KEEP_LOGS: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+/// How long a bulk action is kept after its end.
+pub const KEEP_BULK: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 /// Least age of a blob that may be deleted.
 pub const KEEP_BLOBS: Duration = Duration::from_secs(24 * 60 * 60);
 /// Most rows of one transaction.
@@ -37,10 +39,13 @@ pub async fn tick(store: &Store) -> Result<Swept, engine::Error> {
     loop {
         let requests = store.tx(|tx| Box::pin(sweep::forget_requests(tx, BATCH))).await?;
         let batches = store.tx(|tx| Box::pin(batches::forget_requests(tx, BATCH))).await?;
+        let tokens = store.tx(|tx| Box::pin(one_time_tokens::forget(tx, BATCH))).await?;
+        let paths = store.tx(|tx| Box::pin(packets::forget(tx, BATCH))).await?;
+        let bulk = store.tx(|tx| Box::pin(bulk_actions::forget(tx, KEEP_BULK, BATCH))).await?;
         let logs = store.tx(|tx| Box::pin(sweep::forget_logs(tx, KEEP_LOGS, BATCH))).await?;
-        swept.requests += requests + batches;
+        swept.requests += requests + batches + tokens + paths + bulk;
         swept.logs += logs;
-        if [requests, batches, logs].iter().all(|rows| *rows < BATCH as u64) {
+        if [requests, batches, tokens, paths, bulk, logs].iter().all(|rows| *rows < BATCH as u64) {
             return Ok(swept);
         }
     }

@@ -2,6 +2,7 @@
 //! these do late, so nothing stays stuck when an event is lost.
 
 pub mod batches;
+pub mod bulk;
 pub mod children;
 pub mod driver;
 pub mod gc;

@@ -148,14 +148,18 @@ pub async fn hold(connection: &mut PgConnection, environment: EnvironmentId, id:
     .transpose()
 }
 
-/// The request that made a batch, for whoever may only do one thing; none if there is no such batch.
+/// Whether there is such a batch.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn request_of(store: &Store, environment: EnvironmentId, id: BatchId) -> Result<Option<Option<String>>, StoreError> {
-    Ok(query_scalar!("select request_key from batches where id = $1 and environment_id = $2", id.uuid(), environment.uuid())
-        .fetch_optional(&mut *store.read().await?)
-        .await?)
+pub async fn exists(store: &Store, environment: EnvironmentId, id: BatchId) -> Result<bool, StoreError> {
+    Ok(query_scalar!(
+        r#"select exists (select from batches where id = $1 and environment_id = $2) as "exists!""#,
+        id.uuid(),
+        environment.uuid()
+    )
+    .fetch_one(&mut *store.read().await?)
+    .await?)
 }
 
 /// Brings a batch to another stage.

@@ -193,6 +193,9 @@ pub async fn unnamed(connection: &mut PgConnection, digests: &[String]) -> Resul
             and not exists (select from rewritings w where w.digest = asked.digest)
             and not exists (select from checkpoints c where c.packs @> array[asked.digest] and c.packs <> '{}')
             and not exists (select from checkpoints c where c.pages @> array[asked.digest] and c.pages <> '{}')
+            and not exists (select from packets p where p.digest = asked.digest)
+            and not exists (select from runs r where r.payload_type = 'application/store'
+                and substring(r.payload from 1 for 64) = convert_to(asked.digest, 'UTF8'))
         "#,
         digests
     )

@@ -7,8 +7,16 @@ use uuid::Uuid;
 
 use super::StoreError;
 use crate::model::{
-    batch::Stage, context::EnvironmentKind, event::EventKind, id::Id, machine::Machine, payload::Packet, run::RunStatus,
-    schedule::ScheduleKind, waitpoint::WaitpointStatus,
+    batch::Stage,
+    bulk::{BulkKind, BulkStatus},
+    context::EnvironmentKind,
+    event::EventKind,
+    id::Id,
+    machine::Machine,
+    payload::Packet,
+    run::RunStatus,
+    schedule::ScheduleKind,
+    waitpoint::WaitpointStatus,
 };
 
 pub(super) fn run_status(text: &str) -> Result<RunStatus, StoreError> {
@@ -21,6 +29,14 @@ pub(super) fn waitpoint_status(text: &str) -> Result<WaitpointStatus, StoreError
 
 pub(super) fn stage(text: &str) -> Result<Stage, StoreError> {
     known("batches", text, Stage::parse(text))
+}
+
+pub(super) fn bulk_kind(text: &str) -> Result<BulkKind, StoreError> {
+    known("bulk_actions", text, BulkKind::parse(text))
+}
+
+pub(super) fn bulk_status(text: &str) -> Result<BulkStatus, StoreError> {
+    known("bulk_actions", text, BulkStatus::parse(text))
 }
 
 pub(super) fn event_kind(text: &str) -> Result<EventKind, StoreError> {

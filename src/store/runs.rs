@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::{PgConnection, query_as, query_scalar};
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use super::{Listing, Page, Store, StoreError, page, rows, schedules};
 use crate::model::{
     attempt::Attempt,
     error::RunError,
-    id::{BatchId, EnvironmentId, RunId, RunKind, ScheduleId},
+    id::{BatchId, BulkActionId, EnvironmentId, RunId, RunKind, ScheduleId},
     machine::Machine,
     payload::Packet,
     price::MachineTime,
@@ -20,7 +20,8 @@ use crate::model::{
 };
 
 /// Which runs a list shows; an empty list filters nothing.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Filter {
     /// With one of these statuses.
     pub statuses: Vec<RunStatus>,
@@ -34,6 +35,18 @@ pub struct Filter {
     pub created_to: Option<DateTime<Utc>>,
     /// Started by this schedule.
     pub schedule: Option<ScheduleId>,
+    /// Running, or to run, on one of these versions.
+    pub versions: Vec<String>,
+    /// Marked as a test, or not.
+    pub is_test: Option<bool>,
+    /// Of this batch.
+    pub batch: Option<BatchId>,
+    /// In one of these queues, by name.
+    pub queues: Vec<String>,
+    /// On one of these machines.
+    pub machines: Vec<Machine>,
+    /// Cancelled or made by this bulk action.
+    pub bulk_action: Option<BulkActionId>,
 }
 
 struct Row {
@@ -332,6 +345,7 @@ async fn find(
     cut: page::Cut,
 ) -> Result<Vec<Uuid>, StoreError> {
     let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
+    let machines: Vec<&str> = filter.machines.iter().map(|machine| machine.as_str()).collect();
     Ok(query_scalar!(
         r#"
         select id from runs
@@ -341,10 +355,18 @@ async fn find(
             and (cardinality($4::text[]) = 0 or tags && $4)
             and ($5::timestamptz is null or created_at >= $5)
             and ($6::timestamptz is null or created_at <= $6)
-            and ($10::uuid is null or schedule_id = $10)
-            and ($7::uuid is null or id < $7) and ($8::uuid is null or id > $8)
-        order by case when $8::uuid is null then id end desc, id
-        limit $9
+            and ($7::uuid is null or schedule_id = $7)
+            and (cardinality($8::text[]) = 0
+                or deployment_id in (select id from deployments where environment_id = $1 and version = any($8)))
+            and ($9::boolean is null or is_test = $9)
+            and ($10::uuid is null or batch_id = $10)
+            and (cardinality($11::text[]) = 0 or queue_id in (select id from queues where environment_id = $1 and name = any($11)))
+            and (cardinality($12::text[]) = 0 or coalesce(machine, (select definition ->> 'machine' from tasks t
+                where t.deployment_id = runs.deployment_id and t.id = runs.task), $13) = any($12))
+            and ($14::uuid is null or id in (select run_id from bulk_action_runs where bulk_action_id = $14))
+            and ($15::uuid is null or id < $15) and ($16::uuid is null or id > $16)
+        order by case when $16::uuid is null then id end desc, id
+        limit $17
         "#,
         environment.uuid(),
         &statuses as &[&str],
@@ -352,11 +374,80 @@ async fn find(
         &filter.tags,
         filter.created_from,
         filter.created_to,
+        filter.schedule.map(|id| id.uuid()),
+        &filter.versions,
+        filter.is_test,
+        filter.batch.map(|id| id.uuid()),
+        &filter.queues,
+        &machines as &[&str],
+        Machine::default().as_str(),
+        filter.bulk_action.map(|id| id.uuid()),
         cut.below,
         cut.above,
-        cut.limit,
-        filter.schedule.map(|id| id.uuid())
+        cut.limit
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// At most `most` runs of a list that are older than one, newest first.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn older_than(
+    store: &Store,
+    environment: EnvironmentId,
+    filter: &Filter,
+    run: Option<RunId>,
+    most: i64,
+) -> Result<Vec<RunId>, StoreError> {
+    let cut = page::Cut { below: run.map(|run| run.uuid()), above: None, limit: most };
+    let found = find(&mut *store.browse().await?, environment, filter, cut).await?;
+    Ok(found.into_iter().map(RunId::from_uuid).collect())
+}
+
+/// How many runs a list has in all.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn count(store: &Store, environment: EnvironmentId, filter: &Filter) -> Result<u64, StoreError> {
+    let statuses: Vec<&str> = filter.statuses.iter().map(|status| status.as_str()).collect();
+    let machines: Vec<&str> = filter.machines.iter().map(|machine| machine.as_str()).collect();
+    let count = query_scalar!(
+        r#"
+        select count(*) as "count!" from runs
+        where environment_id = $1
+            and (cardinality($2::text[]) = 0 or status = any($2))
+            and (cardinality($3::text[]) = 0 or task = any($3))
+            and (cardinality($4::text[]) = 0 or tags && $4)
+            and ($5::timestamptz is null or created_at >= $5)
+            and ($6::timestamptz is null or created_at <= $6)
+            and ($7::uuid is null or schedule_id = $7)
+            and (cardinality($8::text[]) = 0
+                or deployment_id in (select id from deployments where environment_id = $1 and version = any($8)))
+            and ($9::boolean is null or is_test = $9)
+            and ($10::uuid is null or batch_id = $10)
+            and (cardinality($11::text[]) = 0 or queue_id in (select id from queues where environment_id = $1 and name = any($11)))
+            and (cardinality($12::text[]) = 0 or coalesce(machine, (select definition ->> 'machine' from tasks t
+                where t.deployment_id = runs.deployment_id and t.id = runs.task), $13) = any($12))
+            and ($14::uuid is null or id in (select run_id from bulk_action_runs where bulk_action_id = $14))
+        "#,
+        environment.uuid(),
+        &statuses as &[&str],
+        &filter.tasks,
+        &filter.tags,
+        filter.created_from,
+        filter.created_to,
+        filter.schedule.map(|id| id.uuid()),
+        &filter.versions,
+        filter.is_test,
+        filter.batch.map(|id| id.uuid()),
+        &filter.queues,
+        &machines as &[&str],
+        Machine::default().as_str(),
+        filter.bulk_action.map(|id| id.uuid())
+    )
+    .fetch_one(&mut *store.browse().await?)
+    .await?;
+    Ok(count.unsigned_abs())
 }

@@ -5,6 +5,7 @@
 //! the transaction that makes it unnecessary; a snapshot that cannot be stored leaves the run alive in memory.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     io,
     pin::pin,
@@ -33,6 +34,7 @@ use crate::{
         checkpoint::{Checkpoint, MAX_IN_ROW, Stored},
         error::{ErrorCode, RunError},
         log::Level,
+        payload::{Packet, StoredPacket},
         rewriting::Rewriting,
         waitpoint::WaitRequest,
     },
@@ -175,9 +177,10 @@ impl Attempt {
         self.bring_files().await?;
         let (mut execution, mut step) = match &self.claimed.resume {
             None => {
+                let payload = self.payload().await?;
                 let mut execution = Execution::start(&component, self.setup(), self.caller.clone()).await.map_err(fault)?;
                 self.watch(&execution);
-                let step = execution.call(&self.claimed.task, &self.claimed.payload).await;
+                let step = execution.call(&self.claimed.task, &payload).await;
                 (execution, step)
             }
             Some(resume) => {
@@ -209,6 +212,18 @@ impl Attempt {
             drop(execution);
             self.finish(outcome, used_cpu_ms).await;
             return Ok(());
+        }
+    }
+
+    /// What the run begins with, from the blob store if it is there.
+    async fn payload(&self) -> Result<Cow<'_, Packet>, Fault> {
+        let Some(stored) = StoredPacket::of(&self.claimed.payload) else { return Ok(Cow::Borrowed(&self.claimed.payload)) };
+        match self.context.blobs.get(Area::Packets, &stored.digest).await {
+            Ok(bytes) => Ok(Cow::Owned(Packet { data: bytes.into(), content_type: stored.content_type })),
+            Err(error @ blobs::Error::Unavailable(_)) => Err(Fault::Passing(error.into())),
+            Err(error) => {
+                Err(Fault::Ends(RunError::internal(ErrorCode::TaskInputError, format!("the payload is lost: {error}"))))
+            }
         }
     }
 

@@ -12,6 +12,8 @@ mod hostile;
 mod http;
 mod limits;
 mod load;
+mod npm_client;
+mod packets;
 mod retention;
 mod schedules;
 mod scratch;

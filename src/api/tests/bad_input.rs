@@ -34,7 +34,7 @@ async fn every_bad_option_is_named_with_what_would_be_right(pool: PgPool) {
         (r#""machine":"huge""#.into(), "options.machine", "small-1x"),
         (r#""priority":"x""#.into(), "options.priority", "expected f64"),
         (r#""parentRunId":"run_1""#.into(), "options.parentRunId", "run_"),
-        (r#""payloadType":"application/store""#.into(), "options.payloadType", "not available"),
+        (r#""payloadType":"application/store""#.into(), "payload", "must be a string"),
         (r#""payloadType":"text/plain""#.into(), "payload", "must be a string"),
     ] {
         let body = format!(r#"{{"payload":{{}},"options":{{{options}}}}}"#);

@@ -54,7 +54,7 @@ fn of_another_type() -> Vec<Case> {
 fn out_of_range() -> Vec<Case> {
     vec![
         ("payloadType", json!(""), "options.payloadType", "1 to 128 characters"),
-        ("payloadType", json!("application/store"), "options.payloadType", "not available"),
+        ("payloadType", json!("application/store"), "payload", "must be a string"),
         ("payloadType", json!("text/plain"), "payload", "must be a string"),
         ("queue", json!({"name": ""}), "options.queue.name", "1 to 128 of A-Z"),
         ("queue", json!({"name": "a b"}), "options.queue.name", "1 to 128 of A-Z"),

@@ -326,9 +326,17 @@ async fn a_token_for_one_use_makes_and_fills_one_batch(pool: PgPool) {
     let claims = Claims::new(api.environment.id, scopes, chrono::Utc::now(), chrono::TimeDelta::hours(1));
     let token = Claims { one_time_use: true, ..claims }.sign(&api.key);
     let body = r#"{"runCount":1,"taskIdentifiers":["hello"]}"#;
-    let first = api.with(&token, "POST", "/api/v3/batches", body).await.body;
-    let second = api.with(&token, "POST", "/api/v3/batches", body).await.body;
-    assert_eq!(first["id"], second["id"]);
+    let bearer = format!("Bearer {token}");
+    let create = async |request: &str| {
+        let headers = [("authorization", bearer.as_str()), ("x-trigger-request-idempotency-key", request)];
+        api.raw("POST", "/api/v3/batches", &headers, body).await
+    };
+    let first = create("a").await.body;
+    assert_eq!(create("a").await.body["id"], first["id"], "the same request");
+    let used = "Cannot trigger a batch with a one-time use token as it has already been used.";
+    assert_eq!(create("b").await.refusal(), (422, used));
+    let legacy = api.with(&token, "POST", "/api/v2/tasks/batch", r#"{"items":[{"task":"hello"}]}"#).await;
+    assert_eq!(legacy.refusal(), (422, used));
     let other = api.empty_batch(1).await;
     assert_eq!(api.send(&token, &other, line(0, "")).await.status, 422);
     api.send(&token, first["id"].as_str().unwrap(), line(0, "")).await.ok();

@@ -187,9 +187,17 @@ async fn runs_are_listed_newest_first_in_pages_and_by_filters(pool: PgPool) {
     assert_eq!(found, newest_first(&[2, 1]));
     let next = page["pagination"]["next"].as_str().unwrap();
     assert_eq!(list(&format!("page%5Bsize%5D=2&page%5Bafter%5D={next}")).await.0, newest_first(&[0]));
+    let (last, page) = list(&format!("page%5Bsize%5D=2&page%5Bafter%5D={next}")).await;
+    let before = page["pagination"]["previous"].as_str().unwrap();
+    assert_eq!(last, newest_first(&[0]));
+    // As the npm client goes back: with where the page began.
+    assert_eq!(
+        list(&format!("page%5Bsize%5D=2&page%5Bafter%5D={next}&page%5Bbefore%5D={before}")).await.0,
+        newest_first(&[2, 1])
+    );
     for (query, name) in [
         ("filter%5Bstatus%5D=DONE", "filter[status]"),
-        ("filter%5Bqueue%5D=x", "filter[queue]"),
+        ("filter%5Berror%5D=x", "filter[error]"),
         ("page%5Bsize%5D=1000", "page[size]"),
         ("page%5Bafter%5D=x", "page[after]"),
     ] {

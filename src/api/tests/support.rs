@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use crate::{
     api::{AppState, DeployError, DeployOptions, Deployed, Deployer, Reason, router},
     auth::{self, Claims},
+    blobs::Blobs,
     config::Limits,
     engine::{self, claim::Terms, intake::Intake, project},
     model::{
@@ -98,10 +99,16 @@ fn definition(text: &str) -> BundleDefinition {
     BundleDefinition { sdk: "rust/0.1.0".into(), tasks: vec![task], queues: Vec::new(), concurrency_limits }
 }
 
+/// A folder of the test's own process.
+fn blobs() -> Blobs {
+    static FOLDER: std::sync::LazyLock<tempfile::TempDir> = std::sync::LazyLock::new(|| tempfile::tempdir().unwrap());
+    Blobs::open(FOLDER.path().to_str().unwrap()).unwrap()
+}
+
 fn doors(store: &Store, limits: Limits) -> Router {
     let limits = Limits { bundle_bytes: 1 << 20, ..limits };
     let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
-    let state = AppState::new(store.clone(), Intake::new(store.clone(), None), deployer, limits, "http://api.test");
+    let state = AppState::new(store.clone(), blobs(), Intake::new(store.clone(), None), deployer, limits, "http://api.test");
     let prices = Prices { per_vcpu_second: 100.0, per_gb_second: 0.0, per_run: 0.25 };
     router(state.with_prices(prices))
 }

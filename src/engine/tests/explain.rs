@@ -116,6 +116,7 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let sweep = include_str!("../../store/sweep.rs");
     let waitpoints = include_str!("../../store/waitpoints.rs");
     let edges = include_str!("../../store/edges.rs");
+    let checkpoints = include_str!("../../store/checkpoints.rs");
     let children = include_str!("../../store/children.rs");
     let batches = include_str!("../../store/batches.rs");
     let items = include_str!("../../store/batch_items.rs");
@@ -132,9 +133,19 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let environment = format!("'{}'", scene.environment.uuid());
     let lane_list = [array.as_str(), &array, "array['{}']", "array['']", "array[10]", &array];
     let way = [some, "32", &array, &array, &array, "array['{}']", "array['']", &array, &array, "64"];
-    let list = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25", "null"];
-    let next_page = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", some, "null", "25", "null"];
-    let of_schedule = [&environment, "'{}'", "'{}'::text[]", "'{}'::text[]", "null", "null", "null", "null", "25", some];
+    let none = "'{}'::text[]";
+    let list_with = |others: &[(usize, &'static str)]| {
+        let nothing = [
+            "null", none, none, none, "null", "null", "null", none, "null", "null", none, none, "'micro'", "null", "null",
+            "null", "25",
+        ];
+        let mut values = nothing.map(String::from);
+        values[0].clone_from(&environment);
+        others.iter().for_each(|(place, value)| values[place - 1] = (*value).to_owned());
+        values
+    };
+    let (list, next_page, of_schedule) = (list_with(&[]), list_with(&[(15, some)]), list_with(&[(7, some)]));
+    let [list, next_page, of_schedule] = [&list, &next_page, &of_schedule].map(|values| values.each_ref().map(String::as_str));
     for (source, marker, values, index) in [
         (lanes, "id <> all($6)", &lane_list[..], "runs_in_line"),
         (lanes, "with recursive environment", &way[..], "runs_in_line"),
@@ -159,6 +170,7 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (runs, "and (cardinality($2::text[]) = 0", &list[..], "runs_newest"),
         (runs, "and (cardinality($2::text[]) = 0", &next_page[..], "runs_newest"),
         (runs, "and (cardinality($2::text[]) = 0", &of_schedule[..], "runs_of_schedule"),
+        (checkpoints, "from unnest($1::text[]) as asked (digest)", &["array['00']"][..], "runs_stored_payloads"),
         (retention, "from runs r where r.id > $1", &[some, some, "now()", "500"][..], "runs_pkey"),
         (retention, "from batches b where b.id > $1", &[some, some, "now()", "500"][..], "batches_pkey"),
         (retention, "from waitpoints w where w.id > $1", &[some, some, "now()", "500"][..], "waitpoints_pkey"),

@@ -3,6 +3,7 @@
 mod api_keys;
 mod batch;
 mod branch;
+mod bulk;
 mod children;
 mod claim;
 mod debounce;
@@ -15,6 +16,7 @@ mod lease;
 mod limit;
 mod metadata;
 mod model;
+mod once;
 mod pin;
 mod queue;
 mod read;

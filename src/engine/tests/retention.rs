@@ -3,11 +3,12 @@
 use super::{children::item, *};
 use crate::{
     engine::{batch, journal::Call},
-    model::{batch::NewBatch, trigger::RunIdempotency, waitpoint::Idempotency},
+    model::{batch::NewBatch, payload::StoredPacket, trigger::RunIdempotency, waitpoint::Idempotency},
     reconcile::{
         gc,
         retention::{Swept, tick},
     },
+    store::packets,
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -44,6 +45,7 @@ impl Scene {
             ("batch_items", "select count(*) from batch_items"),
             ("waitpoints", "select count(*) from waitpoints"),
             ("trigger_requests", "select count(*) from trigger_requests"),
+            ("one_time_tokens", "select count(*) from one_time_tokens"),
             ("cancelled_parents", "select count(*) from cancelled_parents"),
         ] {
             rows.push((table, self.count(count).await));
@@ -159,4 +161,30 @@ async fn a_run_that_waited_for_what_is_gone_does_not_keep_others_from_being_clai
     assert_eq!(claimed.len(), 2);
     let resumed = claimed.iter().find(|claimed| claimed.lease.run == lease.run).unwrap();
     assert_eq!(resumed.resume.as_ref().unwrap().completions, [], "the guest is told that its wait came to nothing");
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_payload_in_the_blob_store_is_kept_while_a_path_or_a_run_names_it(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let packet = StoredPacket { digest: "ab".repeat(32), bytes: 9, content_type: "application/json".into() };
+    let is_orphan = async || !gc::orphans(&scene.store, std::slice::from_ref(&packet.digest)).await.unwrap().is_empty();
+    assert!(is_orphan().await);
+    let (environment, put) = (scene.environment, packet.clone());
+    scene.store.tx(move |tx| Box::pin(async move { packets::put(tx, environment, "a/b", &put).await })).await.unwrap();
+    assert_eq!(packets::get(&scene.store, environment, "a/b").await.unwrap().as_ref(), Some(&packet));
+    assert!(!is_orphan().await);
+    scene.days_pass(1).await;
+    gc::tick(&scene.store).await.unwrap();
+    assert_eq!(packets::get(&scene.store, environment, "a/b").await.unwrap(), None, "no run can be triggered with it any more");
+    assert!(!is_orphan().await, "but a batch that is being filled may name it");
+    scene.trigger(NewRun { payload: packet.to_packet(), ..hello() }).await;
+    scene.days_pass(1).await;
+    gc::tick(&scene.store).await.unwrap();
+    assert_eq!(scene.count("select count(*) from packets").await, 0);
+    assert!(!is_orphan().await, "the run names it");
+    let lease = scene.claim_one().await.lease;
+    scene.finish(&lease, completed()).await.unwrap();
+    scene.days_pass(40).await;
+    tick(&scene.store, KEEP).await.unwrap();
+    assert!(is_orphan().await);
 }
