@@ -72,7 +72,7 @@ impl KeyHolder {
 
 impl Caller {
     /// Refuses a public token that allows what the route needs on none of the resources, each a type and perhaps an id; see
-    /// [`scopes`](super::scopes).
+    /// [`scopes`].
     pub(super) fn must(&self, resources: &[(&str, Option<&str>)]) -> Result<(), Error> {
         let Some(PublicToken { claims, needs, .. }) = &self.token else { return Ok(()) };
         let is_about = |need: &Need| resources.iter().filter(|(kind, _)| *kind == need.kind).copied().collect::<Vec<_>>();
