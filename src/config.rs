@@ -143,6 +143,9 @@ pub struct Rewriter {
     pub version: Option<u32>,
 }
 
+/// Runs in line in one queue, unless told otherwise.
+const MAX_QUEUED: u64 = 1_000_000;
+
 /// How much is let in.
 #[derive(Debug, Clone, Args)]
 pub struct Limits {
@@ -169,6 +172,12 @@ pub struct Limits {
     /// counts by itself [default: any number]
     #[arg(long = "batch-rate-limit", env = "DORMOUSE_BATCH_RATE_LIMIT", value_name = "BURST:PER_SECOND", value_parser = rate)]
     pub batch_rate: Option<Rate>,
+    /// Runs that may be in line in one queue: further triggers are answered 422 until some have begun. 0: any number
+    #[arg(long = "max-queued", env = "DORMOUSE_MAX_QUEUED", value_name = "N", default_value_t = MAX_QUEUED)]
+    pub queued: u64,
+    /// The same in environments for development [default: as in others]
+    #[arg(long = "max-queued-dev", env = "DORMOUSE_MAX_QUEUED_DEV", value_name = "N")]
+    pub queued_dev: Option<u64>,
 }
 
 /// So many at once, and so many more each second.
@@ -190,6 +199,8 @@ impl Default for Limits {
             keys_known_for: Duration::from_secs(1),
             api_rate: None,
             batch_rate: None,
+            queued: MAX_QUEUED,
+            queued_dev: None,
         }
     }
 }

@@ -28,6 +28,7 @@ use crate::{
         id::{BatchId, RunId},
     },
     store::{Store, batches},
+    wall_clock,
 };
 
 /// Largest body that makes a batch. Source: facts 4.5.
@@ -45,7 +46,7 @@ pub(super) struct CreateBody {
     task_identifiers: Option<Vec<String>>,
     /// The run that triggers them.
     parent_run_id: Option<String>,
-    /// Not available in this version.
+    /// That run means to wait for them, which run on its version unless they name another. Waiting is then its own affair.
     resume_parent_on_completion: Option<bool>,
     /// The same key gets the same batch; at most 2048 characters.
     idempotency_key: Option<String>,
@@ -105,9 +106,6 @@ pub(super) async fn create(
 }
 
 fn new_batch(body: CreateBody, headers: &HeaderMap) -> Result<NewBatch, Error> {
-    if body.resume_parent_on_completion == Some(true) {
-        return Err(Error::Rule("resumeParentOnCompletion is not available in this version; leave it out".into()));
-    }
     let mut checks = Checks::default();
     if body.run_count.is_none() {
         checks.issue("runCount", format!("write a whole number from 1 to {MAX_ITEMS}"));
@@ -115,10 +113,12 @@ fn new_batch(body: CreateBody, headers: &HeaderMap) -> Result<NewBatch, Error> {
     let run_count = tasks::whole(body.run_count, 1, MAX_ITEMS as u32, "runCount", &mut checks).unwrap_or(0);
     let parent = body.parent_run_id.as_deref();
     let parent: Option<RunId> = checks.read("parentRunId", parent, |text| text.parse().ok(), "write the id of a run, run_…");
+    let awaited = body.resume_parent_on_completion == Some(true);
+    checks.that(!awaited || parent.is_some(), "resumeParentOnCompletion", || tasks::AWAITED_BY_NOBODY.into());
     let idempotency =
         body.idempotency_key.map(|key| tasks::key_of(key, None, body.idempotency_key_options.as_ref(), "", &mut checks));
     let request_key = tasks::request_key(headers, &mut checks);
-    checks.pass().map(|()| NewBatch { run_count, parent, idempotency, request_key })
+    checks.pass().map(|()| NewBatch { run_count, parent, awaited, idempotency, request_key })
 }
 
 /// The token of the caller, if it is one that is good for one call.
@@ -151,7 +151,7 @@ pub(super) struct LegacyBody {
     items: Vec<LegacyItem>,
     /// The run that triggers them.
     parent_run_id: Option<String>,
-    /// Not available in this version.
+    /// That run means to wait for them, which run on its version unless they name another. Waiting is then its own affair.
     resume_parent_on_completion: Option<bool>,
 }
 
@@ -202,7 +202,8 @@ pub(super) async fn trigger(
         return Err(Error::body("items", format!("write 1 to {max_items} items")));
     }
     let now = Utc::now();
-    let items = body.items.into_iter().enumerate().map(|(index, item)| legacy_item(index, item, now));
+    let time = wall_clock::now();
+    let items = body.items.into_iter().enumerate().map(|(index, item)| legacy_item(index, item, time));
     let mut resolved = Vec::new();
     for item in items {
         resolved.push(batch_items::resolved(&state, &caller, item?).await?);

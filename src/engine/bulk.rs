@@ -80,7 +80,7 @@ pub async fn abort(store: &Store, environment: EnvironmentId, id: BulkActionId) 
 /// If the database does not answer.
 pub async fn advance(store: &Store, action: &Pending) -> Result<bool, Error> {
     let next = next_runs(store, action).await?;
-    let action = action.clone();
+    let (action, rooms) = (action.clone(), store.rooms().clone());
     let cancels = action.kind == BulkKind::Cancel;
     let goes_on = store
         .tx(move |tx| {
@@ -94,7 +94,7 @@ pub async fn advance(store: &Store, action: &Pending) -> Result<bool, Error> {
                     let done = match action.kind {
                         BulkKind::Cancel => cancel::cancel_in(tx, action.environment, run).await.map(|did| did.then_some(run)),
                         BulkKind::Replay => {
-                            replay::replay_in(tx, action.environment, run, as_it_was()).await.map(|made| Some(made.id))
+                            replay::replay_in(tx, &rooms, action.environment, run, as_it_was()).await.map(|made| Some(made.id))
                         }
                     };
                     match done {

@@ -14,7 +14,7 @@ use crate::{
         payload::Packet,
         trigger::{NewRun, Triggered},
     },
-    store::{Store, repeats},
+    store::{Store, repeats, room::Rooms},
 };
 
 /// What shall be otherwise than in the run that is repeated.
@@ -35,12 +35,14 @@ pub struct Changes {
 /// # Errors
 /// [`Error::NotFound`], and those of [`trigger`](super::trigger::trigger).
 pub async fn replay(store: &Store, environment: EnvironmentId, run: RunId, changes: Changes) -> Result<Triggered, Error> {
-    store.tx(move |tx| Box::pin(async move { replay_in(tx, environment, run, changes).await })).await
+    let rooms = store.rooms().clone();
+    store.tx(move |tx| Box::pin(async move { replay_in(tx, &rooms, environment, run, changes).await })).await
 }
 
 /// The same in the transaction of another verb.
 pub(super) async fn replay_in(
     tx: &mut PgConnection,
+    rooms: &Rooms,
     environment: EnvironmentId,
     run: RunId,
     changes: Changes,
@@ -61,5 +63,5 @@ pub(super) async fn replay_in(
         parent: None,
         ..others
     };
-    trigger_in(tx, environment, &normal(new)?).await
+    trigger_in(tx, rooms, environment, &normal(new)?).await
 }

@@ -11,3 +11,4 @@ pub mod retention;
 pub mod schedules;
 pub mod timers;
 pub mod versions;
+pub mod wall_clock;

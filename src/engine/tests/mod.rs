@@ -24,6 +24,7 @@ mod replay;
 mod reschedule;
 mod retention;
 mod rewriting;
+mod room;
 mod schedule;
 mod suspend;
 mod timer;

@@ -56,7 +56,13 @@ async fn a_call_that_is_refused_leaves_the_token_good_and_a_batch_uses_it_too(po
     let ticket = scene.ticket(3).await;
     let wrong = NewRun { version: Some("20200101.1".into()), ..hello() };
     assert!(once::trigger(&scene.store, scene.environment, ticket, wrong).await.is_err());
-    let batch = |request: &str| NewBatch { run_count: 2, parent: None, idempotency: None, request_key: Some(request.into()) };
+    let batch = |request: &str| NewBatch {
+        run_count: 2,
+        parent: None,
+        awaited: false,
+        idempotency: None,
+        request_key: Some(request.into()),
+    };
     let made = once::create_batch(&scene.store, scene.environment, ticket, batch("a"), None).await.unwrap();
     let again = once::create_batch(&scene.store, scene.environment, ticket, batch("a"), None).await.unwrap();
     assert_eq!(made, again);

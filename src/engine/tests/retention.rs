@@ -60,7 +60,7 @@ async fn what_has_been_over_for_long_goes_with_all_that_belonged_to_it(pool: PgP
     let scene = Scene::new(pool).await;
     scene.trigger(NewRun { request_key: Some("r".into()), ..hello() }).await;
     scene.complete_next().await;
-    let new = NewBatch { run_count: 2, parent: None, idempotency: None, request_key: Some("b".into()) };
+    let new = NewBatch { run_count: 2, parent: None, awaited: false, idempotency: None, request_key: Some("b".into()) };
     let of_two = batch::create(&scene.store, scene.environment, new).await.unwrap().id;
     batch::fill(&scene.store, scene.environment, of_two, vec![item(0, hello()), item(1, hello())]).await.unwrap();
     batch::make_all(&scene.store, scene.environment, of_two).await.unwrap();
@@ -177,7 +177,7 @@ async fn a_payload_in_the_blob_store_is_kept_while_a_path_or_a_run_names_it(pool
     gc::tick(&scene.store).await.unwrap();
     assert_eq!(packets::get(&scene.store, environment, "a/b").await.unwrap(), None, "no run can be triggered with it any more");
     assert!(!is_orphan().await, "but a batch that is being filled may name it");
-    scene.trigger(NewRun { payload: packet.to_packet(), ..hello() }).await;
+    scene.trigger(NewRun { payload: packet.to_packet(), ttl_ms: Some(0), ..hello() }).await;
     scene.days_pass(1).await;
     gc::tick(&scene.store).await.unwrap();
     assert_eq!(scene.count("select count(*) from packets").await, 0);
