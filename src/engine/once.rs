@@ -12,7 +12,7 @@ use crate::{
     engine::{
         Error, batch,
         batch::Created,
-        trigger::{normal, trigger_in},
+        trigger::{normal, trigger_child},
     },
     model::{
         batch::{Item, NewBatch},
@@ -39,15 +39,14 @@ pub struct Ticket {
 /// # Errors
 /// [`Error::Conflict`] if the token was used by another request, and those of [`trigger`](super::trigger::trigger).
 pub async fn trigger(store: &Store, environment: EnvironmentId, ticket: Ticket, new: NewRun) -> Result<Triggered, Error> {
-    let new = normal(new)?;
-    let rooms = store.rooms().clone();
+    let (new, rooms) = (normal(new)?, store.rooms().clone());
     store
         .tx(move |tx| {
             Box::pin(async move {
                 if let Some(made) = redeem(tx, environment, &ticket, new.request_key.as_deref(), &new.task).await? {
                     return Ok(Triggered { id: RunId::from_uuid(made), is_cached: false });
                 }
-                let triggered = trigger_in(tx, &rooms, environment, &new).await?;
+                let triggered = trigger_child(tx, &rooms, environment, new).await?;
                 one_time_tokens::note(tx, environment, &ticket.digest, triggered.id.uuid()).await?;
                 Ok(triggered)
             })
@@ -67,8 +66,7 @@ pub async fn create_batch(
     items: Option<Vec<Item>>,
 ) -> Result<Created, Error> {
     let new = batch::normal(new)?;
-    let items = items.map(batch::kept_all).transpose()?;
-    let rooms = store.rooms().clone();
+    let (items, rooms) = (items.map(batch::kept_all).transpose()?, store.rooms().clone());
     store
         .tx(move |tx| {
             Box::pin(async move {

@@ -177,7 +177,7 @@ async fn a_payload_in_the_blob_store_is_kept_while_a_path_or_a_run_names_it(pool
     gc::tick(&scene.store).await.unwrap();
     assert_eq!(packets::get(&scene.store, environment, "a/b").await.unwrap(), None, "no run can be triggered with it any more");
     assert!(!is_orphan().await, "but a batch that is being filled may name it");
-    scene.trigger(NewRun { payload: packet.to_packet(), ..hello() }).await;
+    scene.trigger(NewRun { payload: packet.to_packet(), ttl_ms: Some(0), ..hello() }).await;
     scene.days_pass(1).await;
     gc::tick(&scene.store).await.unwrap();
     assert_eq!(scene.count("select count(*) from packets").await, 0);
