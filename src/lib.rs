@@ -48,6 +48,7 @@ pub mod group;
 pub mod host;
 pub mod model;
 pub mod postgres;
+pub mod realtime;
 pub mod reconcile;
 pub mod rewrite;
 pub mod runtime;

@@ -15,11 +15,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rewrite", &[]),
     ("store", &["model"]),
     ("engine", &["model", "store"]),
+    ("realtime", &["model", "store"]),
     ("host", &["model"]),
     ("runtime", &["model", "host", "rewrite"]),
     ("worker", &["model", "store", "engine", "runtime", "host", "blobs", "config", "auth"]),
     ("reconcile", &["model", "store", "engine", "blobs", "shutdown"]),
-    ("api", &["model", "store", "engine", "auth", "blobs", "config", "rewrite"]),
+    ("api", &["model", "store", "engine", "realtime", "auth", "blobs", "config", "rewrite"]),
 ];
 
 /// Libraries that stand behind a wall, with the rooms on the inner side.

@@ -23,18 +23,20 @@ mod openapi;
 mod pagination;
 mod queues;
 mod rates;
+mod realtime;
 mod replays;
 mod results;
 mod run_object;
 mod runs;
 mod schedules;
+mod shape;
 mod tasks;
 mod tokens;
 mod variables;
 mod waitpoints;
 mod when;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -52,6 +54,7 @@ use crate::{
         environment::Environment,
         price::Prices,
     },
+    realtime::Hub,
     store::Store,
 };
 pub use error::Error;
@@ -70,6 +73,8 @@ pub struct AppState {
     pub limits: Limits,
     /// What runs cost.
     pub prices: Prices,
+    /// Where subscribers hear of changes.
+    pub hub: Hub,
     /// How clients reach this API, without a slash at the end.
     pub public_url: Arc<str>,
     /// How often may be asked.
@@ -78,6 +83,10 @@ pub struct AppState {
     deploys: Arc<Semaphore>,
     /// Who has asked just now.
     known: known::Known,
+    /// How long a subscriber's request is held; none: as long as clients expect.
+    hold: Option<Duration>,
+    /// Tells this server's feeds from those of others, and of before.
+    feeds: u64,
 }
 
 impl AppState {
@@ -93,18 +102,32 @@ impl AppState {
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
         let known = known::Known::new(limits.keys_known_for);
         let prices = Prices::default();
-        AppState { store, intake, deployer, limits, prices, public_url: public_url.into(), rates, deploys, known }
+        let hub = hub(&store, &limits, prices);
+        let public_url = public_url.into();
+        let feeds = rand::random();
+        AppState { store, intake, deployer, limits, prices, hub, public_url, rates, deploys, known, hold: None, feeds }
     }
 
     /// The same with runs that cost something.
     pub fn with_prices(self, prices: Prices) -> AppState {
-        AppState { prices, ..self }
+        let hub = hub(&self.store, &self.limits, prices);
+        AppState { prices, hub, ..self }
+    }
+
+    /// What the handles of this server's feeds of a selection begin with.
+    fn feed_prefix(&self, selection: &str) -> String {
+        let digest = blake3::hash(selection.as_bytes()).to_hex();
+        format!("{:016x}{}", self.feeds, &digest[..16])
     }
 
     /// What time it is, by the clock that everything is compared with.
     async fn now(&self) -> Result<DateTime<Utc>, Error> {
         Ok(crate::store::clock::now(&mut *self.store.read().await?).await?)
     }
+}
+
+fn hub(store: &Store, limits: &Limits, prices: Prices) -> Hub {
+    Hub::new(store.clone(), limits.subscribers, move |run| shape::columns(run, &prices))
 }
 
 /// Checks, compiles and stores a bundle, and makes the deployment.
@@ -174,18 +197,25 @@ pub fn router(state: AppState) -> axum::Router {
         layers::timeout(OpenApiRouter::new().routes(routes!(waitpoints::callback)), limits.request).split_for_parts();
     api.merge(upload_api);
     api.merge(callback_api);
+    let (waiting, waiting_api) = waiting().split_for_parts();
+    api.merge(waiting_api);
     let api = openapi::with_description(api);
 
     let browser = browser.merge(uploads).route("/api/v1/openapi.json", openapi::serve(&api));
     // The refusal of other methods comes first: set later, it would take the place of the answer to a browser's preflight.
-    let (browser, callbacks) = (layers::only_known_methods(browser), layers::only_known_methods(callbacks));
-    layers::around(layers::cors(browser).merge(callbacks)).with_state(state)
+    let [browser, waiting, callbacks] = [browser, waiting, callbacks].map(layers::only_known_methods);
+    layers::around(layers::cors(browser).merge(layers::cors_of_feeds(waiting)).merge(callbacks)).with_state(state)
 }
 
 /// The description of the API, as `GET /api/v1/openapi.json` serves it.
 pub fn description() -> utoipa::openapi::OpenApi {
-    let all = routes().merge(uploads()).routes(routes!(waitpoints::callback));
+    let all = routes().merge(uploads()).merge(waiting()).routes(routes!(waitpoints::callback));
     openapi::with_description(all.into_openapi())
+}
+
+/// Those that wait for something to happen, each with a limit of its own.
+fn waiting() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new().routes(routes!(realtime::run)).routes(routes!(realtime::tagged)).routes(routes!(realtime::batch))
 }
 
 /// Those whose bodies may take long to come.

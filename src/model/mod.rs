@@ -10,6 +10,7 @@ pub mod egress;
 pub mod environment;
 pub mod error;
 pub mod event;
+pub mod feed;
 pub mod id;
 pub mod key;
 pub mod limit;

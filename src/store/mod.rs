@@ -18,6 +18,7 @@ pub mod edges;
 pub mod endings;
 pub mod environments;
 pub mod events;
+pub mod feeds;
 pub mod gates;
 pub mod journal;
 pub mod lanes;

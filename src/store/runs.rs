@@ -104,7 +104,7 @@ impl Row {
 
 /// What the attempts that have ended used, `[machine or null, ms]` each, and the one that goes on up to its checkpoint. A machine that
 /// this version does not know has no price: it is left out.
-fn machine_time(ended: Value, own: Option<Machine>, cpu_ms: u64) -> Result<Vec<MachineTime>, StoreError> {
+pub(super) fn machine_time(ended: Value, own: Option<Machine>, cpu_ms: u64) -> Result<Vec<MachineTime>, StoreError> {
     let ended: Vec<(Option<String>, u64)> = rows::json("attempts", ended)?;
     let ended = ended.into_iter().map(|(name, cpu_ms)| (name.map_or(own, |name| Machine::parse(&name)), cpu_ms));
     let mut used: Vec<MachineTime> = Vec::new();

@@ -11,6 +11,7 @@ mod notes;
 mod openapi;
 mod queues;
 mod rates;
+mod realtime;
 mod replays;
 mod runs;
 mod schedules;
