@@ -10,6 +10,7 @@ mod guests;
 mod large;
 mod load;
 mod programs;
+mod realtime;
 mod report;
 mod size;
 mod slowdown;
@@ -22,7 +23,8 @@ mod tables;
 use report::Report;
 
 /// The benchmarks by name, in the order they run.
-const NAMES: [&str; 10] = ["rewrite", "size", "slowdown", "binaryen", "start", "snapshot", "cycle", "large", "durable", "load"];
+const NAMES: [&str; 11] =
+    ["rewrite", "size", "slowdown", "binaryen", "start", "snapshot", "cycle", "large", "durable", "realtime", "load"];
 
 fn main() -> anyhow::Result<()> {
     // Cargo adds `--bench`.
@@ -46,6 +48,7 @@ fn main() -> anyhow::Result<()> {
             "cycle" => runtime.block_on(cycle::cycle(&mut report))?,
             "large" => runtime.block_on(large::large(&mut report))?,
             "durable" => runtime.block_on(durable::durable(&mut report))?,
+            "realtime" => runtime.block_on(realtime::realtime(&mut report))?,
             _ => runtime.block_on(load::load(&mut report))?,
         }
     }

@@ -30,6 +30,7 @@ mod run_object;
 mod runs;
 mod schedules;
 mod shape;
+mod streams;
 mod tasks;
 mod tokens;
 mod variables;
@@ -215,7 +216,14 @@ pub fn description() -> utoipa::openapi::OpenApi {
 
 /// Those that wait for something to happen, each with a limit of its own.
 fn waiting() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new().routes(routes!(realtime::run)).routes(routes!(realtime::tagged)).routes(routes!(realtime::batch))
+    OpenApiRouter::new()
+        .routes(routes!(realtime::run))
+        .routes(routes!(realtime::tagged))
+        .routes(routes!(realtime::batch))
+        .routes(routes!(streams::read))
+        .routes(routes!(streams::create, streams::append_lines, streams::last_line))
+        .routes(routes!(streams::append))
+        .routes(routes!(streams::read_input, streams::send))
 }
 
 /// Those whose bodies may take long to come.

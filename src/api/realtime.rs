@@ -261,7 +261,7 @@ async fn snapshot(
     selection: &Selection,
     made_after: DateTime<Utc>,
     place: Place,
-    position: u64,
+    mut position: u64,
     below: u128,
     skip: &[String],
 ) -> Result<Response, Error> {
@@ -274,7 +274,8 @@ async fn snapshot(
     for some in members.chunks(AT_ONCE) {
         let ids: Vec<RunId> = some.iter().map(|(run, _)| *run).collect();
         let rows = state.hub.whole_runs(&ids).await?;
-        subscription.told(rows.iter().map(|run| (run.id, run.seq)), made_after);
+        let told: Vec<_> = rows.iter().map(|run| (run.id, run.seq)).collect();
+        position = subscription.told(position, &told, made_after);
         for run in &rows {
             messages.row(run.columns.as_deref().unwrap_or_default(), Operation::Insert);
         }
@@ -283,7 +284,7 @@ async fn snapshot(
             break;
         }
     }
-    subscription.told([], made_after);
+    position = subscription.told(position, &[], made_after);
     let rest = last.filter(|last| members.last().is_some_and(|(run, _)| run.uuid().as_u128() != *last));
     if rest.is_none() {
         messages.up_to_date();

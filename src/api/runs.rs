@@ -236,7 +236,7 @@ fn not_found() -> Error {
 }
 
 /// Source: facts 2.3.
-fn may_read(caller: &Caller, run: &Run) -> Result<(), Error> {
+pub(super) fn may_read(caller: &Caller, run: &Run) -> Result<(), Error> {
     let (id, batch) = (run.id.to_string(), run.batch.map(|batch| batch.to_string()));
     let mut identities = vec![("runs", Some(id.as_str())), ("tasks", Some(run.task.as_str()))];
     identities.extend(run.tags.iter().map(|tag| ("tags", Some(tag.as_str()))));

@@ -23,6 +23,7 @@ pub mod queue;
 pub mod rewriting;
 pub mod run;
 pub mod schedule;
+pub mod stream;
 pub mod task;
 pub mod token;
 pub mod trigger;

@@ -8,6 +8,7 @@
 //! Nothing of this survives the process: a subscriber of one run goes on anywhere from the number of the change that it has seen; one
 //! of several runs begins anew elsewhere.
 
+pub mod chunks;
 mod topic;
 
 use std::{
@@ -36,6 +37,7 @@ use crate::{
         listen::Signals,
     },
 };
+use chunks::Channels;
 use topic::Topic;
 pub use topic::{News, Stale};
 
@@ -69,6 +71,7 @@ struct Inner {
     store: Store,
     render: Box<Render>,
     topics: Mutex<Topics>,
+    channels: Channels,
     /// The last position that was given to a change.
     position: AtomicU64,
     held: Arc<AtomicUsize>,
@@ -126,6 +129,7 @@ impl Hub {
             store,
             render: Box::new(render),
             topics: Mutex::default(),
+            channels: Channels::default(),
             position: AtomicU64::new(1),
             held: Arc::default(),
             places: Arc::new(Semaphore::new(max)),
@@ -143,6 +147,8 @@ impl Hub {
             intake.cancelled().await;
             closing.cancel();
         });
+        let (streams, streams_signals, streams_stop) = (hub.clone(), signals.clone(), stop.clone());
+        tasks.spawn(async move { streams_stop.run_until_cancelled(streams.hear_chunks(streams_signals)).await });
         let signals = signals.clone();
         tasks.spawn(async move { stop.run_until_cancelled(hub.hear(signals)).await });
     }
@@ -372,9 +378,9 @@ impl Subscription {
         self.topic.position()
     }
 
-    /// Runs that were in the subscriber's snapshot.
-    pub fn told(&self, runs: impl IntoIterator<Item = (RunId, i64)>, made_after: DateTime<Utc>) {
-        self.topic.told(runs, made_after);
+    /// Runs that were in the subscriber's snapshot, which began at this position. Returns the one that it has reached.
+    pub fn told(&self, position: u64, runs: &[(RunId, i64)], made_after: DateTime<Utc>) -> u64 {
+        self.topic.told(position, runs, made_after)
     }
 
     /// What came after a position, once there is something. Cancelling it loses nothing.

@@ -1,7 +1,7 @@
 //! What subscribers of one selection of runs share: the changes that this server has heard of, in order, as many as fit.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -125,13 +125,18 @@ impl Topic {
         self.position.send_replace(position);
     }
 
-    /// A subscriber was told of these in its snapshot, and follows runs that were made after this moment.
-    pub(super) fn told(&self, runs: impl IntoIterator<Item = (RunId, i64)>, made_after: DateTime<Utc>) {
+    /// A subscriber was told of these in its snapshot, and follows runs that were made after this moment. Returns the position that its
+    /// snapshot has reached, if it began at this one: what was heard of while it was read may be in it.
+    pub(super) fn told(&self, position: u64, runs: &[(RunId, i64)], made_after: DateTime<Utc>) -> u64 {
         let mut state = self.state();
         state.made_after = Some(state.made_after.map_or(made_after, |before| before.min(made_after)));
         for (run, seq) in runs {
-            state.saw(run, seq);
+            state.saw(*run, *seq);
         }
+        let told: HashMap<RunId, i64> = runs.iter().copied().collect();
+        let is_told = |entry: &&Entry| told.get(&entry.shown.id).is_some_and(|seq| *seq >= entry.shown.seq);
+        let later = state.log.iter().filter(|entry| entry.position > position);
+        later.take_while(is_told).last().map_or(position, |entry| entry.position)
     }
 
     pub(super) fn made_after(&self) -> Option<DateTime<Utc>> {
@@ -230,9 +235,14 @@ mod tests {
     fn what_a_snapshot_told_is_no_news() {
         let topic = topic(Selection::Batch(crate::model::id::BatchId::new()));
         let (one, other) = (RunId::new(), RunId::new());
-        topic.told([(one, 3)], DateTime::<Utc>::MIN_UTC);
+        assert_eq!(topic.told(10, &[(one, 3)], DateTime::<Utc>::MIN_UTC), 10);
         assert_eq!(topic.unseen(&[(one, 3), (other, 1)]), [other]);
         topic.push(&shown(one, 3), || 11, false);
         assert_eq!(ids(&topic, 10), Ok(vec![]));
+        // Heard of while the snapshot was read.
+        topic.push(&shown(other, 2), || 12, false);
+        topic.push(&shown(one, 4), || 13, false);
+        assert_eq!(topic.told(10, &[(one, 3), (other, 2)], DateTime::<Utc>::MIN_UTC), 12);
+        assert_eq!(topic.told(10, &[(one, 4), (other, 1)], DateTime::<Utc>::MIN_UTC), 10);
     }
 }

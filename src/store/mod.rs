@@ -40,6 +40,7 @@ mod rows;
 pub mod runs;
 pub mod schedules;
 pub mod seal;
+pub mod streams;
 pub mod sweep;
 pub mod variables;
 pub mod waitpoints;

@@ -14,6 +14,9 @@ pub(super) const LINE: &str = "line";
 /// Something may be due earlier than before.
 pub(super) const TIMERS: &str = "timers";
 
+/// Ids of runs whose streams have something new.
+pub(super) const STREAMS: &str = "streams";
+
 /// A schedule may be due earlier than before.
 pub(super) const SCHEDULES: &str = "schedules";
 
@@ -50,6 +53,11 @@ pub async fn timers(connection: &mut PgConnection) -> Result<(), StoreError> {
 /// Wakes the loop that fires schedules.
 pub async fn schedules(connection: &mut PgConnection) -> Result<(), StoreError> {
     send(connection, SCHEDULES, &[String::new()]).await
+}
+
+/// Wakes who reads streams of these runs.
+pub async fn streams(connection: &mut PgConnection, runs: &[Uuid]) -> Result<(), StoreError> {
+    send(connection, STREAMS, &payloads(runs)).await
 }
 
 /// Wakes who waits for these.

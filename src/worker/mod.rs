@@ -11,6 +11,7 @@ mod pages;
 pub mod rewritings;
 mod run_one;
 pub mod scratch;
+mod streams;
 
 use std::{
     collections::HashSet,

@@ -10,6 +10,7 @@ mod full_disk;
 mod hostile;
 mod http;
 mod limits;
+mod realtime;
 mod schedules;
 mod scratch;
 mod several;

@@ -15,6 +15,7 @@ mod realtime;
 mod replays;
 mod runs;
 mod schedules;
+mod streams;
 mod support;
 mod variables;
 mod waitpoints;

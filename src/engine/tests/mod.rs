@@ -23,6 +23,7 @@ mod reschedule;
 mod retention;
 mod rewriting;
 mod schedule;
+mod stream;
 mod suspend;
 mod timer;
 mod trigger;
