@@ -134,6 +134,11 @@ async fn serve(
     let mut workplace = None;
     if config.role.works() {
         let id = WorkerId::new();
+        let scratch = Home::open(&data_dir.join("scratch"), id).context("cannot make the folder for scratch files")?;
+        if !scratch.killed().is_empty() {
+            // Else their runs would wait for their leases to run out.
+            engine::lease::end_of(&store, scratch.killed()).await.context("could not take back the runs of a killed process")?;
+        }
         let context = worker::Context {
             store: store.clone(),
             blobs: blobs.clone(),
@@ -143,11 +148,12 @@ async fn serve(
             signals: signals.clone(),
             config: config.worker.clone(),
             egress: egress(&config.egress),
-            scratch: Home::open(&data_dir.join("scratch"), id).context("cannot make the folder for scratch files")?,
+            scratch,
             public_url: public_url.clone(),
             prices: config.prices.table(),
         };
-        let worker = Arc::new(Worker::new(id, context, shutdown.token(Phase::Intake)));
+        let worker = Worker::new(id, context, shutdown.token(Phase::Intake)).context("cannot start threads for guests")?;
+        let worker = Arc::new(worker);
         workplace = Some(Arc::new(worker.clone()) as Arc<dyn Workplace>);
         shutdown.spawn(Phase::Runs, "the worker", async move {
             worker.run().await;

@@ -23,6 +23,7 @@ mod openapi;
 mod pagination;
 mod queues;
 mod rates;
+mod reads;
 mod realtime;
 mod replays;
 mod results;
@@ -37,7 +38,7 @@ mod variables;
 mod waitpoints;
 mod when;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -61,13 +62,27 @@ use crate::{
 pub use error::Error;
 use rates::Rates;
 
-/// What handlers work with. Cheap to clone.
+/// What handlers work with. Cheap to clone: each request does several times.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Parts>);
+
+impl Deref for AppState {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+/// The parts of an [`AppState`].
+#[derive(Clone)]
+pub struct Parts {
     /// The rows.
     pub store: Store,
     /// Makes runs.
     pub intake: Intake,
+    /// Reads runs.
+    reads: reads::Reads,
     /// Turns uploaded bytes into a deployment.
     pub deployer: Arc<dyn Deployer>,
     /// How much is let in.
@@ -103,16 +118,23 @@ impl AppState {
         let deploys = Arc::new(Semaphore::new(limits.concurrent_deploys.max(1)));
         let known = known::Known::new(limits.keys_known_for);
         let prices = Prices::default();
+        let reads = reads::Reads::new(store.clone());
         let hub = hub(&store, &limits, prices);
-        let public_url = public_url.into();
-        let feeds = rand::random();
-        AppState { store, intake, deployer, limits, prices, hub, public_url, rates, deploys, known, hold: None, feeds }
+        let (public_url, hold, feeds) = (public_url.into(), None, rand::random());
+        let parts = Parts { store, intake, reads, deployer, limits, prices, hub, public_url, rates, deploys, known, hold, feeds };
+        AppState(Arc::new(parts))
     }
 
     /// The same with runs that cost something.
     pub fn with_prices(self, prices: Prices) -> AppState {
         let hub = hub(&self.store, &self.limits, prices);
-        AppState { prices, hub, ..self }
+        AppState(Arc::new(Parts { prices, hub, ..Arc::unwrap_or_clone(self.0) }))
+    }
+
+    /// The same with requests of subscribers held for so long, for tests.
+    #[cfg(test)]
+    fn holding(self, hold: Duration) -> AppState {
+        AppState(Arc::new(Parts { hold: Some(hold), ..Arc::unwrap_or_clone(self.0) }))
     }
 
     /// What the handles of this server's feeds of a selection begin with.

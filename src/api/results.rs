@@ -108,7 +108,7 @@ pub(super) async fn batch_results(
     let runs = store::batches::final_runs(&state.store, id).await?;
     let body = Body::from_stream(stream::try_unfold(
         Results {
-            store: state.store,
+            store: state.store.clone(),
             head: Some(format!("{{\"id\":\"{id}\",\"items\":[")),
             portions: portions(runs),
             tail: true,

@@ -56,7 +56,7 @@ pub(super) async fn retrieve(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<RunDetails>, Error> {
-    let detail = runs::detail(&state.store, caller.environment.id, parse(&id)?).await?.ok_or_else(not_found)?;
+    let detail = state.reads.run(caller.environment.id, parse(&id)?).await?.ok_or_else(not_found)?;
     may_read(&caller, &detail.run)?;
     Ok(Json(RunDetails::of(detail, &state.prices)))
 }

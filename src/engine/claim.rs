@@ -62,6 +62,13 @@ pub struct Terms {
     pub turn: Turn,
 }
 
+impl Terms {
+    /// Most runs that may be leased.
+    pub(super) fn most(&self) -> usize {
+        self.max.min(MAX_CLAIM) as usize
+    }
+}
+
 /// What a claim got.
 #[derive(Debug)]
 pub struct Claim {
@@ -98,7 +105,7 @@ pub async fn claim(store: &Store, terms: Terms) -> Result<Claim, Error> {
 /// [`claim`], as part of another transaction.
 pub(super) async fn claim_in(tx: &mut PgConnection, terms: Terms, keys: &Keyring) -> Result<Claim, Error> {
     let mut claiming = Claiming {
-        room: terms.max.min(MAX_CLAIM) as usize,
+        room: terms.most(),
         rewriter: terms.rewriter,
         keys,
         turn: terms.turn,
@@ -276,7 +283,8 @@ impl Claiming<'_> {
             let changed = line::back_to_pending(tx, &ids).await?;
             events::record(tx, EventKind::Undeployed, &changed).await?;
         }
-        let sealed = look_up(tx, self.keys, &deployed, &mut self.variables).await?;
+        let environments: Vec<Uuid> = deployed.iter().map(|run| run.environment_id).collect();
+        let sealed = look_up(tx, self.keys, &environments, &mut self.variables).await?;
         self.closed.environments.extend(sealed);
         let can_begin = |run: &InLine| self.variables.contains_key(&run.environment_id) && is_readable(run, self.rewriter);
         let (admitted, passed_over): (Vec<_>, Vec<_>) = deployed.into_iter().partition(can_begin);
@@ -300,11 +308,16 @@ fn lane_of(run: &InLine) -> Lane {
     Lane { environment: run.environment_id, queue: run.queue_id, limits: run.limit_ids.clone(), key: run.concurrency_key.clone() }
 }
 
-/// Reads the variables of the environments of these runs. An environment whose variables were encrypted with a key that this
+/// Reads the variables of these environments. An environment whose variables were encrypted with a key that this
 /// process does not have is left out: its runs must stay in line, for a process that has it. That is so while servers get a
 /// new key one after the other.
-async fn look_up(tx: &mut PgConnection, keys: &Keyring, runs: &[InLine], into: &mut Variables) -> Result<Vec<Uuid>, Error> {
-    let unknown = runs.iter().map(|run| run.environment_id).filter(|id| !into.contains_key(id));
+pub(super) async fn look_up(
+    tx: &mut PgConnection,
+    keys: &Keyring,
+    environments: &[Uuid],
+    into: &mut Variables,
+) -> Result<Vec<Uuid>, Error> {
+    let unknown = environments.iter().copied().filter(|id| !into.contains_key(id));
     let unknown: Vec<Uuid> = unknown.collect::<HashSet<_>>().into_iter().collect();
     let mut sealed = Vec::new();
     if unknown.is_empty() {
@@ -325,7 +338,7 @@ async fn look_up(tx: &mut PgConnection, keys: &Keyring, runs: &[InLine], into: &
 /// Whether this version understands the run. One that it does not, as when a newer version wrote it, must not keep the runs
 /// behind it from being claimed; it is left for a version that does. So is one that sleeps in what a later rewriter made, which
 /// may need of its host what this one does not have: while servers are upgraded one after the other, the new ones take it.
-fn is_readable(run: &InLine, rewriter: u32) -> bool {
+pub(super) fn is_readable(run: &InLine, rewriter: u32) -> bool {
     let is_readable = run.rewriter.is_none_or(|of_run| of_run.unsigned_abs() <= rewriter)
         && run.definition.as_ref().is_some_and(|definition| TaskDefinition::deserialize(definition).is_ok())
         && run.machine.as_deref().is_none_or(|name| Machine::parse(name).is_some())

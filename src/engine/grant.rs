@@ -83,7 +83,13 @@ pub(super) fn suspended(run: &InLine) -> Result<Option<Resume>, Error> {
     Ok(Some(Resume { checkpoint, wait, completions: Vec::new() }))
 }
 
-fn assemble(run: InLine, granted: Granted, variables: Vec<(String, String)>, resume: Option<Resume>) -> Result<Claimed, Error> {
+/// What a worker gets of a run that was leased.
+pub(super) fn assemble(
+    run: InLine,
+    granted: Granted,
+    variables: Vec<(String, String)>,
+    resume: Option<Resume>,
+) -> Result<Claimed, Error> {
     let corrupt = |what: &'static str| Error::Internal(anyhow::anyhow!("a claimed run has no {what}"));
     let definition = run.definition.ok_or(corrupt("task"))?;
     let task: TaskDefinition = serde_json::from_value(definition).map_err(|error| Error::Internal(error.into()))?;

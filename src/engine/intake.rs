@@ -1,6 +1,6 @@
 //! Takes in what is triggered at the same time: one transaction makes all the runs and, if a worker of this process has room,
-//! leases it the first in line, which on an idle system are the very runs that were made. So a run that is triggered where there
-//! is room begins without a second transaction and without a word to anybody.
+//! begins them there; if others are in line, those that are first. So a run that is triggered where there is room begins without a
+//! second transaction and without a word to anybody.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -13,11 +13,13 @@ use tracing::warn;
 use crate::{
     engine::{
         Error,
-        claim::{self, Claim, Terms},
+        begin::Beginning,
+        claim::{self, Claim, Rest, Terms},
         trigger,
     },
     group::Group,
     model::{
+        attempt::Claimed,
         id::{EnvironmentId, QueueId, RunId},
         payload::Packet,
         run::RunStatus,
@@ -26,7 +28,9 @@ use crate::{
     store::{
         Store,
         line::{Ancestry, Decided, Scene},
-        many, notify, queues,
+        many::{self, Starter},
+        notify, queues,
+        seal::Keyring,
     },
 };
 
@@ -106,39 +110,71 @@ fn is_simple(new: &NewRun) -> bool {
         && new.payload.data.len() <= MOST_PAYLOAD
 }
 
-/// Makes the runs, but for those that turn out not to be so simple: for these there is none in their place.
+/// Makes the runs, but for those that turn out not to be so simple: for these there is none in their place. Where there is room, begins
+/// those that nothing stands in the way of, and then what is first in line.
 async fn make_together(store: &Store, asked: Vec<Asked>, room: Option<Box<dyn Room>>) -> Result<Vec<Option<Triggered>>, Error> {
     let (terms, keys) = (room.as_ref().map(|room| room.terms()), store.keys().clone());
-    let (made, claimed) = store
-        .tx(move |tx| {
-            Box::pin(async move {
-                let made = make(tx, &asked, terms.is_none()).await?;
-                let claimed = match terms {
-                    Some(terms) => Some(claim::claim_in(tx, terms, &keys).await?),
-                    None => None,
-                };
-                let begun: HashSet<RunId> = claimed.iter().flat_map(|claim| &claim.runs).map(|run| run.lease.run).collect();
-                // Others are told if there is something left for them.
-                if claimed.is_some() && made.iter().flatten().any(|made| made.is_in_line && !begun.contains(&made.id)) {
-                    notify::line(tx).await?;
-                }
-                Ok::<_, Error>((made, claimed))
-            })
-        })
-        .await?;
-    if let (Some(room), Some(claimed)) = (room, claimed) {
-        room.begin(claimed);
+    let (triggered, claim) = store.tx(move |tx| Box::pin(async move { make(tx, &asked, terms, &keys).await })).await?;
+    if let (Some(room), Some(claim)) = (room, claim) {
+        room.begin(claim);
     }
-    Ok(made.into_iter().map(|made| made.map(|made| Triggered { id: made.id, is_cached: false })).collect())
+    Ok(triggered)
 }
 
-#[derive(Clone, Copy)]
-struct Made {
-    id: RunId,
-    is_in_line: bool,
+async fn make(
+    tx: &mut PgConnection,
+    asked: &[Asked],
+    terms: Option<Terms>,
+    keys: &Keyring,
+) -> Result<(Vec<Option<Triggered>>, Option<Claim>), Error> {
+    let mut runs = decide(tx, asked).await?;
+    let (beginning, starter) = match &terms {
+        Some(terms) => {
+            let starter = Starter { worker: terms.worker, lease_for: terms.lease_for };
+            (Beginning::decide(tx, &mut runs, terms, keys).await?, Some(starter))
+        }
+        None => Default::default(),
+    };
+    // Of a request that is here twice, the second finds the run of the first, by itself.
+    let mut requests = HashSet::new();
+    let once = asked.iter().zip(&runs).filter(|((environment, new), _)| {
+        new.request_key.as_deref().is_none_or(|key| requests.insert((*environment, new.task.as_str(), key)))
+    });
+    let once: Vec<&Decided<'_>> = once.map(|(_, run)| run).collect();
+    let made = many::insert(tx, &once, terms.is_none(), starter).await?;
+    let ids: HashSet<RunId> = made.iter().map(|made| made.id).collect();
+    let triggered = runs.iter().map(|run| ids.contains(&run.id).then_some(Triggered { id: run.id, is_cached: false })).collect();
+    let Some(terms) = terms else { return Ok((triggered, None)) };
+    let in_line = once.iter().filter(|run| run.status == RunStatus::Queued && ids.contains(&run.id)).map(|run| run.id);
+    let begun = beginning.claimed(&made, &terms)?;
+    Ok((triggered, Some(take_from_line(tx, begun, in_line.collect(), terms, keys).await?)))
 }
 
-async fn make(tx: &mut PgConnection, asked: &[Asked], tell_workers: bool) -> Result<Vec<Option<Made>>, Error> {
+/// Adds to what begins what is first in line, if these runs came into line and there is still room.
+async fn take_from_line(
+    tx: &mut PgConnection,
+    begun: Vec<Claimed>,
+    in_line: Vec<RunId>,
+    terms: Terms,
+    keys: &Keyring,
+) -> Result<Claim, Error> {
+    let mut claim = Claim { runs: begun, rest: Rest::Unknown, turn: terms.turn.clone() };
+    let room = terms.max.saturating_sub(claim.runs.len() as u32);
+    if !in_line.is_empty() && room > 0 {
+        let Claim { runs, rest, turn } = claim::claim_in(tx, Terms { max: room, ..terms }, keys).await?;
+        claim.runs.extend(runs);
+        (claim.rest, claim.turn) = (rest, turn);
+    }
+    // Others are told if there is something left for them.
+    let begun: HashSet<RunId> = claim.runs.iter().map(|run| run.lease.run).collect();
+    if in_line.iter().any(|run| !begun.contains(run)) {
+        notify::line(tx).await?;
+    }
+    Ok(claim)
+}
+
+/// Each run as it is asked for.
+async fn decide<'a>(tx: &mut PgConnection, asked: &'a [Asked]) -> Result<Vec<Decided<'a>>, Error> {
     let tasks: HashSet<(EnvironmentId, &str)> =
         asked.iter().map(|(environment, new)| (*environment, new.task.as_str())).collect();
     let mut scenes: HashMap<(EnvironmentId, &str), Scene> = HashMap::new();
@@ -163,14 +199,5 @@ async fn make(tx: &mut PgConnection, asked: &[Asked], tell_workers: bool) -> Res
         let ancestry = Ancestry { root: id, depth: 0, is_test: new.is_test };
         decided.push(trigger::decide(id, *environment, new, scene, ancestry, queue));
     }
-    // Of a request that is here twice, the second finds the run of the first, by itself.
-    let mut requests = HashSet::new();
-    let once = asked.iter().zip(&decided).filter(|((environment, new), _)| {
-        new.request_key.as_deref().is_none_or(|key| requests.insert((*environment, new.task.as_str(), key)))
-    });
-    let once: Vec<&Decided<'_>> = once.map(|(_, run)| run).collect();
-    let made: HashSet<RunId> = many::insert(tx, &once, tell_workers).await?.into_iter().collect();
-    let made =
-        |run: &Decided<'_>| made.contains(&run.id).then_some(Made { id: run.id, is_in_line: run.status == RunStatus::Queued });
-    Ok(decided.iter().map(made).collect())
+    Ok(decided)
 }

@@ -93,6 +93,15 @@ pub async fn end_all(store: &Store) -> Result<u64, Error> {
     Ok(store.tx(|tx| Box::pin(leases::end_all(tx))).await?)
 }
 
+/// Ends the leases of these workers, which are gone for certain, so that [`expire`] takes their runs back at once.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn end_of(store: &Store, workers: &[WorkerId]) -> Result<u64, Error> {
+    let workers = workers.to_vec();
+    Ok(store.tx(move |tx| Box::pin(async move { leases::end_of(tx, &workers).await })).await?)
+}
+
 /// Takes back at most `max` runs whose worker was not heard of in time, and returns how many: they go on from their last
 /// checkpoint, at no cost. One that was to be cancelled is; one that loses its worker again and again fails its attempt.
 ///

@@ -174,7 +174,7 @@ impl Scenery {
 /// Writes the runs, and says which each became: another one if that has its key.
 async fn insert(tx: &mut PgConnection, runs: &[Decided<'_>]) -> Result<Vec<RunId>, Error> {
     let all: Vec<&Decided<'_>> = runs.iter().collect();
-    let made: HashSet<RunId> = many::insert(tx, &all, true).await?.into_iter().collect();
+    let made: HashSet<RunId> = many::insert(tx, &all, true, None).await?.into_iter().map(|made| made.id).collect();
     let mut became = Vec::with_capacity(runs.len());
     for run in runs {
         became.push(if made.contains(&run.id) { run.id } else { insert_or_find(tx, run).await? });
@@ -239,7 +239,7 @@ async fn fail(
             key_expires_at: None,
         });
     }
-    many::insert(tx, &runs.iter().collect::<Vec<_>>(), false).await?;
+    many::insert(tx, &runs.iter().collect::<Vec<_>>(), false, None).await?;
     let mut alike: HashMap<&Refusal, Vec<Uuid>> = HashMap::new();
     for ((_, _, refusal), run) in refused.iter().zip(&runs) {
         alike.entry(refusal).or_default().push(run.id.uuid());

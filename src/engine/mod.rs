@@ -7,6 +7,7 @@
 mod answer;
 pub mod api_keys;
 pub mod batch;
+mod begin;
 pub mod branch;
 pub mod cancel;
 pub mod children;

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use tokio::sync::{broadcast::error::RecvError, watch};
 use tracing::warn;
 
-use super::{AFTER_FAILURE, Hub, LOOK_AGAIN};
+use super::{AFTER_FAILURE, Hub, LOOK_AGAIN, drain};
 use crate::{
     model::{
         id::{EnvironmentId, RunId},
@@ -111,9 +111,7 @@ impl Hub {
                 () = tokio::time::sleep_until(look_at.into()) => look_at_all = true,
             }
             for news in [&mut streams, &mut ends] {
-                while let Ok(run) = news.try_recv() {
-                    changed.insert(run);
-                }
+                look_at_all |= drain(news, &mut changed);
             }
             let channels = self.0.channels.of(if look_at_all { None } else { Some(&changed) });
             let filled = futures_util::stream::iter(channels)

@@ -21,7 +21,13 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast::error::RecvError};
+use tokio::sync::{
+    OwnedSemaphorePermit, Semaphore,
+    broadcast::{
+        Receiver,
+        error::{RecvError, TryRecvError},
+    },
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
@@ -252,11 +258,7 @@ impl Hub {
                 },
                 () = tokio::time::sleep_until(look_at.into()) => look_at_all = true,
             }
-            while changed.len() < HEARD_AT_ONCE
-                && let Ok(run) = news.try_recv()
-            {
-                changed.insert(run);
-            }
+            look_at_all |= drain(&mut news, &mut changed);
             look_at_all |= look_at <= Instant::now();
             let handled = if look_at_all { self.look_at_all().await } else { self.read_changed(changed).await };
             match handled {
@@ -326,6 +328,18 @@ impl Hub {
         }
         self.read(&changed.into_iter().collect::<Vec<_>>()).await
     }
+}
+
+/// Takes what has been heard of meanwhile. True: something was missed.
+fn drain(news: &mut Receiver<RunId>, changed: &mut HashSet<RunId>) -> bool {
+    while changed.len() < HEARD_AT_ONCE {
+        match news.try_recv() {
+            Ok(run) => changed.insert(run),
+            Err(TryRecvError::Lagged(_)) => return true,
+            Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+        };
+    }
+    false
 }
 
 impl Subscription {

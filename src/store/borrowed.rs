@@ -17,15 +17,15 @@ const BACK_WITHIN: Duration = Duration::from_secs(5);
 pub struct Borrowed {
     /// None: on its way.
     connection: Option<PoolConnection<Postgres>>,
-}
-
-impl From<PoolConnection<Postgres>> for Borrowed {
-    fn from(connection: PoolConnection<Postgres>) -> Borrowed {
-        Borrowed { connection: Some(connection) }
-    }
+    /// Where it is given back.
+    runtime: Handle,
 }
 
 impl Borrowed {
+    pub(super) fn new(connection: PoolConnection<Postgres>, runtime: &Handle) -> Borrowed {
+        Borrowed { connection: Some(connection), runtime: runtime.clone() }
+    }
+
     /// Closes it instead.
     pub(super) fn close(mut self) {
         if let Some(mut connection) = self.connection.take() {
@@ -50,9 +50,9 @@ impl DerefMut for Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        if let (Some(mut connection), Ok(runtime)) = (self.connection.take(), Handle::try_current()) {
+        if let Some(mut connection) = self.connection.take() {
             // The very thing that its own drop would spawn without a limit.
-            runtime.spawn(timeout(BACK_WITHIN, connection.return_to_pool()));
+            self.runtime.spawn(timeout(BACK_WITHIN, connection.return_to_pool()));
         }
     }
 }

@@ -50,6 +50,8 @@ struct Row {
 impl Row {
     fn run(self) -> Result<RunRow, StoreError> {
         let machine = Machine::parse(&self.machine);
+        let ended: Vec<(Option<String>, u64)> = rows::json("attempts", self.ended)?;
+        let used = ended.iter().map(|(machine, cpu_ms)| (machine.as_deref(), *cpu_ms));
         Ok(RunRow {
             id: RunId::from_uuid(self.id),
             environment: EnvironmentId::from_uuid(self.environment_id),
@@ -67,7 +69,7 @@ impl Row {
             ttl_ms: self.ttl_ms.map(rows::count),
             idempotency_key: self.idempotency_key,
             cpu_ms: rows::count(self.cpu_ms),
-            machine_time: machine_time(self.ended, machine, rows::count(self.attempt_cpu_ms))?,
+            machine_time: machine_time(used, machine, rows::count(self.attempt_cpu_ms)),
             created_at: self.created_at,
             updated_at: self.updated_at,
             started_at: self.started_at,

@@ -297,6 +297,21 @@ pub async fn end_all(connection: &mut PgConnection) -> Result<u64, StoreError> {
     Ok(ended.rows_affected())
 }
 
+/// Ends the leases of these workers now.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn end_of(connection: &mut PgConnection, workers: &[WorkerId]) -> Result<u64, StoreError> {
+    let workers: Vec<Uuid> = workers.iter().map(|worker| worker.uuid()).collect();
+    let ended = query!(
+        "update runs set lease_expires_at = clock_now() where lease_worker = any($1) and lease_expires_at > clock_now()",
+        &workers
+    )
+    .execute(connection)
+    .await?;
+    Ok(ended.rows_affected())
+}
+
 /// Locks runs whose lease is over, the longest ones first.
 ///
 /// # Errors

@@ -1,25 +1,56 @@
 //! Many runs come into being in one statement.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, query_scalar};
+use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
 use super::{
     StoreError,
     lanes::array,
+    leases::interval,
     line::{Decided, to_column},
     notify, rows,
 };
-use crate::model::{event::EventKind, id::RunId, run::RunStatus};
+use crate::model::{
+    event::EventKind,
+    id::{RunId, WorkerId},
+    run::RunStatus,
+};
+
+/// A run that was written.
+#[derive(Debug, Clone, Copy)]
+pub struct Made {
+    /// Which.
+    pub id: RunId,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Who leases runs that begin in the moment they are made.
+#[derive(Debug, Clone, Copy)]
+pub struct Starter {
+    /// The worker.
+    pub worker: WorkerId,
+    /// For how long.
+    pub lease_for: Duration,
+}
 
 /// Writes runs, their requests' keys and their first entries in one statement, tells who follows them and the timer loop, and, if
-/// asked to, workers. Says which it wrote: not those whose idempotency key another run has, one of these included, nor those whose
+/// asked to, workers. Those that execute are leased to `starter` in their first epoch and attempt, and their second entry says so. Says
+/// which it wrote: not those whose idempotency key another run has, one of these included, nor those whose
 /// request was here before. No two may have the same request. Keys are taken in their order, so that two calls with the same ones
 /// do not block each other.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_workers: bool) -> Result<Vec<RunId>, StoreError> {
+pub async fn insert(
+    connection: &mut PgConnection,
+    runs: &[&Decided<'_>],
+    tell_workers: bool,
+    starter: Option<Starter>,
+) -> Result<Vec<Made>, StoreError> {
     if runs.is_empty() {
         return Ok(Vec::new());
     }
@@ -27,9 +58,11 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
     let is_any_due = runs.iter().any(|run| run.due_at.is_some());
     let is_any_in_line = tell_workers && runs.iter().any(|run| run.status == RunStatus::Queued);
     let channels = [is_any_due.then_some(notify::TIMERS), is_any_in_line.then_some(notify::LINE)];
-    let made = query_scalar!(
+    let made = query!(
         r#"
-        with asked as (
+        with moment as materialized (
+            select clock_now() as now
+        ), asked as (
             select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::integer[], $6::uuid[], $7::boolean[],
                 $8::text[], $9::text[], $10::uuid[], $11::bytea[], $12::text[], $13::text[], $14::timestamptz[], $15::bigint[],
                 $16::bigint[], $17::integer[], $18::bigint[], $19::text[], $20::text[], $21::text[], $22::text[],
@@ -52,19 +85,26 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
             insert into runs (id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine, idempotency_key,
                 idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active, queue_id, concurrency_key,
-                position, due_at, metadata, is_test, external_deployment, limit_ids, limit_names, event_seq)
+                position, due_at, metadata, is_test, external_deployment, limit_ids, limit_names, event_seq, created_at,
+                epoch, lease_worker, lease_expires_at, attempt, in_attempt, attempt_started_at, started_at)
             select id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, array(select tag from json_array_elements_text(tags::json) as tag), delay_until, ttl_ms, priority_ms,
                 max_attempts, max_duration_ms, machine, key, key_shown, key_scope, key_expires_at, key is not null, queue_id,
                 concurrency_key, position, due_at, metadata::json, is_test, external_deployment, limit_ids::uuid[],
-                case when limit_names is not null then array(select name from json_array_elements_text(limit_names::json) as name) end, 1
-            from asked
+                case when limit_names is not null then array(select name from json_array_elements_text(limit_names::json) as name) end,
+                1 + begun.n,
+                moment.now, begun.n, case when begun.n = 1 then $37::uuid end, case when begun.n = 1 then moment.now + $38::interval end,
+                begun.n, begun.n = 1, case when begun.n = 1 then moment.now end, case when begun.n = 1 then moment.now end
+            from asked cross join moment cross join lateral (select (status = 'EXECUTING')::integer as n) begun
             where request_key is null or id in (select run_id from requested)
             order by environment_id, task, key, id
             on conflict (environment_id, task, idempotency_key) where idempotency_active do nothing
-            returning id, status
+            returning id, status, created_at
         ), entries as (
-            insert into run_events (run_id, seq, at, kind, status) select id, 1, clock_now(), $31, status from made
+            insert into run_events (run_id, seq, at, kind, status)
+            select id, 1, created_at, $31, case when status = 'EXECUTING' then 'QUEUED' else status end from made
+            union all
+            select id, 2, created_at, $39, status from made where status = 'EXECUTING'
         ), told as (
             -- So many ids fit into a notification.
             select pg_notify($32, string_agg(replace(id::text, '-', ''), ','))
@@ -72,7 +112,7 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
             union all
             select pg_notify(channel, '') from unnest($33::text[]) as channel
         )
-        select id as "id!" from made where (select count(*) from told) is not null
+        select id as "id!", created_at as "at!", (select count(*) from told) as told from made
         "#,
         &columns.ids,
         &columns.environments,
@@ -109,11 +149,14 @@ pub async fn insert(connection: &mut PgConnection, runs: &[&Decided<'_>], tell_w
         &channels.into_iter().flatten().collect::<Vec<_>>() as &[&str],
         &columns.external_deployments as &[Option<&str>],
         &columns.limits,
-        &columns.limit_names as &[Option<String>]
+        &columns.limit_names as &[Option<String>],
+        starter.map(|starter| starter.worker.uuid()),
+        starter.map(|starter| interval(starter.lease_for)),
+        EventKind::Claimed.as_str()
     )
     .fetch_all(connection)
     .await?;
-    Ok(rows::ids(made))
+    Ok(made.into_iter().map(|row| Made { id: RunId::from_uuid(row.id), at: row.at }).collect())
 }
 
 /// The runs, column by column.

@@ -40,6 +40,7 @@ mod rows;
 pub mod runs;
 pub mod schedules;
 pub mod seal;
+pub mod stages;
 pub mod streams;
 pub mod sweep;
 pub mod variables;
@@ -52,7 +53,7 @@ use sqlx::{
     Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use tokio::time::timeout;
+use tokio::{runtime::Handle, time::timeout};
 
 pub use borrowed::Borrowed;
 pub use page::{Listing, Page, Start};
@@ -98,6 +99,8 @@ pub struct Store {
     /// For lists, so that no page that somebody leafs to keeps a run waiting.
     lists: PgPool,
     keys: seal::Keyring,
+    /// Where transactions run, whoever asks for them: on the threads of guests they would wait with their locks held.
+    runtime: Handle,
 }
 
 /// Why the database did not answer as asked.
@@ -182,9 +185,10 @@ impl Store {
         Ok(Store { lists, ..Store::over(pool) })
     }
 
-    /// The store of a pool whose schema is up to date. For tests, which get their pool from `#[sqlx::test]`.
+    /// The store of a pool whose schema is up to date, in the runtime that this is called in. For tests, which get their pool from
+    /// `#[sqlx::test]`.
     pub fn over(pool: PgPool) -> Store {
-        Store { lists: pool.clone(), pool, keys: seal::Keyring::default() }
+        Store { lists: pool.clone(), pool, keys: seal::Keyring::default(), runtime: Handle::current() }
     }
 
     /// The same with keys for what is encrypted in rows.
@@ -207,7 +211,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if none is free in time.
     pub async fn read(&self) -> Result<Borrowed, StoreError> {
-        Ok(self.pool.acquire().await?.into())
+        Ok(Borrowed::new(self.pool.acquire().await?, &self.runtime))
     }
 
     /// A connection to read a list with, whose statement is planned each time: what makes a good plan is which filters it has.
@@ -215,7 +219,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if none is free in time.
     pub async fn browse(&self) -> Result<Borrowed, StoreError> {
-        Ok(self.lists.acquire().await?.into())
+        Ok(Borrowed::new(self.lists.acquire().await?, &self.runtime))
     }
 
     /// Runs `work` in one transaction, to its end whatever becomes of the caller: committed if it returns `Ok`, undone
@@ -230,9 +234,9 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        let pool = self.pool.clone();
-        let task = tokio::spawn(async move {
-            let mut connection = Borrowed::from(pool.acquire().await.map_err(StoreError::from)?);
+        let (pool, runtime) = (self.pool.clone(), self.runtime.clone());
+        let task = self.runtime.spawn(async move {
+            let mut connection = Borrowed::new(pool.acquire().await.map_err(StoreError::from)?, &runtime);
             // Nobody else shall find themselves inside one that is not over, and its locks go with the connection.
             match timeout(ANSWERS_WITHIN, transact(&mut connection, work)).await {
                 Ok((answer, true)) => answer,

@@ -1,9 +1,11 @@
 //! Runs as they are read: one, all of it, or a page of a list.
 
+use std::collections::HashMap;
+
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::Value;
-use sqlx::{PgConnection, query, query_as, query_scalar};
+use sqlx::{PgConnection, query_as, query_scalar};
 use uuid::Uuid;
 
 use super::{Listing, Page, Store, StoreError, page, rows, schedules};
@@ -60,17 +62,65 @@ struct Row {
     attempt: i32,
     cpu_ms: i64,
     attempt_cpu_ms: i64,
-    ended: Value,
+    attempts: Value,
     metadata: Value,
     error: Option<Value>,
     cancel_requested_at: Option<DateTime<Utc>>,
+    environment_id: Uuid,
+    in_attempt: bool,
+    attempt_started_at: Option<DateTime<Utc>>,
+    schedule_id: Option<Uuid>,
+    payload: Option<Vec<u8>>,
+    payload_type: String,
+    output: Option<Vec<u8>>,
+    output_type: Option<String>,
+    has_children: Option<bool>,
+}
+
+/// How much of runs to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// What lists show.
+    Item,
+    /// All but their relatives.
+    Detail,
 }
 
 impl Row {
-    fn run(self) -> Result<Run, StoreError> {
+    fn run(mut self) -> Result<Run, StoreError> {
+        let ended: Vec<EndedAttempt> = rows::json("attempts", std::mem::take(&mut self.attempts))?;
+        self.run_with(&ended)
+    }
+
+    /// Without its relatives, and whether there are children.
+    fn detail(mut self) -> Result<(RunDetail, bool), StoreError> {
+        let ended: Vec<EndedAttempt> = rows::json("attempts", std::mem::take(&mut self.attempts))?;
+        let payload =
+            Packet { data: self.payload.take().unwrap_or_default(), content_type: std::mem::take(&mut self.payload_type) };
+        let output = rows::packet(self.output.take(), self.output_type.take());
+        let under_way = self.attempt_started_at.filter(|_| self.in_attempt);
+        let has_children = self.has_children.unwrap_or_default();
+        let run = self.run_with(&ended)?;
+        let mut attempts: Vec<Attempt> = ended.into_iter().map(EndedAttempt::attempt).collect();
+        attempts.extend(under_way.map(|started_at| Attempt {
+            number: run.attempt_count,
+            started_at,
+            finished_at: None,
+            error: None,
+            cpu_ms: None,
+            machine: run.machine,
+        }));
+        Ok((
+            RunDetail { run, payload, output, attempts, parent: None, root: None, children: Vec::new(), schedule: None },
+            has_children,
+        ))
+    }
+
+    fn run_with(self, ended: &[EndedAttempt]) -> Result<Run, StoreError> {
         let machine = Machine::parse(&self.machine);
+        let used = ended.iter().map(|attempt| (attempt.machine.as_deref(), attempt.cpu_ms));
         Ok(Run {
-            machine_time: machine_time(self.ended, machine, rows::count(self.attempt_cpu_ms))?,
+            machine_time: machine_time(used, machine, rows::count(self.attempt_cpu_ms)),
             id: RunId::from_uuid(self.id),
             status: rows::run_status(&self.status)?,
             task: self.task,
@@ -102,11 +152,14 @@ impl Row {
     }
 }
 
-/// What the attempts that have ended used, `[machine or null, ms]` each, and the one that goes on up to its checkpoint. A machine that
-/// this version does not know has no price: it is left out.
-pub(super) fn machine_time(ended: Value, own: Option<Machine>, cpu_ms: u64) -> Result<Vec<MachineTime>, StoreError> {
-    let ended: Vec<(Option<String>, u64)> = rows::json("attempts", ended)?;
-    let ended = ended.into_iter().map(|(name, cpu_ms)| (name.map_or(own, |name| Machine::parse(&name)), cpu_ms));
+/// What the attempts that have ended used, each on its machine (none: the run's own), and the one that goes on up to its checkpoint. A
+/// machine that this version does not know has no price: it is left out.
+pub(super) fn machine_time<'a>(
+    ended: impl Iterator<Item = (Option<&'a str>, u64)>,
+    own: Option<Machine>,
+    cpu_ms: u64,
+) -> Vec<MachineTime> {
+    let ended = ended.map(|(machine, cpu_ms)| (machine.map_or(own, Machine::parse), cpu_ms));
     let mut used: Vec<MachineTime> = Vec::new();
     for (machine, cpu_ms) in ended.chain([(own, cpu_ms)]) {
         let Some(machine) = machine.filter(|_| cpu_ms > 0) else { continue };
@@ -115,7 +168,7 @@ pub(super) fn machine_time(ended: Value, own: Option<Machine>, cpu_ms: u64) -> R
             None => used.push(MachineTime { machine, cpu_ms }),
         }
     }
-    Ok(used)
+    used
 }
 
 /// Most children that a run's detail shows.
@@ -129,35 +182,45 @@ pub async fn get(store: &Store, environment: EnvironmentId, id: RunId) -> Result
     Ok(by_ids(&mut *store.read().await?, environment, &[id.uuid()]).await?.pop())
 }
 
+/// Those of an environment, newest first.
 async fn by_ids(connection: &mut PgConnection, environment: EnvironmentId, ids: &[Uuid]) -> Result<Vec<Run>, StoreError> {
-    query_as!(
+    let rows = rows_of(connection, ids, Depth::Item).await?;
+    rows.into_iter().filter(|row| row.environment_id == environment.uuid()).map(Row::run).collect()
+}
+
+/// Newest first. Of all environments: asked for one, Postgres would look through all of it while the table is small, and later with
+/// the same plan.
+async fn rows_of(connection: &mut PgConnection, ids: &[Uuid], depth: Depth) -> Result<Vec<Row>, StoreError> {
+    Ok(query_as!(
         Row,
         r#"
-        select r.id, r.status, r.task, d.version as "version?", r.tags, r.is_test,
+        select r.id, r.environment_id, r.status, r.task, d.version as "version?", r.tags, r.is_test,
             r.replay_of is not null as "is_replay!", r.created_at, r.updated_at, r.started_at, r.finished_at,
             r.delay_until, r.ttl_ms, coalesce(r.idempotency_shown, r.idempotency_key) as idempotency_key,
             r.parent_id, r.root_id, r.depth, r.batch_id, r.awaited, q.name as queue, r.concurrency_key, r.attempt,
-            coalesce(r.machine, t.definition ->> 'machine', $3) as "machine!",
-            r.earlier_cpu_ms + r.attempt_cpu_ms as "cpu_ms!", r.attempt_cpu_ms,
-            (select coalesce(json_agg(json_build_array(machine, cpu_ms)), '[]') from attempts where run_id = r.id) as "ended!",
-            r.metadata, r.error, r.cancel_requested_at
+            coalesce(r.machine, t.definition ->> 'machine', $2) as "machine!",
+            r.earlier_cpu_ms + r.attempt_cpu_ms as "cpu_ms!", r.attempt_cpu_ms, r.metadata, r.error, r.cancel_requested_at,
+            r.in_attempt, r.attempt_started_at, r.schedule_id, r.payload_type, r.output_type,
+            -- None has ended while the first goes on: most who ask, ask then.
+            case when r.attempt = 0 or r.attempt = 1 and r.in_attempt then '[]' else
+            (select coalesce(json_agg(json_build_object('number', number, 'startedAt', started_at, 'finishedAt', finished_at,
+                'error', case when $3 then error end, 'cpuMs', cpu_ms, 'machine', machine) order by number), '[]')
+             from attempts where run_id = r.id) end as "attempts!",
+            case when $3 then r.payload end as payload, case when $3 then r.output end as output,
+            case when $3 then exists (select from runs where parent_id = r.id) end as has_children
         from runs r
         join queues q on q.id = r.queue_id
         left join deployments d on d.id = r.deployment_id
         left join tasks t on t.deployment_id = d.id and t.id = r.task
-        -- Not `=`: with few runs in the table, all of the environment would be looked through for these, and later, too.
-        where r.environment_id is not distinct from $1 and r.id = any($2)
+        where r.id = any($1)
         order by r.id desc
         "#,
-        environment.uuid(),
         ids,
-        Machine::default().as_str()
+        Machine::default().as_str(),
+        depth == Depth::Detail
     )
     .fetch_all(connection)
-    .await?
-    .into_iter()
-    .map(Row::run)
-    .collect()
+    .await?)
 }
 
 /// Whether there is such a run.
@@ -171,50 +234,56 @@ pub async fn exists(connection: &mut PgConnection, environment: EnvironmentId, i
     Ok(found.is_some())
 }
 
+/// Most runs of one call of [`details`]: each may bring 3 MiB of payload and 10 MiB of output.
+pub const MOST_DETAILS: usize = 32;
+
+/// Runs with all there is to see, in the order in which they are asked for; none in the place of one that its environment does not
+/// have. One statement for them all, and some more for those that have relatives: to ask again and again is cheap.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn details(store: &Store, asked: &[(EnvironmentId, RunId)]) -> Result<Vec<Option<RunDetail>>, StoreError> {
+    let connection = &mut *store.read().await?;
+    let ids: Vec<Uuid> = asked.iter().map(|(_, id)| id.uuid()).collect();
+    let mut found = HashMap::new();
+    for row in rows_of(connection, &ids, Depth::Detail).await? {
+        let (environment, schedule) = (EnvironmentId::from_uuid(row.environment_id), row.schedule_id);
+        let (mut detail, has_children) = row.detail()?;
+        relatives(connection, environment, &mut detail, has_children).await?;
+        if let Some(id) = schedule {
+            detail.schedule = schedules::find(connection, ScheduleId::from_uuid(id)).await?;
+        }
+        found.insert((environment, detail.run.id), detail);
+    }
+    Ok(asked.iter().map(|asked| found.get(asked).cloned()).collect())
+}
+
 /// A run with all there is to see.
 ///
 /// # Errors
 /// If the database does not answer.
 pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Result<Option<RunDetail>, StoreError> {
-    let connection = &mut *store.read().await?;
-    let Some(run) = by_ids(connection, environment, &[id.uuid()]).await?.pop() else { return Ok(None) };
-    // With one statement for the run and one for what belongs to it, asking again and again is cheap while nothing happens.
-    let values = query!(
-        r#"
-        select r.payload, r.payload_type, r.output, r.output_type, r.in_attempt, r.attempt, r.attempt_started_at, r.schedule_id,
-            exists (select from runs where parent_id = r.id) as "has_children!",
-            (select coalesce(json_agg(json_build_object('number', number, 'startedAt', started_at, 'finishedAt', finished_at,
-                'error', error, 'cpuMs', cpu_ms, 'machine', machine) order by number), '[]') from attempts where run_id = r.id) as "attempts!"
-        from runs r where r.id = $1
-        "#,
-        id.uuid()
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    let ended: Vec<EndedAttempt> = rows::json("attempts", values.attempts)?;
-    let mut attempts = ended.into_iter().map(EndedAttempt::attempt).collect::<Vec<_>>();
-    if let (true, Some(started_at)) = (values.in_attempt, values.attempt_started_at) {
-        let number = values.attempt.unsigned_abs();
-        attempts.push(Attempt { number, started_at, finished_at: None, error: None, cpu_ms: None, machine: run.machine });
+    Ok(details(store, &[(environment, id)]).await?.pop().flatten())
+}
+
+/// Adds the runs above and below.
+async fn relatives(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    detail: &mut RunDetail,
+    has_children: bool,
+) -> Result<(), StoreError> {
+    let run = &detail.run;
+    let above: Vec<Uuid> = run.parent.into_iter().chain((run.root != run.id).then_some(run.root)).map(|id| id.uuid()).collect();
+    if !above.is_empty() {
+        let above = by_ids(connection, environment, &above).await?;
+        let find = |id: RunId| above.iter().find(|run| run.id == id).cloned();
+        (detail.parent, detail.root) = (run.parent.and_then(find), find(run.root));
     }
-    let children = if values.has_children { children(connection, environment, id).await? } else { Vec::new() };
-    let above: Vec<Uuid> = run.parent.into_iter().chain((run.root != id).then_some(run.root)).map(|id| id.uuid()).collect();
-    let above = if above.is_empty() { Vec::new() } else { by_ids(connection, environment, &above).await? };
-    let schedule = match values.schedule_id {
-        Some(id) => schedules::find(connection, ScheduleId::from_uuid(id)).await?,
-        None => None,
-    };
-    let find = |id: RunId| above.iter().find(|run| run.id == id).cloned();
-    Ok(Some(RunDetail {
-        payload: Packet { data: values.payload, content_type: values.payload_type },
-        output: rows::packet(values.output, values.output_type),
-        attempts,
-        parent: run.parent.and_then(find),
-        root: find(run.root),
-        children,
-        schedule,
-        run,
-    }))
+    if has_children {
+        detail.children = children(connection, environment, detail.run.id).await?;
+    }
+    Ok(())
 }
 
 /// The newest of a run's children.

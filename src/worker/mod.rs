@@ -5,6 +5,7 @@
 //! the run was cancelled. One loop renews all leases of the process in one statement.
 
 mod caller;
+mod guests;
 mod leases;
 mod logs;
 mod pages;
@@ -15,6 +16,7 @@ mod streams;
 
 use std::{
     collections::HashSet,
+    io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -40,6 +42,7 @@ use crate::{
     runtime::Runtime,
     store::{Store, endings::Completed, lanes::Turn, listen::Signals},
 };
+use guests::Guests;
 use leases::Leases;
 use rewritings::Rewritings;
 
@@ -107,6 +110,7 @@ pub struct Worker {
     permits: Arc<Semaphore>,
     leases: Arc<Leases>,
     runs: TaskTracker,
+    guests: Guests,
     /// Where its claims are in their way through the lanes.
     turn: Mutex<Turn>,
     /// A run of this worker has left its places: what limits held back may begin.
@@ -116,18 +120,22 @@ pub struct Worker {
 
 impl Worker {
     /// A worker that has leased nothing yet, and leases nothing any more after `stop`.
-    pub fn new(id: WorkerId, context: Context, stop: CancellationToken) -> Worker {
+    ///
+    /// # Errors
+    /// If the system has no threads for guests.
+    pub fn new(id: WorkerId, context: Context, stop: CancellationToken) -> io::Result<Worker> {
         let permits = Arc::new(Semaphore::new(context.config.concurrency.max(1) as usize));
-        Worker {
+        Ok(Worker {
             id,
             permits,
             leases: Arc::default(),
             runs: TaskTracker::new(),
+            guests: Guests::start()?,
             turn: Mutex::default(),
             ended: Arc::default(),
             stop,
             context: Arc::new(context),
-        }
+        })
     }
 
     /// Leases and executes runs until it shall stop, then waits for the ones in flight: each is suspended at its next wait or
@@ -201,11 +209,12 @@ impl Worker {
         for (claimed, permit) in claim.runs.into_iter().zip(permits) {
             let (context, ended) = (self.context.clone(), self.ended.clone());
             let hold = self.leases.hold(claimed.lease);
-            self.runs.spawn(async move {
+            let run = async move {
                 run_one::run_one(&context, claimed, &hold).await;
                 drop((hold, permit));
                 ended.notify_one();
-            });
+            };
+            self.runs.spawn_on(run, self.guests.handle());
         }
     }
 }

@@ -62,6 +62,30 @@ async fn a_database_restarted_under_the_server_loses_no_run() {
     postgres.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_starts_where_another_was_killed_goes_on_with_its_runs_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let postgres = dormouse::postgres::PrivatePostgres::start(&folder.path().canonicalize().unwrap()).await.unwrap();
+    // A lease that would outlast the test.
+    let mut server = Server::start_with(&["--lease", "10m"], &[("DATABASE_URL", postgres.database_url())]).await;
+    server.deploy(guest("rust-chain")).await;
+    let run = server.trigger("spin", json!(null)).await;
+    server.run_with_status(&run, "EXECUTING", Duration::from_secs(30)).await;
+    server.kill();
+    server.start_again().await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let events = server.get(&format!("/api/v1/runs/{run}/events")).await;
+        if events["events"].as_array().unwrap().iter().any(|event| event["kind"] == json!("lease-lost")) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "{events:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    drop(server);
+    postgres.stop().await;
+}
+
 /// What the task returns if nothing happens to it.
 async fn straight(server: &Server) -> Value {
     let run = server.trigger("chain", json!({"n": WAITS, "mode": "mixed", "ms": 0})).await;

@@ -1,6 +1,6 @@
 //! Guests that take more than their share, or what is not theirs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -76,4 +76,32 @@ async fn a_task_sees_neither_the_servers_variables_nor_its_files() {
 async fn stdout(server: &Server, run: &str) -> Vec<String> {
     let lines = server.logs(run).await;
     lines.into_iter().filter(|(source, _)| source == "stdout").map(|(_, line)| line).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_compute_without_end_keep_neither_requests_nor_other_tasks_nor_leases_waiting() {
+    let server = Server::start(&["--lease", "3s"]).await;
+    server.deploy(guest("rust-chain")).await;
+    // Several for each core, for longer than a few leases.
+    let mut spins = Vec::new();
+    for _ in 0..12 {
+        spins.push(server.trigger_with("spin", json!(null), json!({"maxDuration": 3600})).await);
+    }
+    let begun = Instant::now();
+    let mut slowest = Duration::ZERO;
+    while begun.elapsed() < Duration::from_secs(12) {
+        let asked = Instant::now();
+        server.run(&spins[0]).await;
+        slowest = slowest.max(asked.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    println!("the slowest answer took {slowest:?}");
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    let run = server.trigger("chain", json!({"n": 2, "mode": "wait", "ms": 10})).await;
+    server.run_with_status(&run, "COMPLETED", SOON).await;
+    for run in &spins {
+        let events = server.get(&format!("/api/v1/runs/{run}/events")).await;
+        let kinds: Vec<_> = events["events"].as_array().unwrap().iter().map(|event| event["kind"].clone()).collect();
+        assert_eq!(kinds, [json!("triggered"), json!("claimed")], "no lease is lost");
+    }
 }

@@ -171,8 +171,7 @@ impl TestApi {
 
     fn server(&self, hold: Duration, subscribers: usize) -> (Router, DropGuard) {
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let mut state = state(&self.store, Limits { subscribers, ..Limits::default() });
-        state.hold = Some(hold);
+        let state = state(&self.store, Limits { subscribers, ..Limits::default() }).holding(hold);
         let signals = listen::listen(&self.store, Listening::On, &tasks, stop.clone());
         state.hub.start(&signals, &tasks, stop.clone(), stop.clone());
         (router(state), stop.drop_guard())

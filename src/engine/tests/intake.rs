@@ -8,14 +8,17 @@ use std::{
 use futures_util::future::join_all;
 
 use super::*;
-use crate::engine::{
-    claim::{Claim, Terms},
-    intake::{Intake, Room, Workplace},
+use crate::{
+    engine::{
+        claim::{Claim, Terms},
+        intake::{Intake, Room, Workplace},
+    },
+    model::{environment::NewVariable, task::LimitDefinition},
 };
 
 /// Has room for so many, and keeps what it is given.
 #[derive(Clone)]
-struct Bench {
+pub(super) struct Bench {
     worker: WorkerId,
     places: u32,
     begun: Arc<Mutex<Vec<Claimed>>>,
@@ -38,8 +41,23 @@ impl Room for (Bench, u32) {
     }
 }
 
+impl Bench {
+    pub(super) fn new(worker: WorkerId, places: u32) -> Bench {
+        Bench { worker, places, begun: Arc::default() }
+    }
+
+    /// What it was given. There is room again.
+    pub(super) fn take(&self) -> Vec<Claimed> {
+        std::mem::take(&mut self.begun.lock().unwrap())
+    }
+
+    fn runs(&self) -> Vec<RunId> {
+        self.begun.lock().unwrap().iter().map(|claimed| claimed.lease.run).collect()
+    }
+}
+
 fn bench(places: u32) -> Bench {
-    Bench { worker: WorkerId::new(), places, begun: Arc::default() }
+    Bench::new(WorkerId::new(), places)
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
@@ -108,15 +126,100 @@ async fn where_there_is_room_a_run_is_leased_by_the_transaction_that_makes_it_bu
     let bench = bench(2);
     let intake = Intake::new(scene.store.clone(), Some(Arc::new(bench.clone())));
     let first = intake.trigger(scene.environment, hello()).await.unwrap().id;
-    let begun = || bench.begun.lock().unwrap().iter().map(|claimed| claimed.lease.run).collect::<Vec<_>>();
-    assert_eq!(begun(), [older]);
+    assert_eq!(bench.runs(), [older]);
     assert_eq!(scene.status(first).await, RunStatus::Queued);
     let second = intake.trigger(scene.environment, hello()).await.unwrap().id;
-    assert_eq!(begun(), [older, first]);
+    assert_eq!(bench.runs(), [older, first]);
     let lease = bench.begun.lock().unwrap()[1].lease;
     assert_eq!((lease.worker, lease.attempt), (bench.worker, 1));
     assert_eq!(scene.story(first).await, ["triggered", "claimed"]);
     intake.trigger(scene.environment, hello()).await.unwrap();
-    assert_eq!(begun().len(), 2, "there is no more room");
+    assert_eq!(bench.runs().len(), 2, "there is no more room");
     assert_eq!(scene.claim(1).await[0].lease.run, second, "other workers find what is left");
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn where_nothing_is_in_line_a_run_is_never_in_line_and_is_given_to_its_worker_as_a_claim_would_give_it(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let variable = NewVariable { name: "COLOUR".into(), value: SecretString::from("grey"), is_secret: Some(true) };
+    engine::variables::set(&scene.store, scene.environment, variable).await.unwrap();
+    let new = NewRun {
+        payload: Packet::json(&json!({ "n": 1 })),
+        tags: vec!["a".into()],
+        ttl_ms: Some(60_000),
+        max_attempts: Some(2),
+        max_duration_ms: Some(9_000),
+        priority_ms: 5_000,
+        concurrency_key: Some("ann".into()),
+        machine: Some(crate::model::machine::Machine::Large1x),
+        ..hello()
+    };
+    let bench = bench(9);
+    let intake = Intake::new(scene.store.clone(), Some(Arc::new(bench.clone())));
+    let id = intake.trigger(scene.environment, new.clone()).await.unwrap().id;
+    let begun = bench.take().pop().expect("it begins");
+    assert_eq!(scene.story(id).await, ["triggered", "claimed"]);
+    assert_eq!((begun.lease.epoch, begun.lease.attempt, begun.lease.worker), (1, 1, bench.worker));
+    assert_eq!(scene.count("select count(*) from runs where due_at is not null or lease_expires_at < clock_now()").await, 0);
+
+    // The same through the line.
+    scene.trigger(new).await;
+    let claimed = scene.claim_one().await;
+    let same = |mut run: Claimed| {
+        (run.lease, run.context.run, run.context.root) = (claimed.lease, claimed.lease.run, claimed.lease.run);
+        (run.context.created_at, run.context.started_at) = Default::default();
+        run.context.attempt_started_at = Default::default();
+        format!("{run:?}")
+    };
+    assert_eq!(same(begun.clone()), same(claimed.clone()));
+    let run = scene.run(id).await;
+    assert_eq!((begun.context.created_at, Some(begun.context.started_at)), (run.created_at, run.started_at));
+
+    // It goes on as any other: lost, it comes into line at its place; held, it ends.
+    engine::lease::give_back(&scene.store, &begun.lease).await.unwrap();
+    let again = scene.claim_one().await.lease;
+    assert_eq!((again.run, again.epoch, again.attempt), (id, 2, 1));
+    scene.finish(&again, completed()).await.unwrap();
+    assert_eq!(scene.status(id).await, RunStatus::Completed);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_run_that_begins_where_it_is_triggered_keeps_to_every_limit_and_pause(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let mut new =
+        bundle(vec![task("hello"), TaskDefinition { concurrency_limits: vec!["gpu".into()], ..task("single") }], vec![]);
+    new.definition.queues = vec![QueueDefinition { name: "narrow".into(), concurrency_limit: Some(1) }];
+    new.definition.concurrency_limits = vec![LimitDefinition { name: "gpu".into(), total: Some(1), per_key: None }];
+    engine::deploy::deploy(&scene.store, scene.environment, new).await.unwrap();
+    let in_queue = |name: &str| NewRun { queue: Some(name.into()), ..hello() };
+    let single = NewRun { task: "single".into(), ..hello() };
+    scene.trigger(NewRun { delay_until: Some(scene.now().await + secs(900)), ..in_queue("paused") }).await;
+    let paused = crate::store::queues::Which::Name("paused".into());
+    let paused = crate::store::queues::get(&scene.store, scene.environment, &paused).await.unwrap().unwrap().id;
+    engine::queue::pause(&scene.store, scene.environment, paused).await.unwrap();
+
+    let bench = bench(50);
+    let intake = Intake::new(scene.store.clone(), Some(Arc::new(bench.clone())));
+    let begin = async |new: NewRun, count: usize| {
+        let made = join_all((0..count).map(|_| intake.trigger(scene.environment, new.clone()))).await;
+        // What did not begin is not in the way of the next.
+        for made in made {
+            let id = made.unwrap().id;
+            if scene.status(id).await == RunStatus::Queued {
+                engine::cancel::cancel(&scene.store, scene.environment, id).await.unwrap();
+            }
+        }
+        bench.take().len()
+    };
+    let set = |limit, is_paused| engine::environment::set(&scene.store, scene.environment, Some(limit), Some(is_paused));
+    assert_eq!(begin(in_queue("narrow"), 3).await, 1);
+    assert_eq!(begin(single, 3).await, 1);
+    assert_eq!(begin(in_queue("paused"), 3).await, 0);
+    assert_eq!(begin(hello(), 3).await, 3);
+    set(Some(7), false).await.unwrap();
+    assert_eq!(begin(hello(), 9).await, 2, "five execute already");
+    set(None, true).await.unwrap();
+    assert_eq!(begin(hello(), 3).await, 0);
+    set(None, false).await.unwrap();
+    assert_eq!(begin(hello(), 60).await, 50, "there is room for so many");
 }

@@ -1,7 +1,7 @@
 //! Leases: renewed, given back, lost.
 
 use super::*;
-use crate::engine::lease::{Renewed, expire, give_back, renew};
+use crate::engine::lease::{Renewed, end_of, expire, give_back, renew};
 
 #[sqlx::test(migrations = "src/store/migrations")]
 async fn a_renewed_lease_goes_on_and_a_lost_one_is_named(pool: PgPool) {
@@ -138,4 +138,18 @@ async fn a_run_that_nobody_runs_is_cancelled_at_once(pool: PgPool) {
     let foreign = environment(&scene.store, "proj_other").await;
     let answer = engine::cancel::cancel(&scene.store, foreign, queued).await;
     assert!(matches!(answer, Err(Error::NotFound { .. })));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn runs_of_a_worker_that_is_gone_for_certain_are_taken_back_at_once_and_those_of_others_are_not(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let dead = scene.executing().await;
+    scene.trigger(hello()).await;
+    let other = engine::claim::claim(&scene.store, terms(WorkerId::new(), 1, LEASE)).await.unwrap().runs[0].lease;
+    assert_eq!(end_of(&scene.store, &[WorkerId::new()]).await.unwrap(), 0);
+    assert_eq!(end_of(&scene.store, &[dead.worker, WorkerId::new()]).await.unwrap(), 1);
+    assert_eq!(expire(&scene.store, 10).await.unwrap(), 1);
+    assert_eq!(scene.claim_one().await.lease.run, dead.run);
+    assert_eq!(scene.status(other.run).await, RunStatus::Executing);
+    scene.finish(&other, completed()).await.unwrap();
 }

@@ -4,8 +4,9 @@
 //! `MODEL_CASES` is how many histories, `MODEL_SEED` begins another series. A history that breaks a rule is made shorter as long as
 //! it still does, and printed.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
+use futures_util::future::join_all;
 use proptest::{
     bool::ANY,
     prelude::{Just, Strategy, prop, prop_oneof},
@@ -16,7 +17,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::{
-    engine::{children, claim::claim, journal::Call},
+    engine::{children, claim::claim, intake::Intake, journal::Call},
     model::{child::Intent, trigger::RunIdempotency},
 };
 
@@ -35,6 +36,7 @@ const ATTEMPTS: i32 = 3;
 #[derive(Debug, Clone)]
 enum Step {
     Trigger { is_limited: bool, key: u8, delay_secs: u8, ttl_secs: u8, idempotency: Option<u8> },
+    TriggerBesideAWorker { worker: usize, room: u32, count: u8, is_limited: bool, key: u8 },
     Claim { worker: usize, max: u32 },
     Finish { lease: usize, is_good: bool },
     Sleep { lease: usize, secs: u8 },
@@ -59,6 +61,9 @@ fn step() -> impl Strategy<Value = Step> {
             prop::option::weighted(0.2, 0..3u8)).prop_map(|(is_limited, key, delay_secs, ttl_secs, idempotency)| Step::Trigger {
                 is_limited, key, delay_secs, ttl_secs, idempotency
             }),
+        4 => (0..WORKERS, 1..4u32, 1..4u8, prop::bool::weighted(0.3), 0..2u8).prop_map(|(worker, room, count, is_limited, key)| {
+            Step::TriggerBesideAWorker { worker, room, count, is_limited, key }
+        }),
         6 => (0..WORKERS, 1..5u32).prop_map(|(worker, max)| Step::Claim { worker, max }),
         4 => (small.clone(), ANY).prop_map(|(lease, is_good)| Step::Finish { lease, is_good }),
         2 => (small.clone(), 0..90u8).prop_map(|(lease, secs)| Step::Sleep { lease, secs }),
@@ -140,7 +145,22 @@ impl Model<'_> {
                 });
                 self.runs.push(run.await);
             }
-            Step::Claim { worker, max } => return self.claim(worker, max).await,
+            Step::TriggerBesideAWorker { worker, room, count, is_limited, key } => {
+                let bench = intake::Bench::new(self.workers[worker], room);
+                let intake = Intake::new(store.clone(), Some(Arc::new(bench.clone())));
+                let new = NewRun {
+                    queue: is_limited.then(|| "narrow".into()),
+                    concurrency_key: (key > 0).then(|| key.to_string()),
+                    ..hello()
+                };
+                let made = join_all((0..count).map(|_| intake.trigger(environment, new.clone()))).await;
+                self.runs.extend(made.into_iter().map(|made| made.unwrap().id));
+                return self.begin(worker, bench.take());
+            }
+            Step::Claim { worker, max } => {
+                let claimed = claim(store, terms(self.workers[worker], max, LEASE)).await.unwrap();
+                return self.begin(worker, claimed.runs);
+            }
             Step::Finish { lease, is_good } => {
                 let Some((_, lease, _)) = self.let_go(lease) else { return Ok(()) };
                 let outcome = if is_good { completed() } else { failed(RetryDecision::Policy) };
@@ -230,9 +250,8 @@ impl Model<'_> {
         (!self.held.is_empty()).then(|| self.held.remove(lease % self.held.len()))
     }
 
-    async fn claim(&mut self, worker: usize, max: u32) -> Result<(), String> {
-        let claimed = claim(&self.scene.store, terms(self.workers[worker], max, LEASE)).await.unwrap();
-        for run in claimed.runs {
+    fn begin(&mut self, worker: usize, claimed: Vec<Claimed>) -> Result<(), String> {
+        for run in claimed {
             let before = self.seen.get(&run.lease.run.uuid());
             if let Some(twice) = self.held.iter().find(|(_, held, _)| held.run == run.lease.run && held.epoch >= run.lease.epoch)
             {

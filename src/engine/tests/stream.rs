@@ -247,7 +247,8 @@ async fn a_value_may_come_while_the_run_is_being_suspended(pool: PgPool) {
         let lease = scene.executing().await;
         let waitpoint = scene.wait_for(&lease, call(0, 0), None, None).await;
         let (suspended, sent) = tokio::join!(scene.suspend(&lease, 1, any(&[waitpoint])), scene.send(lease.run, round));
-        (suspended.unwrap(), sent.unwrap());
+        suspended.unwrap();
+        sent.unwrap();
         let claimed = scene.claim_one().await;
         assert_eq!(claimed.resume.unwrap().completions, received(0, round));
         scene.finish(&claimed.lease, completed()).await.unwrap();
