@@ -21,12 +21,15 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{
-    OwnedSemaphorePermit, Semaphore,
-    broadcast::{
-        Receiver,
-        error::{RecvError, TryRecvError},
+use tokio::{
+    sync::{
+        Notify, OwnedSemaphorePermit, Semaphore,
+        broadcast::{
+            Receiver,
+            error::{RecvError, TryRecvError},
+        },
     },
+    time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
@@ -83,6 +86,8 @@ struct Inner {
     held: Arc<AtomicUsize>,
     places: Arc<Semaphore>,
     max_topics: usize,
+    /// Something may have been missed.
+    missed: Notify,
     closing: CancellationToken,
 }
 
@@ -141,6 +146,7 @@ impl Hub {
             places: Arc::new(Semaphore::new(max)),
             // Some are kept for those that will be back.
             max_topics: max.saturating_mul(2),
+            missed: Notify::new(),
             closing: CancellationToken::new(),
         }))
     }
@@ -155,6 +161,8 @@ impl Hub {
         });
         let (streams, streams_signals, streams_stop) = (hub.clone(), signals.clone(), stop.clone());
         tasks.spawn(async move { streams_stop.run_until_cancelled(streams.hear_chunks(streams_signals)).await });
+        let (looking, looking_stop) = (hub.clone(), stop.clone());
+        tasks.spawn(async move { looking_stop.run_until_cancelled(looking.look()).await });
         let signals = signals.clone();
         tasks.spawn(async move { stop.run_until_cancelled(hub.hear(signals)).await });
     }
@@ -241,34 +249,40 @@ impl Hub {
 
     async fn hear(&self, mut signals: Signals) {
         let mut news = signals.runs.subscribe();
-        let mut look_at = Instant::now() + LOOK_AGAIN;
         loop {
             let mut changed = HashSet::new();
-            let mut look_at_all = false;
+            let mut has_missed = false;
             tokio::select! {
                 heard = news.recv() => match heard {
                     Ok(run) => { changed.insert(run); }
-                    Err(RecvError::Lagged(_)) => look_at_all = true,
+                    Err(RecvError::Lagged(_)) => has_missed = true,
                     Err(RecvError::Closed) => return,
                 },
-                again = signals.reconnected.changed() => match again {
-                    Ok(()) => look_at_all = true,
-                    // Nobody listens any more: there is the look from time to time.
-                    Err(_closed) => tokio::time::sleep_until(look_at.into()).await,
-                },
-                () = tokio::time::sleep_until(look_at.into()) => look_at_all = true,
+                Ok(()) = signals.reconnected.changed() => has_missed = true,
             }
-            look_at_all |= drain(&mut news, &mut changed);
-            look_at_all |= look_at <= Instant::now();
-            let handled = if look_at_all { self.look_at_all().await } else { self.read_changed(changed).await };
-            match handled {
-                Ok(()) if look_at_all => look_at = Instant::now() + LOOK_AGAIN,
-                Ok(()) => {}
+            has_missed |= drain(&mut news, &mut changed);
+            if let Err(error) = self.read_changed(changed).await {
+                warn!(error = &error as &dyn std::error::Error, "could not read what subscribers follow");
+                has_missed = true;
+            }
+            if has_missed {
+                self.0.missed.notify_one();
+            }
+        }
+    }
+
+    /// Looks at all that is followed, from time to time and when something was missed. Beside those who hear: it may take long.
+    async fn look(&self) {
+        let mut pause = LOOK_AGAIN;
+        loop {
+            let _ = timeout(pause, self.0.missed.notified()).await;
+            pause = match self.look_at_all().await {
+                Ok(()) => LOOK_AGAIN,
                 Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "could not read what subscribers follow");
-                    look_at = Instant::now() + AFTER_FAILURE;
+                    warn!(error = &error as &dyn std::error::Error, "could not look at what subscribers follow");
+                    AFTER_FAILURE
                 }
-            }
+            };
         }
     }
 

@@ -10,6 +10,7 @@ mod full_disk;
 mod hostile;
 mod http;
 mod limits;
+mod npm_client;
 mod realtime;
 mod schedules;
 mod scratch;

@@ -1,13 +1,20 @@
 //! Subscribers, readers and senders, and a server that is killed under them.
 
 use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+};
 
+use super::npm_client::Suite;
 use crate::support::{client::Client, guests::guest, server::Server};
 
 const WITHIN: Duration = Duration::from_secs(90);
@@ -143,6 +150,52 @@ async fn values_that_were_acknowledged_are_heard_once_and_in_order_though_the_se
     let all: Vec<Value> = (0..30).map(|n| json!({"n": n})).collect();
     assert_eq!((&ended["status"], &ended["output"]), (&json!("COMPLETED"), &json!(all)), "{ended:#}");
     assert_eq!(read(address, format!("/realtime/v1/streams/{run}/heard")).await, all, "what it heard it has repeated once");
+}
+
+/// A port that leads to wherever the server is now. Gone with the test's runtime.
+async fn fixed_port(address: Address) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let server = now(&address).url.trim_start_matches("http://").to_owned();
+            tokio::spawn(async move {
+                // Whoever is refused here is refused there.
+                if let Ok(mut server) = TcpStream::connect(server).await {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_npm_client_goes_on_by_itself_when_the_server_is_killed_and_misses_nothing() {
+    let (mut server, address) = server().await;
+    let environment = [
+        ("TRIGGER_API_URL", format!("http://127.0.0.1:{}", fixed_port(address.clone()).await)),
+        ("TRIGGER_SECRET_KEY", server.key.clone()),
+    ];
+    let (begun, has_begun) = oneshot::channel();
+    let backend = tokio::task::spawn_blocking(move || {
+        let suite = Suite::new();
+        let mut node = suite.node("survive.mjs", &environment).stdout(Stdio::piped()).spawn().expect("node can be started");
+        let mut lines = BufReader::new(node.stdout.take().unwrap()).lines().map(Result::unwrap);
+        begun.send(lines.next()).unwrap();
+        let told = lines.next();
+        assert!(node.wait().unwrap().success(), "{told:?}");
+        serde_json::from_str::<Value>(&told.unwrap()).unwrap()
+    });
+    assert_eq!(has_begun.await.unwrap().as_deref(), Some(r#"{"begun":true}"#));
+    for pause in [2_000, 3_000] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        kill_and_start(&mut server, &address).await;
+    }
+    let told = tokio::time::timeout(WITHIN, backend).await.expect("all that it follows ends").unwrap();
+    assert_eq!(told["numbers"], json!((0..150).collect::<Vec<_>>()), "{told}");
+    assert_eq!(told["heard"], json!((0..20).collect::<Vec<_>>()), "{told}");
+    assert_eq!((&told["last"], &told["ended"], &told["sent"]), (&json!("COMPLETED"), &json!(2), &json!(20)), "{told}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

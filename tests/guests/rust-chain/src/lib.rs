@@ -2,6 +2,7 @@
 //!
 //! - [`chain`](chain::chain) waits `n` times, from every kind of call stack that Rust makes, and returns a digest over all
 //!   that it saw: a straight run and one that was suspended at every wait must return the same.
+//! - The tasks of [`driven`] are for those who drive runs from outside.
 //! - The tasks of [`ends`] are ended, or not, by what is around them: memory, time, somebody who cancels them.
 //! - [`family`](family::family) starts other runs and waits for them.
 //! - [`files`](files::files) keeps things in files over its waits.
@@ -13,6 +14,7 @@
 
 mod chain;
 mod digest;
+mod driven;
 mod ends;
 mod family;
 mod files;
@@ -35,6 +37,9 @@ fn echo(payload: Value) -> Value {
 dormouse::bundle!(
     chain::chain,
     echo,
+    driven::await_token,
+    driven::folder_echo,
+    driven::on_schedule,
     ends::burn,
     ends::outgrow,
     ends::small_outgrow,
