@@ -5,7 +5,8 @@
 #   make build   target/release/dormouse
 #   make bench   the figures of docs/benchmarks.md (NAME=… for some of them, or of one guest)
 #   make soak    runs of every language through a process for each of 300 waits, in every way to wait (WAITS=…), and through 100,000
-#                instances in all (CYCLES=…), and a storm of kills, restarts and cuts over 1,000 triggered runs for each kind (RUNS=…)
+#                instances in all (CYCLES=…), and storms over 1,000 triggered runs each (RUNS=…): kills, restarts, cuts, clocks that are
+#                set, servers that cannot be told apart, and full disks
 #   make fuzz    more cases of the differential test of the rewriter (CASES=… SEED=…)
 #   make fuzz-coverage   the coverage-guided targets of fuzz/ (TARGET=rewriter|snapshot SECONDS_AT_MOST=60)
 #   make lint    fmt, clippy and docs, warnings as errors
@@ -48,7 +49,8 @@ test: tools guests
 .PHONY: soak
 soak: tools guests
 	CHAIN_WAITS=$${WAITS:-300} CYCLES=$${CYCLES:-100000} cargo test --locked --release --test main -- --nocapture checkpoint::
-	STORM_RUNS=$${RUNS:-1000} cargo test --locked --test main -- --nocapture e2e::storm
+	STORM_RUNS=$${RUNS:-1000} cargo test --locked --test main -- --nocapture --test-threads=1 \
+	  e2e::storm e2e::clocks e2e::twins e2e::full_disk
 
 .PHONY: fuzz
 fuzz: tools

@@ -37,6 +37,7 @@ use crate::{
     store::{
         Store,
         listen::{self, Listening},
+        room::Sizes,
         seal::Keyring,
     },
     worker::{self, Worker, rewritings::Rewritings, scratch::Home},
@@ -100,7 +101,8 @@ async fn serve(
         (None, None) => anyhow::bail!("there is no database"),
     };
     let store = Store::connect(url, config.database.max_connections).await.context("could not use the database")?;
-    let store = store.with_keys(keyring(&config.encryption)?);
+    let store = store.with_keys(keyring(&config.encryption)?).with_queue_sizes(queue_sizes(&config.limits));
+    reconcile::wall_clock::tick(&store).await.context("could not ask the database for the time")?;
     encrypt(&store).await?;
     let folder = data_dir.join("blobs");
     let location = config.blobs.url.clone().unwrap_or_else(|| folder.display().to_string());
@@ -145,6 +147,7 @@ async fn serve(
             runtime: runtime.clone(),
             rewritings: rewritings.clone(),
             completions: worker::completions(&store),
+            suspensions: worker::suspensions(&store),
             signals: signals.clone(),
             config: config.worker.clone(),
             egress: egress(&config.egress),
@@ -193,6 +196,11 @@ async fn serve(
     let in_time = shutdown.wind_down(WIND_DOWN).await;
     info!(in_time, "stopped");
     Ok(())
+}
+
+fn queue_sizes(limits: &config::Limits) -> Sizes {
+    let most = |size: u64| (size > 0).then_some(size);
+    Sizes { deployed: most(limits.queued), development: most(limits.queued_dev.unwrap_or(limits.queued)) }
 }
 
 fn egress(config: &config::Egress) -> Egress {

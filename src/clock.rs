@@ -1,4 +1,5 @@
-//! Time, as tests see it. In production there is one clock: the database's, through its function `clock_now()`.
+//! Time, as tests see it. In production there is one clock: the database's, through its function `clock_now()`;
+//! processes learn it from there, see [`wall_clock`](crate::wall_clock).
 
 use std::{sync::Mutex, time::Duration};
 

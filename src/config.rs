@@ -143,6 +143,9 @@ pub struct Rewriter {
     pub version: Option<u32>,
 }
 
+/// Runs in line in one queue, unless told otherwise.
+const MAX_QUEUED: u64 = 1_000_000;
+
 /// How much is let in.
 #[derive(Debug, Clone, Args)]
 pub struct Limits {
@@ -172,6 +175,12 @@ pub struct Limits {
     /// Subscribers whose requests a server holds at a time until something happens: to runs, and to streams. One more is answered 429
     #[arg(long = "max-subscribers", env = "DORMOUSE_MAX_SUBSCRIBERS", value_name = "N", default_value_t = 10_000)]
     pub subscribers: usize,
+    /// Runs that may be in line in one queue: further triggers are answered 422 until some have begun. 0: any number
+    #[arg(long = "max-queued", env = "DORMOUSE_MAX_QUEUED", value_name = "N", default_value_t = MAX_QUEUED)]
+    pub queued: u64,
+    /// The same in environments for development [default: as in others]
+    #[arg(long = "max-queued-dev", env = "DORMOUSE_MAX_QUEUED_DEV", value_name = "N")]
+    pub queued_dev: Option<u64>,
 }
 
 /// So many at once, and so many more each second.
@@ -194,6 +203,8 @@ impl Default for Limits {
             api_rate: None,
             batch_rate: None,
             subscribers: 10_000,
+            queued: MAX_QUEUED,
+            queued_dev: None,
         }
     }
 }

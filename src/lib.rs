@@ -25,7 +25,7 @@
 //! ```text
 //! model ← store ← engine ← { worker, reconcile, api }        model ← host ← runtime ← worker
 //! model ← store ← realtime ← api
-//! model ← auth     blobs, config: leaves                        store ← clock, for tests
+//! model ← auth     blobs, config, wall_clock: leaves            store ← clock, for tests
 //! app sees all; main sees app and cli
 //! ```
 //! `runtime` and `host` know nothing of rows: what a guest wishes leaves them through [`host::Caller`]. SQL stands only in
@@ -37,6 +37,7 @@
 //! - A blob is durable before the row that names it is written.
 //! - A snapshot is restored with the very rewritten component that it was taken with: [`engine::rewriting`] keeps that for as
 //!   long as a checkpoint names it, whatever version of the rewriter new runs use.
+//! - There is one time, the database's: rows are compared with its `clock_now()`, and processes go by it, too ([`wall_clock`]).
 //! - NOTIFY only says "look": rows are the truth, polling is the net.
 //! - Every state that is not final has an owner that moves it on: a lease, a timer row, or a sweep.
 
@@ -59,4 +60,5 @@ pub mod runtime;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod wall_clock;
 pub mod worker;

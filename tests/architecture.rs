@@ -11,16 +11,17 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("postgres", &[]),
     ("shutdown", &[]),
     ("telemetry", &["config"]),
+    ("wall_clock", &[]),
     ("model", &[]),
     ("rewrite", &[]),
     ("store", &["model"]),
     ("engine", &["model", "store"]),
     ("realtime", &["model", "store"]),
-    ("host", &["model"]),
+    ("host", &["model", "wall_clock"]),
     ("runtime", &["model", "host", "rewrite"]),
-    ("worker", &["model", "store", "engine", "runtime", "host", "blobs", "config", "auth"]),
-    ("reconcile", &["model", "store", "engine", "blobs", "shutdown"]),
-    ("api", &["model", "store", "engine", "realtime", "auth", "blobs", "config", "rewrite"]),
+    ("worker", &["model", "store", "engine", "runtime", "host", "blobs", "config", "auth", "wall_clock"]),
+    ("reconcile", &["model", "store", "engine", "blobs", "shutdown", "wall_clock"]),
+    ("api", &["model", "store", "engine", "realtime", "auth", "blobs", "config", "rewrite", "wall_clock"]),
 ];
 
 /// Libraries that stand behind a wall, with the rooms on the inner side.

@@ -34,7 +34,7 @@ use crate::{
         id::BatchId,
         payload::MAX_PAYLOAD_BYTES,
     },
-    store,
+    store, wall_clock,
 };
 
 /// The content type of the stream.
@@ -135,7 +135,7 @@ async fn receive(state: &AppState, caller: &Caller, batch: BatchId, may_fill: bo
     // Whether it is there and takes items, before any are read.
     let mut total = store(Vec::new()).await?;
     let (mut items, mut bytes, mut count) = (Vec::new(), 0, 0);
-    let now = Utc::now();
+    let now = wall_clock::now();
     while let Some(line) = lines.next().await? {
         count += 1;
         if count > MAX_ITEMS {

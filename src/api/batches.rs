@@ -28,6 +28,7 @@ use crate::{
         id::{BatchId, RunId},
     },
     store::{Store, batches},
+    wall_clock,
 };
 
 /// Largest body that makes a batch. Source: facts 4.5.
@@ -45,7 +46,7 @@ pub(super) struct CreateBody {
     task_identifiers: Option<Vec<String>>,
     /// The run that triggers them.
     parent_run_id: Option<String>,
-    /// Not available in this version.
+    /// That run means to wait for them, which run on its version unless they name another. Waiting is then its own affair.
     resume_parent_on_completion: Option<bool>,
     /// The same key gets the same batch; at most 2048 characters.
     idempotency_key: Option<String>,
@@ -103,9 +104,6 @@ pub(super) async fn create(
 }
 
 fn new_batch(body: CreateBody, headers: &HeaderMap, caller: &Caller) -> Result<NewBatch, Error> {
-    if body.resume_parent_on_completion == Some(true) {
-        return Err(Error::Rule("resumeParentOnCompletion is not available in this version; leave it out".into()));
-    }
     let mut checks = Checks::default();
     if body.run_count.is_none() {
         checks.issue("runCount", format!("write a whole number from 1 to {MAX_ITEMS}"));
@@ -113,10 +111,12 @@ fn new_batch(body: CreateBody, headers: &HeaderMap, caller: &Caller) -> Result<N
     let run_count = tasks::whole(body.run_count, 1, MAX_ITEMS as u32, "runCount", &mut checks).unwrap_or(0);
     let parent = body.parent_run_id.as_deref();
     let parent: Option<RunId> = checks.read("parentRunId", parent, |text| text.parse().ok(), "write the id of a run, run_…");
+    let awaited = body.resume_parent_on_completion == Some(true);
+    checks.that(!awaited || parent.is_some(), "resumeParentOnCompletion", || tasks::AWAITED_BY_NOBODY.into());
     let idempotency =
         body.idempotency_key.map(|key| tasks::key_of(key, None, body.idempotency_key_options.as_ref(), "", &mut checks));
     let request_key = request_key(caller, headers, &mut checks);
-    checks.pass().map(|()| NewBatch { run_count, parent, idempotency, request_key })
+    checks.pass().map(|()| NewBatch { run_count, parent, awaited, idempotency, request_key })
 }
 
 /// What names the request. A token that is good for one call makes one batch, whatever else the request says.
@@ -153,7 +153,7 @@ pub(super) struct LegacyBody {
     items: Vec<LegacyItem>,
     /// The run that triggers them.
     parent_run_id: Option<String>,
-    /// Not available in this version.
+    /// That run means to wait for them, which run on its version unless they name another. Waiting is then its own affair.
     resume_parent_on_completion: Option<bool>,
 }
 
@@ -205,7 +205,8 @@ pub(super) async fn trigger(
         return Err(Error::body("items", format!("write 1 to {max_items} items")));
     }
     let now = Utc::now();
-    let items = body.items.into_iter().enumerate().map(|(index, item)| legacy_item(index, item, now));
+    let time = wall_clock::now();
+    let items = body.items.into_iter().enumerate().map(|(index, item)| legacy_item(index, item, time));
     let items = items.collect::<Result<Vec<Item>, Error>>()?;
     let create = CreateBody {
         run_count: Some(items.len() as f64),

@@ -237,6 +237,7 @@ impl From<engine::Error> for Error {
             engine::Error::Conflict(message) => Error::Rule(message),
             engine::Error::Invalid { field, message } => Error::Rule(format!("{field}: {message}")),
             engine::Error::TooLarge { field, limit, unit } => Error::TooLarge { what: field, limit: limit as u64, unit },
+            error @ engine::Error::QueueFull { .. } => Error::Rule(error.to_string()),
             engine::Error::Unavailable(source) => source.into(),
             error @ (engine::Error::LostLease | engine::Error::Internal(_)) => Error::Internal(error.into()),
         }

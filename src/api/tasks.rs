@@ -20,16 +20,21 @@ use super::{
     tokens::Minted,
     when,
 };
-use crate::model::{
-    deployment::MAX_EXTERNAL_ID_CHARS,
-    id::RunId,
-    machine::Machine,
-    payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
-    token::{MAX_TAG_CHARS, MAX_TAGS},
-    trigger::{Debounce, DebounceMode, MAX_ATTEMPTS, MAX_DEBOUNCE_KEY_CHARS, MAX_KEY_CHARS, NewRun, RunIdempotency},
+use crate::{
+    model::{
+        deployment::MAX_EXTERNAL_ID_CHARS,
+        id::RunId,
+        machine::Machine,
+        payload::{self, MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES, Packet},
+        token::{MAX_TAG_CHARS, MAX_TAGS},
+        trigger::{Debounce, DebounceMode, MAX_ATTEMPTS, MAX_DEBOUNCE_KEY_CHARS, MAX_KEY_CHARS, NewRun, RunIdempotency},
+    },
+    wall_clock,
 };
 
 const MAX_NAME_CHARS: usize = 128;
+/// What is wrong with a run that somebody shall wait for.
+pub(super) const AWAITED_BY_NOBODY: &str = "name the run that waits in parentRunId";
 
 /// A run to be made.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -94,7 +99,7 @@ pub(super) struct TriggerOptions {
     /// The deployment to run on, by your own name for it, at most 128 characters; if it is not there yet, the run waits for it, an
     /// hour at most.
     pub(super) external_deployment_id: Option<String>,
-    /// Not available in this version.
+    /// That run means to wait for this one, which runs on its version unless it names another. Waiting is then its own affair.
     pub(super) resume_parent_on_completion: Option<bool>,
 }
 
@@ -163,15 +168,14 @@ pub(super) async fn trigger(
 ) -> Result<(Minted, Json<TriggerResponse>), Error> {
     caller.must("trigger", &[("tasks", Some(&task))])?;
     let body: TriggerBody = body::read_json(&headers, body, "The request body", MAX_PAYLOAD_BYTES as u64).await?;
-    let now = Utc::now();
-    let mut new = new_run(task, body, &headers, now)?;
+    let mut new = new_run(task, body, &headers, wall_clock::now())?;
     // Whatever else the request says, a token that is good for one call makes one run; sent again, it gets that one.
     new.request_key = one_time_key(&caller).or(new.request_key);
 
     let triggered = state.intake.trigger(caller.environment.id, new).await?;
 
     let scopes = vec![format!("read:runs:{}", triggered.id), format!("write:inputStreams:{}", triggered.id)];
-    let minted = Minted::new(&caller, scopes, now, TimeDelta::hours(1));
+    let minted = Minted::new(&caller, scopes, Utc::now(), TimeDelta::hours(1));
     Ok((minted, Json(TriggerResponse { id: triggered.id, is_cached: triggered.is_cached })))
 }
 
@@ -225,18 +229,16 @@ pub(super) fn new_run(task: String, body: TriggerBody, headers: &HeaderMap, now:
     checks.length("options.externalDeploymentId", new.external_deployment.as_deref(), MAX_EXTERNAL_ID_CHARS);
     let parent = options.parent_run_id.as_deref();
     new.parent = checks.read("options.parentRunId", parent, |text| text.parse().ok(), "write the id of a run, run_…");
+    new.awaited = options.resume_parent_on_completion == Some(true);
+    checks.that(!new.awaited || parent.is_some(), "options.resumeParentOnCompletion", || AWAITED_BY_NOBODY.into());
     checks.pass().map(|()| new)
 }
 
 /// What would be ignored is refused: a run that does not wait for a place when it should is worse than none.
 fn unavailable(options: &TriggerOptions) -> Result<(), Error> {
-    let asked = [
-        ("gates", options.gates.as_ref().is_some_and(|gates| !gates.is_empty())),
-        ("resumeParentOnCompletion", options.resume_parent_on_completion == Some(true)),
-    ];
-    match asked.into_iter().find(|(_, asked)| *asked) {
-        Some((name, _)) => Err(Error::Rule(format!("options.{name} is not available in this version; leave it out"))),
-        None => Ok(()),
+    match options.gates.as_ref().is_some_and(|gates| !gates.is_empty()) {
+        true => Err(Error::Rule("options.gates is not available in this version; leave it out".into())),
+        false => Ok(()),
     }
 }
 

@@ -33,6 +33,7 @@ use crate::{
         waitpoint::{Idempotency, Token, WaitpointStatus},
     },
     store::{environments, waitpoints},
+    wall_clock,
 };
 
 const MAX_CREATE_BYTES: u64 = 10 * 1024;
@@ -128,7 +129,8 @@ pub(super) async fn create(
     let body: CreateBody = body::read_json(&headers, body, "The request body", MAX_CREATE_BYTES).await?;
     let now = Utc::now();
     let mut checks = Checks::default();
-    let timeout_at = checks.read("timeout", body.timeout.as_deref(), |text| when::moment(text, now), when::MOMENT_HINT);
+    let timeout_at =
+        checks.read("timeout", body.timeout.as_deref(), |text| when::moment(text, wall_clock::now()), when::MOMENT_HINT);
     checks.length("idempotencyKey", body.idempotency_key.as_deref(), MAX_KEY_CHARS);
     let ttl = body.idempotency_key_ttl.as_deref();
     let ttl_ms = checks.read("idempotencyKeyTTL", ttl, when::key_ttl_ms, "write a number and one unit: 60s, 5m, 2h or 30d");

@@ -19,6 +19,7 @@ use crate::{
     engine::{
         Error,
         make::{self, Owner},
+        room,
         trigger::{self, Above},
     },
     model::{
@@ -31,6 +32,7 @@ use crate::{
         Store,
         batch_items::{self, Kept},
         batches::{self, Found, Held},
+        room::Rooms,
     },
 };
 
@@ -67,7 +69,7 @@ pub async fn create(store: &Store, environment: EnvironmentId, new: NewBatch) ->
 
 async fn create_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewBatch) -> Result<Created, Error> {
     Above::of(tx, environment, new.parent).await?;
-    let (id, found) = insert_or_find(tx, environment, new, Stage::Filling, false).await?;
+    let (id, found) = insert_or_find(tx, environment, new, Stage::Filling).await?;
     let Some(found) = found else { return Ok(Created { id, run_count: new.run_count, is_cached: false }) };
     if found.stage == Stage::Filling && found.run_count != new.run_count {
         let message = format!("a batch with this key, of {} items, is being filled", found.run_count);
@@ -82,10 +84,9 @@ pub(super) async fn insert_or_find(
     environment: EnvironmentId,
     new: &NewBatch,
     stage: Stage,
-    awaited: bool,
 ) -> Result<(BatchId, Option<Found>), Error> {
     for _ in 0..MAX_ROUNDS {
-        if let Some(id) = batches::insert(tx, environment, new, stage, awaited).await? {
+        if let Some(id) = batches::insert(tx, environment, new, stage).await? {
             return Ok((id, None));
         }
         if let Some(found) = batches::find(tx, environment, new).await? {
@@ -131,20 +132,28 @@ impl Filled {
 /// Gives items to a batch, one for each place: what is there already stays. The last one seals it. None asks how it stands.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Error::Conflict`] if it was given up; [`Error::Invalid`] for a place that it does not have.
+/// [`Error::NotFound`]; [`Error::Conflict`] if it was given up; [`Error::Invalid`] for a place that it does not have;
+/// [`Error::QueueFull`] with the last items, if there is no room for all: those of before are kept, and the last may be sent again.
 pub async fn fill(store: &Store, environment: EnvironmentId, batch: BatchId, items: Vec<Item>) -> Result<Filled, Error> {
     let items = items.into_iter().map(kept).collect::<Result<Vec<_>, _>>()?;
+    let rooms = store.rooms().clone();
     store
         .tx(move |tx| {
             Box::pin(async move {
                 let held = batches::hold(tx, environment, batch).await?.ok_or(Error::not_found("batch"))?;
-                fill_in(tx, &held, &items).await
+                fill_in(tx, &rooms, environment, &held, &items).await
             })
         })
         .await
 }
 
-async fn fill_in(tx: &mut PgConnection, held: &Held, items: &[Kept]) -> Result<Filled, Error> {
+async fn fill_in(
+    tx: &mut PgConnection,
+    rooms: &Rooms,
+    environment: EnvironmentId,
+    held: &Held,
+    items: &[Kept],
+) -> Result<Filled, Error> {
     let (asked, run_count) = (items.len() as u32, held.run_count);
     if held.stage.is_sealed() {
         return Ok(Filled { accepted: 0, deduplicated: asked, sealed: true, count: run_count, run_count });
@@ -160,6 +169,9 @@ async fn fill_in(tx: &mut PgConnection, held: &Held, items: &[Kept]) -> Result<F
     let count = batch_items::count(tx, held.id).await?;
     let sealed = count == run_count;
     if sealed {
+        // From here on its items are as good as triggered.
+        let wanted = if rooms.is_endless() { Vec::new() } else { batch_items::wanted(tx, held.id).await? };
+        room::for_items(tx, rooms, environment, wanted).await?;
         batches::set_stage(tx, held.id, Stage::Making).await?;
     }
     Ok(Filled { accepted, deduplicated: asked - accepted, sealed, count, run_count })
@@ -199,12 +211,13 @@ fn item(kept: Kept) -> Result<Item, Error> {
 /// Those of [`create`] and [`fill`].
 pub async fn create_filled(store: &Store, environment: EnvironmentId, new: NewBatch, items: Vec<Item>) -> Result<Created, Error> {
     let items = items.into_iter().map(kept).collect::<Result<Vec<_>, _>>()?;
+    let rooms = store.rooms().clone();
     store
         .tx(move |tx| {
             Box::pin(async move {
                 let created = create_in(tx, environment, &new).await?;
                 let held = batches::hold(tx, environment, created.id).await?.ok_or(Error::not_found("batch"))?;
-                fill_in(tx, &held, &items).await?;
+                fill_in(tx, &rooms, environment, &held, &items).await?;
                 Ok(created)
             })
         })
@@ -216,6 +229,7 @@ pub async fn create_filled(store: &Store, environment: EnvironmentId, new: NewBa
 /// # Errors
 /// [`Error::NotFound`], and those of a trigger that concern all items.
 pub async fn make_some(store: &Store, environment: EnvironmentId, batch: BatchId) -> Result<bool, Error> {
+    let rooms = store.rooms().clone();
     store
         .tx(move |tx| {
             Box::pin(async move {
@@ -226,8 +240,8 @@ pub async fn make_some(store: &Store, environment: EnvironmentId, batch: BatchId
                 let (items, bytes) = MADE_AT_ONCE;
                 let kept = batch_items::to_make(tx, batch, items, bytes).await?;
                 let items = kept.into_iter().map(item).collect::<Result<Vec<_>, _>>()?;
-                let owner = Owner { environment, batch, parent: held.parent, awaited: false };
-                let made = make::make(tx, owner, items).await?;
+                let owner = Owner { environment, batch, parent: held.parent, awaited: held.awaited };
+                let made = make::make(tx, &rooms, owner, items).await?;
                 batch_items::note_made(tx, batch, &made).await?;
                 let goes_on = batch_items::are_left(tx, batch).await?;
                 batches::set_stage(tx, batch, if goes_on { Stage::Making } else { Stage::Made }).await?;

@@ -3,6 +3,8 @@
 //! A start is an effectful call of the parent: made again after its host was lost it gets the same runs. While it is made the
 //! parent's row is locked, so a parent that ends has no child that this end does not see.
 
+use std::collections::HashMap;
+
 use serde_json::{Value, json};
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -12,7 +14,7 @@ use crate::{
         Error, batch,
         journal::{self, Call},
         make::{self, Owner},
-        trigger,
+        room, trigger,
     },
     model::{
         attempt::Lease,
@@ -25,9 +27,12 @@ use crate::{
         trigger::{NewRun, RunIdempotency, Triggered},
     },
     store::{
-        Store, batch_items, children,
+        Store,
+        batch_items::{self, Wanted},
+        children,
         endings::{self, Ending},
         events,
+        room::Rooms,
     },
 };
 
@@ -39,17 +44,14 @@ const CANCELLED_AT_ONCE: i64 = 100;
 /// # Errors
 /// [`Error::LostLease`], and those of [`trigger::trigger`].
 pub async fn trigger(store: &Store, lease: &Lease, call: Call, new: NewRun, intent: Intent) -> Result<Triggered, Error> {
-    let lease = *lease;
-    let mut new = trigger::normal(NewRun { parent: Some(lease.run), awaited: intent == Intent::Wait, ..new })?;
+    let (lease, rooms) = (*lease, store.rooms().clone());
+    let new = trigger::normal(NewRun { parent: Some(lease.run), awaited: intent == Intent::Wait, ..new })?;
     store
         .tx(move |tx| {
             Box::pin(async move {
                 let arguments = fingerprint(&new);
                 journal::once(tx, &lease, call, "trigger", &arguments, async |tx, environment| {
-                    if intent == Intent::Wait && new.version.is_none() {
-                        new.version = children::version_of(tx, lease.run).await?;
-                    }
-                    trigger::trigger_in(tx, environment, &new).await
+                    trigger::trigger_child(tx, &rooms, environment, new).await
                 })
                 .await
             })
@@ -61,7 +63,7 @@ pub async fn trigger(store: &Store, lease: &Lease, call: Call, new: NewRun, inte
 /// triggered becomes a run that has failed for that.
 ///
 /// # Errors
-/// [`Error::LostLease`]; [`Error::Invalid`] for none or too many items, or a key that breaks a rule.
+/// [`Error::LostLease`]; [`Error::QueueFull`] if there is no room for all; [`Error::Invalid`] for none or too many items, or a key that breaks a rule.
 pub async fn batch_trigger(
     store: &Store,
     lease: &Lease,
@@ -74,7 +76,7 @@ pub async fn batch_trigger(
         return Err(Error::invalid("items", format!("a batch has 1 to {MAX_ITEMS} items")));
     }
     let idempotency = batch::normal_key(idempotency)?;
-    let lease = *lease;
+    let (lease, rooms) = (*lease, store.rooms().clone());
     store
         .tx(move |tx| {
             Box::pin(async move {
@@ -82,11 +84,12 @@ pub async fn batch_trigger(
                 let new = NewBatch {
                     run_count: items.len() as u32,
                     parent: Some(lease.run),
+                    awaited: intent == Intent::Wait,
                     idempotency: idempotency.clone(),
                     request_key: None,
                 };
                 journal::once(tx, &lease, call, "batch-trigger", &arguments, async |tx, environment| {
-                    batch_in(tx, environment, &lease, &new, items, intent).await
+                    batch_in(tx, &rooms, environment, &lease, &new, items).await
                 })
                 .await
             })
@@ -96,31 +99,32 @@ pub async fn batch_trigger(
 
 async fn batch_in(
     tx: &mut PgConnection,
+    rooms: &Rooms,
     environment: EnvironmentId,
     lease: &Lease,
     new: &NewBatch,
-    mut items: Vec<Item>,
-    intent: Intent,
+    items: Vec<Item>,
 ) -> Result<BatchTriggered, Error> {
-    let awaited = intent == Intent::Wait;
-    let (id, found) = batch::insert_or_find(tx, environment, new, Stage::Made, awaited).await?;
+    let (id, found) = batch::insert_or_find(tx, environment, new, Stage::Made).await?;
     if let Some(found) = found {
         return Ok(BatchTriggered { id, run_count: found.run_count, is_cached: true });
     }
-    if awaited {
-        let version = children::version_of(tx, lease.run).await?;
-        for item in &mut items {
-            if let Draft::Run(new) = &mut item.draft
-                && new.version.is_none()
-            {
-                new.version.clone_from(&version);
-            }
-        }
-    }
-    let owner = Owner { environment, batch: id, parent: Some(lease.run), awaited };
-    let made = make::make(tx, owner, items).await?;
+    let owner = Owner { environment, batch: id, parent: Some(lease.run), awaited: new.awaited };
+    room::for_items(tx, rooms, environment, wanted(&items)).await?;
+    let made = make::make(tx, rooms, owner, items).await?;
     batch_items::note_made(tx, id, &made).await?;
     Ok(BatchTriggered { id, run_count: new.run_count, is_cached: false })
+}
+
+/// What these items want of queues.
+fn wanted(items: &[Item]) -> Vec<Wanted> {
+    let mut wanted: HashMap<Wanted, u64> = HashMap::new();
+    for item in items {
+        let Draft::Run(new) = &item.draft else { continue };
+        let NewRun { task, queue, version, external_deployment, .. } = new.as_ref().clone();
+        *wanted.entry(Wanted { task, queue, version, external_deployment, count: 0 }).or_default() += 1;
+    }
+    wanted.into_iter().map(|(alike, count)| Wanted { count, ..alike }).collect()
 }
 
 /// What makes a call the same call. Of a delay only that there is one: the guest computes it from the time, which is later when it

@@ -3,7 +3,7 @@
 //! second transaction and without a word to anybody.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -20,6 +20,7 @@ use crate::{
     group::Group,
     model::{
         attempt::Claimed,
+        context::EnvironmentKind,
         id::{EnvironmentId, QueueId, RunId},
         payload::Packet,
         run::RunStatus,
@@ -30,6 +31,7 @@ use crate::{
         line::{Ancestry, Decided, Scene},
         many::{self, Starter},
         notify, queues,
+        room::Rooms,
         seal::Keyring,
     },
 };
@@ -113,8 +115,8 @@ fn is_simple(new: &NewRun) -> bool {
 /// Makes the runs, but for those that turn out not to be so simple: for these there is none in their place. Where there is room, begins
 /// those that nothing stands in the way of, and then what is first in line.
 async fn make_together(store: &Store, asked: Vec<Asked>, room: Option<Box<dyn Room>>) -> Result<Vec<Option<Triggered>>, Error> {
-    let (terms, keys) = (room.as_ref().map(|room| room.terms()), store.keys().clone());
-    let (triggered, claim) = store.tx(move |tx| Box::pin(async move { make(tx, &asked, terms, &keys).await })).await?;
+    let (terms, keys, rooms) = (room.as_ref().map(|room| room.terms()), store.keys().clone(), store.rooms().clone());
+    let (triggered, claim) = store.tx(move |tx| Box::pin(async move { make(tx, &rooms, &asked, terms, &keys).await })).await?;
     if let (Some(room), Some(claim)) = (room, claim) {
         room.begin(claim);
     }
@@ -123,11 +125,12 @@ async fn make_together(store: &Store, asked: Vec<Asked>, room: Option<Box<dyn Ro
 
 async fn make(
     tx: &mut PgConnection,
+    rooms: &Rooms,
     asked: &[Asked],
     terms: Option<Terms>,
     keys: &Keyring,
 ) -> Result<(Vec<Option<Triggered>>, Option<Claim>), Error> {
-    let mut runs = decide(tx, asked).await?;
+    let (mut runs, kinds) = decide(tx, asked).await?;
     let (beginning, starter) = match &terms {
         Some(terms) => {
             let starter = Starter { worker: terms.worker, lease_for: terms.lease_for };
@@ -141,13 +144,46 @@ async fn make(
         new.request_key.as_deref().is_none_or(|key| requests.insert((*environment, new.task.as_str(), key)))
     });
     let once: Vec<&Decided<'_>> = once.map(|(_, run)| run).collect();
+    let once = with_room(tx, rooms, once, &kinds).await?;
     let made = many::insert(tx, &once, terms.is_none(), starter).await?;
     let ids: HashSet<RunId> = made.iter().map(|made| made.id).collect();
+    for run in once.iter().filter(|run| run.status == RunStatus::Queued && ids.contains(&run.id)) {
+        rooms.take(run.queue, 1);
+    }
     let triggered = runs.iter().map(|run| ids.contains(&run.id).then_some(Triggered { id: run.id, is_cached: false })).collect();
     let Some(terms) = terms else { return Ok((triggered, None)) };
     let in_line = once.iter().filter(|run| run.status == RunStatus::Queued && ids.contains(&run.id)).map(|run| run.id);
     let begun = beginning.claimed(&made, &terms)?;
     Ok((triggered, Some(take_from_line(tx, begun, in_line.collect(), terms, keys).await?)))
+}
+
+/// Those that begin at once, and of the others as many as their queues have room for: one whose queue is full is refused by itself.
+async fn with_room<'r, 'a>(
+    tx: &mut PgConnection,
+    rooms: &Rooms,
+    runs: Vec<&'r Decided<'a>>,
+    kinds: &HashMap<QueueId, EnvironmentKind>,
+) -> Result<Vec<&'r Decided<'a>>, Error> {
+    let mut left: HashMap<QueueId, u64> = HashMap::new();
+    let mut fitting = Vec::with_capacity(runs.len());
+    for run in runs {
+        if run.status == RunStatus::Executing {
+            fitting.push(run);
+            continue;
+        }
+        let left = match left.entry(run.queue) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let counted = rooms.left(tx, run.environment, kinds[&run.queue], run.queue).await?;
+                unknown.insert(counted.unwrap_or(u64::MAX))
+            }
+        };
+        if *left > 0 {
+            *left -= 1;
+            fitting.push(run);
+        }
+    }
+    Ok(fitting)
 }
 
 /// Adds to what begins what is first in line, if these runs came into line and there is still room.
@@ -173,8 +209,11 @@ async fn take_from_line(
     Ok(claim)
 }
 
-/// Each run as it is asked for.
-async fn decide<'a>(tx: &mut PgConnection, asked: &'a [Asked]) -> Result<Vec<Decided<'a>>, Error> {
+/// Each run as it is asked for, and the kinds of the environments that their queues are in.
+async fn decide<'a>(
+    tx: &mut PgConnection,
+    asked: &'a [Asked],
+) -> Result<(Vec<Decided<'a>>, HashMap<QueueId, EnvironmentKind>), Error> {
     let tasks: HashSet<(EnvironmentId, &str)> =
         asked.iter().map(|(environment, new)| (*environment, new.task.as_str())).collect();
     let mut scenes: HashMap<(EnvironmentId, &str), Scene> = HashMap::new();
@@ -184,6 +223,7 @@ async fn decide<'a>(tx: &mut PgConnection, asked: &'a [Asked]) -> Result<Vec<Dec
     }
     let mut queues: HashMap<(EnvironmentId, String), QueueId> = HashMap::new();
     let mut decided: Vec<Decided<'_>> = Vec::with_capacity(asked.len());
+    let mut kinds = HashMap::new();
     for (environment, new) in asked {
         let scene = &scenes[&(*environment, new.task.as_str())];
         let key = (*environment, trigger::queue_name(new, scene.task.as_ref()));
@@ -195,9 +235,10 @@ async fn decide<'a>(tx: &mut PgConnection, asked: &'a [Asked]) -> Result<Vec<Dec
                 queue
             }
         };
+        kinds.insert(queue, scene.kind);
         let id = RunId::new();
         let ancestry = Ancestry { root: id, depth: 0, is_test: new.is_test };
         decided.push(trigger::decide(id, *environment, new, scene, ancestry, queue));
     }
-    Ok(decided)
+    Ok((decided, kinds))
 }

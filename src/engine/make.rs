@@ -28,6 +28,7 @@ use crate::{
         events,
         line::{self, Decided, Scene},
         many, notify, queues,
+        room::Rooms,
     },
 };
 
@@ -44,16 +45,17 @@ pub(super) struct Owner {
 }
 
 /// Makes runs of these items, each of which has one afterwards: a new one, the one that holds its idempotency key, or one that has
-/// failed already.
+/// failed already. Whether there is room for them has been looked at.
 ///
 /// # Errors
 /// [`Error::Invalid`] if the parent is not there or too deep; [`Error::NotFound`] without such an environment.
-pub(super) async fn make(tx: &mut PgConnection, owner: Owner, items: Vec<Item>) -> Result<Vec<Made>, Error> {
+pub(super) async fn make(tx: &mut PgConnection, rooms: &Rooms, owner: Owner, items: Vec<Item>) -> Result<Vec<Made>, Error> {
     let above = Above::of(tx, owner.environment, owner.parent).await?;
+    let version = trigger::version_for(tx, owner.parent, owner.awaited).await?;
     let mut scenery = Scenery::new(owner.environment);
     let (mut places, mut news, mut debounced, mut refused) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for Item { index, task, draft } in items {
-        match check(tx, &mut scenery, draft).await? {
+        match check(tx, &mut scenery, draft, version.as_deref()).await? {
             Ok(new) => {
                 let new = NewRun { parent: owner.parent, batch: Some(owner.batch), awaited: owner.awaited, ..new };
                 if new.debounce.is_some() {
@@ -73,6 +75,9 @@ pub(super) async fn make(tx: &mut PgConnection, owner: Owner, items: Vec<Item>) 
         decided.push(trigger::decide(id, owner.environment, new, scene, above.below(id, new.is_test), queue));
     }
     let runs = insert(tx, &decided).await?;
+    for run in decided.iter().filter(|run| run.status == RunStatus::Queued) {
+        rooms.take(run.queue, 1);
+    }
     let mut made: Vec<Made> =
         places.into_iter().zip(runs).map(|((index, task), run)| Made { index, task, run, refusal: None }).collect();
     made.extend(join(tx, owner.environment, debounced).await?);
@@ -87,17 +92,23 @@ async fn join(tx: &mut PgConnection, environment: EnvironmentId, mut items: Vec<
     items.sort_by_cached_key(|(index, new)| (key_of(new), *index));
     let mut made = Vec::with_capacity(items.len());
     for (index, new) in items {
-        let run = trigger::trigger_in(tx, environment, &new).await?.id;
+        // Delayed, so there is room for it.
+        let run = trigger::trigger_in(tx, &Rooms::default(), environment, &new).await?.id;
         made.push(Made { index, task: new.task, run, refusal: None });
     }
     Ok(made)
 }
 
 /// The run that an item shall be, within its limits, or why it cannot be one.
-async fn check(tx: &mut PgConnection, scenery: &mut Scenery, draft: Draft) -> Result<Result<NewRun, Refusal>, Error> {
+async fn check(
+    tx: &mut PgConnection,
+    scenery: &mut Scenery,
+    draft: Draft,
+    version: Option<&str>,
+) -> Result<Result<NewRun, Refusal>, Error> {
     let new = match draft {
         Draft::Refused(refusal) => return Ok(Err(refusal)),
-        Draft::Run(new) => *new,
+        Draft::Run(new) => trigger::on_version(*new, version),
     };
     let checked = match trigger::normal(new) {
         Ok(new) => scenery.scene(tx, &new).await.map(|_| new),
@@ -194,7 +205,7 @@ async fn insert_or_find(tx: &mut PgConnection, run: &Decided<'_>) -> Result<RunI
             if run.status == RunStatus::Queued {
                 notify::line(tx).await?;
             }
-            if run.due_at.is_some() {
+            if run.is_due_soon {
                 notify::timers(tx).await?;
             }
             return Ok(run.id);
@@ -236,6 +247,7 @@ async fn fail(
             position: None,
             delay_until: None,
             due_at: None,
+            is_due_soon: false,
             key_expires_at: None,
         });
     }

@@ -32,6 +32,7 @@ pub mod queue;
 pub mod replay;
 pub mod reschedule;
 pub mod rewriting;
+mod room;
 pub mod schedule;
 pub mod stream;
 pub mod suspend;
@@ -82,6 +83,16 @@ pub enum Error {
         limit: usize,
         /// Of what.
         unit: &'static str,
+    },
+    /// No more runs may come into line in a queue before some have begun. Source: facts K5.
+    #[error(
+        "the queue {queue} is full: it takes {size} runs that have not begun; trigger this again once some have, or raise --max-queued"
+    )]
+    QueueFull {
+        /// The queue's name.
+        queue: String,
+        /// Most runs in line.
+        size: u64,
     },
     /// The database cannot be reached: the same may work later.
     #[error("the database is not available")]

@@ -34,6 +34,7 @@ pub struct Changes {
 /// # Errors
 /// [`Error::NotFound`], and those of [`trigger`](super::trigger::trigger).
 pub async fn replay(store: &Store, environment: EnvironmentId, run: RunId, changes: Changes) -> Result<Triggered, Error> {
+    let rooms = store.rooms().clone();
     store
         .tx(move |tx| {
             Box::pin(async move {
@@ -53,7 +54,7 @@ pub async fn replay(store: &Store, environment: EnvironmentId, run: RunId, chang
                     parent: None,
                     ..others
                 };
-                trigger_in(tx, environment, &normal(new)?).await
+                trigger_in(tx, &rooms, environment, &normal(new)?).await
             })
         })
         .await

@@ -16,13 +16,14 @@ use crate::{
         attempt::{Lease, Outcome, RetryDecision},
         checkpoint::Checkpoint,
         error::{ErrorCode, RunError},
-        id::{BatchId, EnvironmentId, WaitpointId},
+        id::{BatchId, EnvironmentId, RunId, WaitpointId},
         run::Happening,
         waitable::Waitable,
         waitpoint::WaitRequest,
     },
     store::{
-        Store, batches, checkpoints,
+        Store, batches,
+        checkpoints::{self, Frozen, Suspension},
         edges::{self, Edge},
         line,
     },
@@ -53,23 +54,42 @@ pub async fn suspend(
     if let WaitRequest::Any { waitables } = wait {
         check_count(waitables)?;
     }
-    let (lease, wait) = (*lease, wait.clone());
-    store.tx(move |tx| Box::pin(async move { suspend_in(tx, &lease, &checkpoint, &wait, used_cpu_ms).await })).await
+    let asked = Suspension { lease: *lease, checkpoint, wait: wait.clone(), moment: own_moment(wait), used_cpu_ms };
+    store.tx(move |tx| Box::pin(async move { suspend_in(tx, asked).await })).await
 }
 
-async fn suspend_in(
-    tx: &mut PgConnection,
-    lease: &Lease,
-    checkpoint: &Checkpoint,
-    wait: &WaitRequest,
-    used_cpu_ms: u64,
-) -> Result<Suspended, Error> {
-    let Some(frozen) = checkpoints::freeze(tx, lease, checkpoint, wait, own_moment(wait), used_cpu_ms).await? else {
-        return not_suspended(tx, lease, checkpoint, used_cpu_ms).await;
+/// Most runs that [`suspend_together`] takes: their ids fit into one notification.
+pub const MOST_TOGETHER: usize = 128;
+
+/// Suspends up to [`MOST_TOGETHER`] runs in one transaction, and says what became of those that it did suspend. The others wait for
+/// more than a moment, are to be cancelled, or are not held by their leases any more: for them there is [`suspend`].
+///
+/// # Errors
+/// If the database does not answer: then nothing is known of any.
+pub async fn suspend_together(store: &Store, asked: Vec<Suspension>) -> Result<HashMap<RunId, Suspended>, Error> {
+    let alone: Vec<Suspension> =
+        asked.into_iter().filter_map(|asked| Some(Suspension { moment: Some(own_moment(&asked.wait)?), ..asked })).collect();
+    store
+        .tx(move |tx| {
+            Box::pin(async move {
+                let frozen = checkpoints::freeze(tx, &alone).await?;
+                let due: Vec<Uuid> = frozen.iter().filter(|frozen| frozen.is_due).map(|frozen| frozen.run.uuid()).collect();
+                line::wake_suspended(tx, &due).await?;
+                let suspended = |frozen: Frozen| Suspended { requeued: frozen.is_due, replaced: frozen.replaced };
+                Ok(frozen.into_iter().map(|frozen| (frozen.run, suspended(frozen))).collect())
+            })
+        })
+        .await
+}
+
+async fn suspend_in(tx: &mut PgConnection, asked: Suspension) -> Result<Suspended, Error> {
+    let Suspension { lease, checkpoint, wait, used_cpu_ms, .. } = &asked;
+    let Some(frozen) = checkpoints::freeze(tx, std::slice::from_ref(&asked)).await?.pop() else {
+        return not_suspended(tx, lease, checkpoint, *used_cpu_ms).await;
     };
     let is_over = frozen.is_due || block(tx, lease, frozen.environment, wait).await?;
     if is_over {
-        line::wake_suspended(tx, lease.run).await?;
+        line::wake_suspended(tx, &[lease.run.uuid()]).await?;
     }
     Ok(Suspended { requeued: is_over, replaced: frozen.replaced })
 }
@@ -89,6 +109,11 @@ async fn not_suspended(
     let error = RunError::internal(ErrorCode::TaskRunCancelled, "the run was cancelled");
     finish::end_attempt(tx, &held, Outcome::Failed { error, retry: RetryDecision::Abort }, used_cpu_ms).await?;
     Ok(Suspended { requeued: false, replaced: checkpoint.snapshot.blob().map(Into::into) })
+}
+
+/// Whether it is for nothing but a moment, which [`suspend_together`] can do.
+pub fn is_for_a_moment(wait: &WaitRequest) -> bool {
+    own_moment(wait).is_some()
 }
 
 /// The moment that the run waits for by itself. Not long ago: a guest may name a time that Postgres has no room for.

@@ -10,8 +10,9 @@ use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    engine::{Error, debounce, deploy, pin, tags},
+    engine::{Error, debounce, deploy, pin, room, tags},
     model::{
+        context::EnvironmentKind,
         event::EventKind,
         id::{EnvironmentId, RunId},
         key, limit,
@@ -20,13 +21,15 @@ use crate::{
         run::RunStatus,
         task::TaskDefinition,
         trigger::{
-            DEFAULT_KEY_TTL_MS, Debounce, MAX_ATTEMPTS, MAX_KEY_CHARS, MIN_MAX_DURATION_MS, NewRun, RunIdempotency, Triggered,
+            DEFAULT_KEY_TTL_MS, DEVELOPMENT_TTL_MS, Debounce, MAX_ATTEMPTS, MAX_KEY_CHARS, MIN_MAX_DURATION_MS, NewRun,
+            RunIdempotency, Triggered,
         },
     },
     store::{
-        Store, events, limits,
+        Store, children, events, limits,
         line::{self, Ancestry, Decided, Scene},
         notify, queues,
+        room::Rooms,
     },
 };
 
@@ -43,10 +46,11 @@ pub(super) const FARTHEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 
 ///
 /// # Errors
 /// [`Error::Invalid`] and [`Error::TooLarge`] if the request breaks a rule (tags, queue name, version, parent);
-/// [`Error::NotFound`] without such an environment.
+/// [`Error::QueueFull`]; [`Error::NotFound`] without such an environment.
 pub async fn trigger(store: &Store, environment: EnvironmentId, new: NewRun) -> Result<Triggered, Error> {
     let new = normal(new)?;
-    store.tx(move |tx| Box::pin(async move { trigger_in(tx, environment, &new).await })).await
+    let rooms = store.rooms().clone();
+    store.tx(move |tx| Box::pin(async move { trigger_child(tx, &rooms, environment, new).await })).await
 }
 
 /// Releases an idempotency key, so that the next trigger with it makes a new run. Source: facts A9.
@@ -65,8 +69,38 @@ pub async fn reset_key(store: &Store, environment: EnvironmentId, task: String, 
         .await
 }
 
+/// [`trigger_in`] for a run that may have a parent which means to wait for it.
+pub(super) async fn trigger_child(
+    tx: &mut PgConnection,
+    rooms: &Rooms,
+    environment: EnvironmentId,
+    new: NewRun,
+) -> Result<Triggered, Error> {
+    let version = version_for(tx, new.parent, new.awaited).await?;
+    trigger_in(tx, rooms, environment, &on_version(new, version.as_deref())).await
+}
+
+/// The version that what a parent waits for runs on: the parent's own, once that has one. Source: facts A25.
+pub(super) async fn version_for(tx: &mut PgConnection, parent: Option<RunId>, awaited: bool) -> Result<Option<String>, Error> {
+    match parent.filter(|_| awaited) {
+        Some(parent) => Ok(children::version_of(tx, parent).await?),
+        None => Ok(None),
+    }
+}
+
+/// The run on this version, if there is one and it names none.
+pub(super) fn on_version(new: NewRun, version: Option<&str>) -> NewRun {
+    let is_free = new.version.is_none() && new.external_deployment.is_none();
+    NewRun { version: new.version.or(version.filter(|_| is_free).map(str::to_owned)), ..new }
+}
+
 /// The same in the transaction of another verb, for what [`normal`] has let pass.
-pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId, new: &NewRun) -> Result<Triggered, Error> {
+pub(super) async fn trigger_in(
+    tx: &mut PgConnection,
+    rooms: &Rooms,
+    environment: EnvironmentId,
+    new: &NewRun,
+) -> Result<Triggered, Error> {
     let id = RunId::new();
     if let Some(key) = &new.request_key
         && let Some(id) = line::claim_request(tx, environment, &new.task, key, id).await?
@@ -75,18 +109,21 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
     }
     let scene = scene(tx, environment, new).await?;
     let ancestry = Above::of(tx, environment, new.parent).await?.below(id, new.is_test);
-    let queue = queues::ensure(tx, environment, &queue_name(new, scene.task.as_ref())).await?;
+    let queue_name = queue_name(new, scene.task.as_ref());
+    let queue = queues::ensure(tx, environment, &queue_name).await?;
     let run = decide(id, environment, new, &scene, ancestry, queue);
     if let Some(joined) = debounce::join(tx, environment, new, scene.now).await? {
         return Ok(joined);
     }
+    let is_room = room::is_left(tx, rooms, environment, scene.kind, queue).await?;
     for _ in 0..MAX_ROUNDS {
-        if let Some(made) = line::insert(tx, &run).await? {
+        if is_room && let Some(made) = line::insert(tx, &run).await? {
             events::record(tx, EventKind::Triggered, &[made]).await?;
             if run.status == RunStatus::Queued {
+                rooms.take(queue, 1);
                 notify::line(tx).await?;
             }
-            if run.due_at.is_some() {
+            if run.is_due_soon {
                 notify::timers(tx).await?;
             }
             return Ok(Triggered { id, is_cached: false });
@@ -100,6 +137,10 @@ pub(super) async fn trigger_in(tx: &mut PgConnection, environment: EnvironmentId
         }
         if let Some(joined) = debounce::join(tx, environment, new, scene.now).await? {
             return Ok(joined);
+        }
+        // Only now: what an earlier trigger made needs no room.
+        if !is_room {
+            return Err(room::full(rooms, scene.kind, queue_name));
         }
     }
     Err(Error::Conflict("the idempotency or debounce key is being used by other requests".into()))
@@ -204,7 +245,15 @@ pub(super) fn decide<'a>(
         (_, None) => RunStatus::PendingVersion,
         _ => RunStatus::Queued,
     };
-    let ttl = new.ttl_ms.or_else(|| scene.task.as_ref().and_then(|task| task.ttl_ms)).filter(|ttl| *ttl > 0);
+    let of_task = || scene.task.as_ref().and_then(|task| task.ttl_ms);
+    let of_kind = || (scene.kind == EnvironmentKind::Development).then_some(DEVELOPMENT_TTL_MS);
+    let ttl = new.ttl_ms.or_else(of_task).or_else(of_kind).filter(|ttl| *ttl > 0);
+    let due_at = match status {
+        RunStatus::Delayed => delay_until,
+        RunStatus::Queued => ttl.map(after),
+        RunStatus::PendingVersion => pin::parked_until(new, now),
+        _ => None,
+    };
     Decided {
         id,
         environment,
@@ -216,12 +265,8 @@ pub(super) fn decide<'a>(
         ancestry,
         delay_until,
         position: (status == RunStatus::Queued).then(|| now - TimeDelta::milliseconds(new.priority_ms)),
-        due_at: match status {
-            RunStatus::Delayed => delay_until,
-            RunStatus::Queued => ttl.map(after),
-            RunStatus::PendingVersion => pin::parked_until(new, now),
-            _ => None,
-        },
+        due_at,
+        is_due_soon: due_at.is_some_and(|due| due < now + notify::SOON),
         key_expires_at: new.idempotency.as_ref().map(|key| after(key.ttl_ms.unwrap_or(DEFAULT_KEY_TTL_MS))),
     }
 }

@@ -14,7 +14,7 @@ use super::{
     http::{Egress, Http},
     limits::{Account, MAX_RANDOM_BYTES, MAX_RESOURCES, MemoryLimiter},
     wasi::{
-        clock::{GuestClock, SavedClock},
+        clock::{GuestClock, GuestWallClock, SavedClock},
         files::OpenFiles,
         ids::{Ids, Reopen, SavedIds},
         reopen,
@@ -139,7 +139,8 @@ impl HostState {
         }
         let clock = GuestClock::start();
         let mut wasi = WasiCtx::builder();
-        wasi.stdout(stdout.clone()).stderr(stderr.clone()).monotonic_clock(clock.clone()).max_random_size(MAX_RANDOM_BYTES);
+        wasi.stdout(stdout.clone()).stderr(stderr.clone()).max_random_size(MAX_RANDOM_BYTES);
+        wasi.monotonic_clock(clock.clone()).wall_clock(GuestWallClock);
         if let Some(run) = &run {
             wasi.envs(&run.variables);
         }

@@ -19,6 +19,8 @@ pub struct NewBatch {
     pub run_count: u32,
     /// The run that triggers them.
     pub parent: Option<RunId>,
+    /// That run means to wait for them: they run on its version, unless they name another.
+    pub awaited: bool,
     /// The same key gets the batch that an earlier request made, within the environment. Source: facts B3.
     pub idempotency: Option<RunIdempotency>,
     /// Names the HTTP request: sent again within 24 hours it gets the same batch.

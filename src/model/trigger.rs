@@ -16,6 +16,9 @@ pub const MAX_ATTEMPTS: u32 = 250;
 pub const MAX_KEY_CHARS: usize = 2048;
 /// How long a key counts unless the trigger says otherwise: 30 days. Source: facts A7.
 pub const DEFAULT_KEY_TTL_MS: u64 = 30 * 24 * 60 * 60 * 1000;
+/// Milliseconds that a run in an environment for development waits for its start at most, unless its trigger or its task says
+/// otherwise: what was triggered while nobody was there shall not begin the next morning. Source: facts A4.
+pub const DEVELOPMENT_TTL_MS: u64 = 10 * 60 * 1000;
 /// Least CPU time limit of an attempt, in milliseconds; smaller ones are raised to it. Source: facts A22.
 pub const MIN_MAX_DURATION_MS: u64 = 5000;
 
@@ -41,7 +44,8 @@ pub struct NewRun {
     pub delay_until: Option<DateTime<Utc>>,
     /// Triggers with the same key become one run, as long as that has not begun. Source: facts A11-A14.
     pub debounce: Option<Debounce>,
-    /// Milliseconds to wait for the start at most; 0: for ever; none: as the task says. Source: facts A4.
+    /// Milliseconds to wait for the start at most; 0: for ever; none: as the task says, else
+    /// [`DEVELOPMENT_TTL_MS`] in development and for ever elsewhere. Source: facts A4.
     pub ttl_ms: Option<u64>,
     /// At most 10 of 1 to 128 characters. Source: facts A19.
     pub tags: Vec<String>,
@@ -72,7 +76,7 @@ pub struct NewRun {
     pub external_deployment: Option<String>,
     /// The run that triggers it.
     pub parent: Option<RunId>,
-    /// That run means to wait for it.
+    /// That run means to wait for it: it runs on its version, unless it names another. Source: facts A25.
     pub awaited: bool,
     /// The batch it belongs to.
     pub batch: Option<BatchId>,

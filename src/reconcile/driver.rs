@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{batches, children, gc, leases, retention, schedules, timers, versions};
+use super::{batches, children, gc, leases, retention, schedules, timers, versions, wall_clock};
 use crate::{
     blobs::Blobs,
     engine,
@@ -20,10 +20,12 @@ pub struct Intervals {
     pub leases: Duration,
     /// Between two looks for batches that somebody left.
     pub batches: Duration,
-    /// Longest time between two looks for what is due, if no signal comes.
+    /// Longest time between two looks for what is due, if no signal comes; none comes for what is due in more than five seconds.
     pub timers: Duration,
     /// Between two looks for runs that wait for a deployment which is there.
     pub versions: Duration,
+    /// Between two questions for the time.
+    pub clock: Duration,
     /// Between two collections of garbage.
     pub gc: Duration,
     /// Between two looks for orphaned blobs.
@@ -41,6 +43,7 @@ impl Default for Intervals {
             batches: Duration::from_secs(2),
             timers: Duration::from_secs(2),
             versions: Duration::from_secs(10),
+            clock: Duration::from_secs(1),
             gc: Duration::from_secs(600),
             blobs: Duration::from_secs(3600),
             retention: Duration::from_secs(3600),
@@ -103,6 +106,14 @@ pub fn start(
             Ok(0) => {}
             Ok(deployments) => tracing::info!(deployments, "put runs into line that waited for a deployment which is there"),
             Err(error) => failed("versions", &error),
+        }
+    }));
+    tasks.spawn(every(intervals.clock, stop.clone(), {
+        let store = store.clone();
+        async move || {
+            if let Err(error) = wall_clock::tick(&store).await {
+                failed("clock", &error);
+            }
         }
     }));
     tasks.spawn(every(intervals.gc, stop.clone(), {
@@ -197,4 +208,14 @@ async fn every(interval: Duration, stop: CancellationToken, mut tick: impl Async
 
 fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(rand::random_range(0.8..1.2))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_without_a_word_is_looked_for_often_enough() {
+        assert!(jittered(Intervals::default().timers) < crate::store::notify::SOON);
+    }
 }

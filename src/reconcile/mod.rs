@@ -10,3 +10,4 @@ pub mod retention;
 pub mod schedules;
 pub mod timers;
 pub mod versions;
+pub mod wall_clock;

@@ -77,6 +77,49 @@ pub async fn count(connection: &mut PgConnection, batch: BatchId) -> Result<u32,
     Ok(count as u32)
 }
 
+/// Items that are alike in what decides on their queue.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// Their task.
+    pub task: String,
+    /// The queue that they name.
+    pub queue: Option<String>,
+    /// The version that they name.
+    pub version: Option<String>,
+    /// The deployment that they name.
+    pub external_deployment: Option<String>,
+    /// How many there are.
+    pub count: u64,
+}
+
+/// What the items of a batch want that are to become runs.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn wanted(connection: &mut PgConnection, batch: BatchId) -> Result<Vec<Wanted>, StoreError> {
+    let rows = query!(
+        r#"
+        select task, draft ->> 'queue' as queue, draft ->> 'version' as version,
+            draft ->> 'external_deployment' as external_deployment, count(*) as "count!"
+        from batch_items where batch_id = $1 and draft is not null
+        group by 1, 2, 3, 4
+        "#,
+        batch.uuid()
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Wanted {
+            task: row.task,
+            queue: row.queue,
+            version: row.version,
+            external_deployment: row.external_deployment,
+            count: rows::count(row.count),
+        })
+        .collect())
+}
+
 /// Whether some items of a batch are not runs yet.
 ///
 /// # Errors

@@ -25,7 +25,6 @@ pub async fn insert(
     environment: EnvironmentId,
     new: &NewBatch,
     stage: Stage,
-    awaited: bool,
 ) -> Result<Option<BatchId>, StoreError> {
     let key = new.idempotency.as_ref();
     let id = query_scalar!(
@@ -41,7 +40,7 @@ pub async fn insert(
         stage.as_str(),
         new.run_count as i32,
         new.parent.map(|parent| parent.uuid()),
-        awaited,
+        new.awaited,
         key.map(|key| key.key.as_str()),
         key.and_then(|key| key.shown.as_deref()),
         to_column(key.and_then(|key| key.ttl_ms).unwrap_or(DEFAULT_KEY_TTL_MS)),
@@ -120,6 +119,8 @@ pub struct Held {
     pub run_count: u32,
     /// The run that triggers them.
     pub parent: Option<RunId>,
+    /// That means to wait for them.
+    pub awaited: bool,
 }
 
 /// A batch, locked; none if there is none in the environment.
@@ -128,7 +129,7 @@ pub struct Held {
 /// If the database does not answer.
 pub async fn hold(connection: &mut PgConnection, environment: EnvironmentId, id: BatchId) -> Result<Option<Held>, StoreError> {
     let row = query!(
-        "select stage, run_count, parent_id from batches where id = $1 and environment_id = $2 for no key update",
+        "select stage, run_count, parent_id, awaited from batches where id = $1 and environment_id = $2 for no key update",
         id.uuid(),
         environment.uuid()
     )
@@ -141,6 +142,7 @@ pub async fn hold(connection: &mut PgConnection, environment: EnvironmentId, id:
             stage: rows::stage(&row.stage)?,
             run_count: row.run_count.unsigned_abs(),
             parent: row.parent_id.map(RunId::from_uuid),
+            awaited: row.awaited,
         })
     })
     .transpose()

@@ -2,13 +2,37 @@
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_scalar};
+use uuid::Uuid;
 
 use super::{StoreError, notify, rows};
-use crate::model::{attempt::Lease, checkpoint::Checkpoint, event::EventKind, id::EnvironmentId, waitpoint::WaitRequest};
+use crate::model::{
+    attempt::Lease,
+    checkpoint::Checkpoint,
+    event::EventKind,
+    id::{EnvironmentId, RunId},
+    waitpoint::WaitRequest,
+};
+
+/// A run on its way to be suspended.
+#[derive(Debug, Clone)]
+pub struct Suspension {
+    /// Who runs it.
+    pub lease: Lease,
+    /// Where it goes on.
+    pub checkpoint: Checkpoint,
+    /// What it waits for.
+    pub wait: WaitRequest,
+    /// When it is due by itself, if it is.
+    pub moment: Option<DateTime<Utc>>,
+    /// CPU milliseconds of its attempt.
+    pub used_cpu_ms: u64,
+}
 
 /// A run that was suspended just now.
 #[derive(Debug)]
 pub struct Frozen {
+    /// Which.
+    pub run: RunId,
     /// Where it lives.
     pub environment: EnvironmentId,
     /// The moment that it waits for has come.
@@ -17,84 +41,143 @@ pub struct Frozen {
     pub replaced: Option<String>,
 }
 
-/// Suspends a run that executes under this lease and that nobody wants to cancel: gives up the lease, puts the checkpoint in
-/// place of the one it had, forgets its journal, which the checkpoint stands for, and enters it. None: it is not such a run,
-/// and nothing was written. `moment` is when it is due by itself, not before now.
+/// Suspends those of the runs that execute under their leases and that nobody wants to cancel: gives up the lease, puts the checkpoint
+/// in place of the one the run had, forgets its journal, which the checkpoint stands for, and enters it. Of the others nothing is
+/// written. A run is due at its moment, but not before now. Locks them in the order of their ids.
 ///
 /// One statement, since it is what every wait costs.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn freeze(
-    connection: &mut PgConnection,
-    lease: &Lease,
-    checkpoint: &Checkpoint,
-    wait: &WaitRequest,
-    moment: Option<DateTime<Utc>>,
-    used_cpu_ms: u64,
-) -> Result<Option<Frozen>, StoreError> {
-    let row = query!(
+pub async fn freeze(connection: &mut PgConnection, suspended: &[Suspension]) -> Result<Vec<Frozen>, StoreError> {
+    let columns = Columns::of(suspended);
+    let rows = query!(
         r#"
-        with frozen as (
-            update runs
+        with asked as (
+            select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::text[],
+                $8::bytea[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $16::bytea[], $17::text[], $18::text[])
+            as asked (id, worker, epoch, moment, cpu_ms, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, files,
+                packs, pages)
+        ), held as (
+            select asked.id, asked.moment, asked.cpu_ms from asked
+            join runs r on r.id = asked.id
+            where r.lease_worker = asked.worker and r.epoch = asked.epoch and r.status in ('EXECUTING', 'DEQUEUED')
+                and r.cancel_requested_at is null
+            order by r.id for no key update of r
+        ), frozen as (
+            update runs r
             set status = 'WAITING', lease_worker = null, lease_expires_at = null,
-                due_at = case when $4::timestamptz is not null then greatest($4, clock_now()) end,
-                attempt_cpu_ms = $5, stalls = 0, updated_at = clock_now(), event_seq = event_seq + 1
-            where id = $1 and lease_worker = $2 and epoch = $3 and status in ('EXECUTING', 'DEQUEUED')
-                and cancel_requested_at is null
-            returning id, event_seq, environment_id, due_at
+                due_at = case when held.moment is not null then greatest(held.moment, clock_now()) end,
+                attempt_cpu_ms = held.cpu_ms, stalls = 0, updated_at = clock_now(), event_seq = r.event_seq + 1
+            from held where r.id = held.id
+            returning r.id, r.event_seq, r.environment_id, r.due_at
         ), stored as (
             insert into checkpoints (run_id, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, files, packs, pages,
                 created_at)
-            select id, $6, $7, $8, $9, $10, $11::text::json, $12, $16, $17, $18, clock_now() from frozen
+            select id, sequence, digest, snapshot, stored_bytes, raw_bytes, wait::json, rewritten, files, packs::text[], pages::text[],
+                clock_now()
+            from asked where id in (select id from frozen)
             on conflict (run_id) do update set sequence = excluded.sequence, digest = excluded.digest,
                 snapshot = excluded.snapshot, stored_bytes = excluded.stored_bytes, raw_bytes = excluded.raw_bytes,
                 wait = excluded.wait, rewritten = excluded.rewritten, files = excluded.files, packs = excluded.packs,
                 pages = excluded.pages, created_at = excluded.created_at
         ), forgotten as (
             delete from journal where run_id in (select id from frozen)
-        ), entry as (
+        ), entries as (
             insert into run_events (run_id, seq, at, kind, status)
             select id, event_seq, clock_now(), $13, 'WAITING' from frozen
         ), told as (
-            select pg_notify($14, replace(id::text, '-', '')) from frozen
+            select pg_notify($14, string_agg(replace(id::text, '-', ''), ',')) from frozen having count(*) > 0
             union all
-            select pg_notify($15, '') from frozen where due_at > clock_now()
+            select pg_notify($15, '') from frozen where due_at > clock_now() having count(*) > 0
         )
-        select f.environment_id as "environment_id!", coalesce(f.due_at <= clock_now(), false) as "is_due!",
+        select f.id, f.environment_id, coalesce(f.due_at <= clock_now(), false) as "is_due!",
             -- Of the statement's beginning: the one that is replaced.
             before.digest as "replaced?",
             (select count(*) from told) as told
         from frozen f
-        left join checkpoints before on before.run_id = f.id and before.digest is distinct from $7
+        join asked on asked.id = f.id
+        left join checkpoints before on before.run_id = f.id and before.digest is distinct from asked.digest
             and not exists (select from checkpoints other where other.digest = before.digest and other.run_id <> f.id)
         "#,
-        lease.run.uuid(),
-        lease.worker.uuid(),
-        lease.epoch,
-        moment,
-        used_cpu_ms as i64,
-        checkpoint.sequence as i64,
-        checkpoint.snapshot.blob(),
-        checkpoint.snapshot.in_row(),
-        checkpoint.stored_bytes as i64,
-        checkpoint.raw_bytes as i64,
-        rows::to_json(wait),
-        checkpoint.rewritten,
+        &columns.runs,
+        &columns.workers,
+        &columns.epochs,
+        &columns.moments as &[Option<DateTime<Utc>>],
+        &columns.cpu_ms,
+        &columns.sequences,
+        &columns.digests as &[Option<&str>],
+        &columns.snapshots as &[Option<&[u8]>],
+        &columns.stored_bytes,
+        &columns.raw_bytes,
+        &columns.waits,
+        &columns.rewritten as &[Option<&str>],
         EventKind::Suspended.as_str(),
         notify::RUNS,
         notify::TIMERS,
-        checkpoint.files.as_ref().map(|files| &files.manifest[..]),
-        checkpoint.files.as_ref().map_or(&[][..], |files| &files.packs),
-        &checkpoint.pages
+        &columns.files as &[Option<&[u8]>],
+        &columns.packs,
+        &columns.pages
     )
-    .fetch_optional(connection)
+    .fetch_all(connection)
     .await?;
-    Ok(row.map(|row| Frozen {
+    let frozen = rows.into_iter().map(|row| Frozen {
+        run: RunId::from_uuid(row.id),
         environment: EnvironmentId::from_uuid(row.environment_id),
         is_due: row.is_due,
         replaced: row.replaced,
-    }))
+    });
+    Ok(frozen.collect())
+}
+
+/// Suspensions, column by column.
+#[derive(Default)]
+struct Columns<'a> {
+    runs: Vec<Uuid>,
+    workers: Vec<Uuid>,
+    epochs: Vec<i64>,
+    moments: Vec<Option<DateTime<Utc>>>,
+    cpu_ms: Vec<i64>,
+    sequences: Vec<i64>,
+    digests: Vec<Option<&'a str>>,
+    snapshots: Vec<Option<&'a [u8]>>,
+    stored_bytes: Vec<i64>,
+    raw_bytes: Vec<i64>,
+    waits: Vec<String>,
+    rewritten: Vec<Option<&'a str>>,
+    files: Vec<Option<&'a [u8]>>,
+    /// Each the text of an array: rows of arrays would all have to be of one length.
+    packs: Vec<String>,
+    pages: Vec<String>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(suspended: &'a [Suspension]) -> Columns<'a> {
+        let mut columns = Columns::default();
+        for Suspension { lease, checkpoint, wait, moment, used_cpu_ms } in suspended {
+            columns.runs.push(lease.run.uuid());
+            columns.workers.push(lease.worker.uuid());
+            columns.epochs.push(lease.epoch);
+            columns.moments.push(*moment);
+            columns.cpu_ms.push(*used_cpu_ms as i64);
+            columns.sequences.push(checkpoint.sequence as i64);
+            columns.digests.push(checkpoint.snapshot.blob());
+            columns.snapshots.push(checkpoint.snapshot.in_row());
+            columns.stored_bytes.push(checkpoint.stored_bytes as i64);
+            columns.raw_bytes.push(checkpoint.raw_bytes as i64);
+            columns.waits.push(rows::to_json(wait));
+            columns.rewritten.push(checkpoint.rewritten.as_deref());
+            columns.files.push(checkpoint.files.as_ref().map(|files| &files.manifest[..]));
+            columns.packs.push(array(checkpoint.files.as_ref().map_or(&[][..], |files| &files.packs)));
+            columns.pages.push(array(&checkpoint.pages));
+        }
+        columns
+    }
+}
+
+/// Digests as the text of an array. They are hexadecimal, so nothing in them has to be quoted.
+fn array(digests: &[String]) -> String {
+    format!("{{{}}}", digests.join(","))
 }
 
 /// Which of these digests no checkpoint, no deployment and no rewritten component names.

@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use super::{StoreError, events::Changed, notify, rows};
 use crate::model::{
+    context::EnvironmentKind,
     event::EventKind,
     id::{DeploymentId, EnvironmentId, QueueId, RunId},
     run::RunStatus,
     task::TaskDefinition,
-    trigger::NewRun,
+    trigger::{DEVELOPMENT_TTL_MS, NewRun},
 };
 
 /// What a trigger has to know.
@@ -18,6 +19,8 @@ use crate::model::{
 pub struct Scene {
     /// The time, by the clock that everything is compared with.
     pub now: DateTime<Utc>,
+    /// What kind of environment it is in.
+    pub kind: EnvironmentKind,
     /// The deployment that the run is bound to, if it names a version.
     pub deployment: Option<DeploymentId>,
     /// The task as that version or else the current one declares it; none: not deployed.
@@ -38,7 +41,7 @@ pub async fn scene(
 ) -> Result<Option<Scene>, StoreError> {
     let row = query!(
         r#"
-        select clock_now() as "now!", d.id as "deployment?", t.definition as "definition?"
+        select clock_now() as "now!", e.kind, d.id as "deployment?", t.definition as "definition?"
         from environments e
         left join deployments d on d.environment_id = e.id
             and case when $3::text is null then d.id = e.current_deployment_id else d.version = $3 end
@@ -54,6 +57,7 @@ pub async fn scene(
     row.map(|row| {
         Ok(Scene {
             now: row.now,
+            kind: rows::environment_kind(&row.kind)?,
             deployment: row.deployment.filter(|_| version.is_some()).map(DeploymentId::from_uuid),
             task: row.definition.map(|definition| rows::json("tasks", definition)).transpose()?,
             limits: Vec::new(),
@@ -114,6 +118,8 @@ pub struct Decided<'a> {
     pub position: Option<DateTime<Utc>>,
     /// When time alone moves it on.
     pub due_at: Option<DateTime<Utc>>,
+    /// That is so soon that the timer loop has to be told.
+    pub is_due_soon: bool,
     /// Until when its idempotency key counts.
     pub key_expires_at: Option<DateTime<Utc>>,
 }
@@ -330,7 +336,8 @@ pub async fn wake_pending(
             limit_ids = case when r.limit_names is null then $5
                 else array(select distinct id from unnest(r.limit_ids || $6::uuid) as id where id is not null order by id) end,
             position = coalesce(r.position, clock_now() - r.priority_ms * interval '1 millisecond'),
-            due_at = clock_now() + nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint), 0) * interval '1 millisecond',
+            due_at = clock_now() + nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint,
+                case e.kind when 'dev' then $7::bigint end), 0) * interval '1 millisecond',
             updated_at = clock_now(), event_seq = r.event_seq + 1
         from environments e
         join tasks t on t.deployment_id = e.current_deployment_id and t.id = $2
@@ -343,7 +350,8 @@ pub async fn wake_pending(
         place.own_queue.uuid(),
         place.queue.uuid(),
         &place.limits,
-        place.own_limit
+        place.own_limit,
+        DEVELOPMENT_TTL_MS as i64
     )
     .fetch_all(connection)
     .await?;
@@ -354,28 +362,31 @@ fn queued(rows: impl Iterator<Item = (Uuid, i64)>) -> Vec<Changed> {
     rows.map(|(id, seq)| Changed { id: RunId::from_uuid(id), seq, status: RunStatus::Queued }).collect()
 }
 
-/// What a run waits for had come before it was suspended: it comes back into line, at the place it had, which is entered and
-/// told to workers.
+/// What these runs wait for had come before they were suspended: they come back into line, at the places they had, which is entered
+/// and told to workers.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn wake_suspended(connection: &mut PgConnection, run: RunId) -> Result<(), StoreError> {
+pub async fn wake_suspended(connection: &mut PgConnection, runs: &[Uuid]) -> Result<(), StoreError> {
+    if runs.is_empty() {
+        return Ok(());
+    }
     query!(
         r#"
         with woken as (
             update runs
             set status = 'QUEUED', due_at = null, updated_at = clock_now(), event_seq = event_seq + 1
-            where id = $1 and status = 'WAITING'
+            where id = any($1) and status = 'WAITING'
             returning id, event_seq
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status)
             select id, event_seq, clock_now(), $2, 'QUEUED' from woken
         )
-        select pg_notify($3, replace(id::text, '-', '')) from woken
+        select pg_notify($3, string_agg(replace(id::text, '-', ''), ',')) from woken having count(*) > 0
         union all
-        select pg_notify($4, '') from woken
+        select pg_notify($4, '') from woken having count(*) > 0
         "#,
-        run.uuid(),
+        runs,
         EventKind::Resumed.as_str(),
         notify::RUNS,
         notify::LINE

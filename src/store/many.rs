@@ -55,7 +55,7 @@ pub async fn insert(
         return Ok(Vec::new());
     }
     let columns = Columns::of(runs);
-    let is_any_due = runs.iter().any(|run| run.due_at.is_some());
+    let is_any_due = runs.iter().any(|run| run.is_due_soon);
     let is_any_in_line = tell_workers && runs.iter().any(|run| run.status == RunStatus::Queued);
     let channels = [is_any_due.then_some(notify::TIMERS), is_any_in_line.then_some(notify::LINE)];
     let made = query!(

@@ -36,6 +36,7 @@ pub mod queues;
 pub mod repeats;
 pub mod retention;
 pub mod rewritings;
+pub mod room;
 mod rows;
 pub mod runs;
 pub mod schedules;
@@ -99,6 +100,7 @@ pub struct Store {
     /// For lists, so that no page that somebody leafs to keeps a run waiting.
     lists: PgPool,
     keys: seal::Keyring,
+    rooms: room::Rooms,
     /// Where transactions run, whoever asks for them: on the threads of guests they would wait with their locks held.
     runtime: Handle,
 }
@@ -188,7 +190,8 @@ impl Store {
     /// The store of a pool whose schema is up to date, in the runtime that this is called in. For tests, which get their pool from
     /// `#[sqlx::test]`.
     pub fn over(pool: PgPool) -> Store {
-        Store { lists: pool.clone(), pool, keys: seal::Keyring::default(), runtime: Handle::current() }
+        let (keys, rooms) = (seal::Keyring::default(), room::Rooms::default());
+        Store { lists: pool.clone(), pool, keys, rooms, runtime: Handle::current() }
     }
 
     /// The same with keys for what is encrypted in rows.
@@ -199,6 +202,16 @@ impl Store {
     /// What values in rows are encrypted with.
     pub fn keys(&self) -> &seal::Keyring {
         &self.keys
+    }
+
+    /// The same with queues of these sizes; without, they take any number of runs.
+    pub fn with_queue_sizes(self, sizes: room::Sizes) -> Store {
+        Store { rooms: room::Rooms::new(sizes), ..self }
+    }
+
+    /// How much room queues have.
+    pub fn rooms(&self) -> &room::Rooms {
+        &self.rooms
     }
 
     /// The pool, for what is not a verb: a LISTEN connection, a health check.

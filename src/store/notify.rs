@@ -1,5 +1,7 @@
 //! What is told to other processes: "look", never what there is to see. Sent with the commit.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
@@ -16,6 +18,9 @@ pub(super) const TIMERS: &str = "timers";
 
 /// Ids of runs whose streams have something new.
 pub(super) const STREAMS: &str = "streams";
+
+/// What is due later than this needs no word: whoever waits for it looks at least as often.
+pub(crate) const SOON: Duration = Duration::from_secs(5);
 
 /// A schedule may be due earlier than before.
 pub(super) const SCHEDULES: &str = "schedules";

@@ -3,7 +3,10 @@
 use sqlx::{PgConnection, query, query_scalar};
 
 use super::{StoreError, events::Changed, line::Place, rows};
-use crate::model::id::{DeploymentId, EnvironmentId, RunId};
+use crate::model::{
+    id::{DeploymentId, EnvironmentId, RunId},
+    trigger::DEVELOPMENT_TTL_MS,
+};
 
 /// The version of the newest deployment with this external id.
 ///
@@ -45,9 +48,11 @@ pub async fn wake(
             position = case r.status when 'DELAYED' then r.position
                 else coalesce(r.position, clock_now() - r.priority_ms * interval '1 millisecond') end,
             due_at = case r.status when 'DELAYED' then r.due_at
-                else clock_now() + nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint), 0) * interval '1 millisecond' end,
+                else clock_now() + nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint,
+                    case e.kind when 'dev' then $8::bigint end), 0) * interval '1 millisecond' end,
             updated_at = clock_now(), event_seq = r.event_seq + 1
         from deployments d
+        join environments e on e.id = d.environment_id
         join tasks t on t.deployment_id = d.id and t.id = $3
         where d.id = $2 and r.environment_id = $1 and r.external_deployment = d.external_id and r.deployment_id is null
             and r.task = $3 and r.status in ('PENDING_VERSION', 'DELAYED')
@@ -59,7 +64,8 @@ pub async fn wake(
         place.own_queue.uuid(),
         place.queue.uuid(),
         &place.limits,
-        place.own_limit
+        place.own_limit,
+        DEVELOPMENT_TTL_MS as i64
     )
     .fetch_all(connection)
     .await?

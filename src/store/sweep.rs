@@ -6,7 +6,7 @@ use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
 use super::{StoreError, events::Changed, leases::interval, rows};
-use crate::model::{id::RunId, run::RunStatus};
+use crate::model::{id::RunId, run::RunStatus, trigger::DEVELOPMENT_TTL_MS};
 
 /// Locks at most `max` runs whose time has come, the longest due first, and says where they are.
 ///
@@ -61,7 +61,8 @@ pub async fn end_delay(connection: &mut PgConnection, runs: &[Uuid], parked_for:
         with due as (
             select r.id, t.id is not null as is_deployed,
                 case when r.external_deployment is not null then clock_now() + $2::interval end as parked_until,
-                nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint), 0) as ttl_ms
+                nullif(coalesce(r.ttl_ms, (t.definition ->> 'ttlMs')::bigint, case e.kind when 'dev' then $3::bigint end), 0)
+                    as ttl_ms
             from runs r
             join environments e on e.id = r.environment_id
             left join tasks t on t.id = r.task and t.deployment_id = case when r.external_deployment is null
@@ -78,7 +79,8 @@ pub async fn end_delay(connection: &mut PgConnection, runs: &[Uuid], parked_for:
         returning r.id, r.event_seq, r.status
         "#,
         runs,
-        interval(parked_for)
+        interval(parked_for),
+        DEVELOPMENT_TTL_MS as i64
     )
     .fetch_all(connection)
     .await?

@@ -38,6 +38,7 @@ use crate::{
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
     store::{self, environments},
+    wall_clock,
 };
 
 /// How long a call of the guest goes on to be tried while the database is away, before the guest is told.
@@ -140,10 +141,11 @@ impl EngineCaller {
     }
 
     async fn sleep_until(&self, at: DateTime<Utc>) {
-        while let Ok(left) = (at - Utc::now()).to_std()
+        while let Ok(left) = (at - wall_clock::now()).to_std()
             && !left.is_zero()
         {
-            tokio::time::sleep(left).await;
+            // Not all at once: the database's clock may be set, and time passes while the machine is asleep.
+            tokio::time::sleep(left.min(LOOK_AGAIN)).await;
         }
     }
 
@@ -155,7 +157,7 @@ impl EngineCaller {
     fn is_long(&self, request: &WaitRequest) -> bool {
         match request {
             WaitRequest::Sleep { at } | WaitRequest::Timer { at, .. } => {
-                (*at - Utc::now()).to_std().is_ok_and(|left| left > self.context.config.grace)
+                (*at - wall_clock::now()).to_std().is_ok_and(|left| left > self.context.config.grace)
             }
             WaitRequest::Any { .. } => false,
         }
@@ -384,6 +386,7 @@ pub(super) fn host_error(error: engine::Error) -> HostError {
         engine::Error::Conflict(_) => HostErrorCode::Conflict,
         engine::Error::Invalid { .. } => HostErrorCode::Invalid,
         engine::Error::TooLarge { .. } => HostErrorCode::TooLarge,
+        engine::Error::QueueFull { .. } => HostErrorCode::RateLimited,
         engine::Error::LostLease => HostErrorCode::Cancelled,
         engine::Error::Unavailable(_) => HostErrorCode::Unavailable,
         engine::Error::Internal(_) => HostErrorCode::Internal,

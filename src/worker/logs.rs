@@ -15,6 +15,7 @@ use crate::{
         log::{Level, LogRecord, Source},
     },
     store::Store,
+    wall_clock,
 };
 
 /// Lines that may wait to be written.
@@ -53,7 +54,7 @@ impl LogBuffer {
     /// Takes a line of the host about the run.
     pub fn host(&self, level: Level, message: impl Into<String>) {
         self.push(LogRecord {
-            at: chrono::Utc::now(),
+            at: wall_clock::now(),
             level,
             source: Source::Host,
             message: message.into(),
@@ -96,7 +97,7 @@ impl LogBuffer {
         if waiting.dropped > 0 {
             let message = format!("{} log lines were dropped: they could not be stored as fast as they came", waiting.dropped);
             records.push(LogRecord {
-                at: chrono::Utc::now(),
+                at: wall_clock::now(),
                 level: Level::Warn,
                 source: Source::Host,
                 message,

@@ -15,7 +15,7 @@ pub mod scratch;
 mod streams;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -35,12 +35,13 @@ use crate::{
         claim::{self, Claim, Rest, Terms},
         finish,
         intake::{Room, Workplace},
+        suspend::{self, Suspended},
     },
     group::Group,
     host::Egress,
     model::{id::WorkerId, price::Prices},
     runtime::Runtime,
-    store::{Store, endings::Completed, lanes::Turn, listen::Signals},
+    store::{Store, checkpoints::Suspension, endings::Completed, lanes::Turn, listen::Signals},
 };
 use guests::Guests;
 use leases::Leases;
@@ -58,6 +59,8 @@ const AFTER_ERROR: Duration = Duration::from_millis(250);
 const DRAIN_FOR: Duration = Duration::from_secs(3);
 /// Transactions that complete runs beside each other. With a second one, each has half as many runs, which cost a third more.
 const COMPLETING_AT_ONCE: usize = 1;
+/// Transactions that suspend runs beside each other.
+const SUSPENDING_AT_ONCE: usize = 1;
 /// Runs claimed by one statement.
 const CLAIM_BATCH: usize = 32;
 
@@ -73,6 +76,8 @@ pub struct Context {
     pub rewritings: Arc<Rewritings>,
     /// Where runs that returned are completed together; false: not so, and it has to be done by itself.
     pub completions: Group<Completed, bool>,
+    /// Where runs that wait for a moment are suspended together; none: not so, and it has to be done by itself.
+    pub suspensions: Group<Suspension, Option<Suspended>>,
     /// News of waitpoints and runs.
     pub signals: Signals,
     /// Grace, lease and concurrency.
@@ -99,6 +104,22 @@ pub fn completions(store: &Store) -> Group<Completed, bool> {
                 HashSet::new()
             });
             runs.iter().map(|run| over.contains(run)).collect()
+        }
+    })
+}
+
+/// Suspends runs together with others that begin to wait at the same time.
+pub fn suspensions(store: &Store) -> Group<Suspension, Option<Suspended>> {
+    let store = store.clone();
+    Group::new(suspend::MOST_TOGETHER, SUSPENDING_AT_ONCE, move |asked: Vec<Suspension>| {
+        let store = store.clone();
+        async move {
+            let runs: Vec<_> = asked.iter().map(|asked| asked.lease.run).collect();
+            let mut suspended = suspend::suspend_together(&store, asked).await.unwrap_or_else(|error| {
+                warn!(error = &error as &dyn std::error::Error, runs = runs.len(), "runs could not be suspended together");
+                HashMap::new()
+            });
+            runs.iter().map(|run| suspended.remove(run)).collect()
         }
     })
 }

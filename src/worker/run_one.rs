@@ -12,7 +12,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::Utc;
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::{
@@ -24,7 +23,10 @@ use super::{
 };
 use crate::{
     blobs::{self, Area},
-    engine::{self, finish, lease, suspend},
+    engine::{
+        self, finish, lease,
+        suspend::{self, Suspended},
+    },
     host::CpuMeter,
     model::{
         attempt::{Cancellation, Claimed, Outcome, Resume, RetryDecision},
@@ -35,7 +37,8 @@ use crate::{
         waitpoint::WaitRequest,
     },
     runtime::{Execution, LoadedComponent, Part, PrepareError, RunFault, RunSetup, Step},
-    store::{endings::Completed, runs},
+    store::{checkpoints::Suspension, endings::Completed, runs},
+    wall_clock,
 };
 
 /// Shortest and longest pause before a checkpoint that could not be stored is tried again while the run stays in memory.
@@ -122,8 +125,8 @@ impl Attempt {
     async fn announce_cancellation(&self) -> Duration {
         let Claimed { lease, context, .. } = &self.claimed;
         let asked = tokio::time::timeout(ASK_FOR, runs::get(&self.context.store, context.environment, lease.run)).await;
-        let now = Utc::now();
-        // Not knowing when it was asked for, or with another clock than the database's, it has as long from now.
+        let now = wall_clock::now();
+        // Not knowing when it was asked for, it has as long from now.
         let requested_at = asked.ok().and_then(Result::ok).flatten().and_then(|run| run.cancel_requested_at);
         let cancellation = Cancellation::requested(requested_at.unwrap_or(now).min(now));
         self.caller.cancel(cancellation);
@@ -337,7 +340,7 @@ impl Attempt {
         }
         let needed = Packs::of(&checkpoint);
         let (size_bytes, used_cpu_ms) = (checkpoint.stored_bytes, execution.used_cpu().as_millis() as u64);
-        match suspend::suspend(&self.context.store, &self.claimed.lease, checkpoint, wait, used_cpu_ms).await {
+        match self.suspend_with_others_or_alone(checkpoint, wait, used_cpu_ms).await {
             Ok(suspended) => {
                 debug!(size_bytes, requeued = suspended.requeued, "suspended");
                 self.forget_checkpoint(suspended.replaced).await;
@@ -349,6 +352,23 @@ impl Attempt {
             Err(error @ (engine::Error::Unavailable(_) | engine::Error::Internal(_))) => Err(NotSuspended::Unknown(error.into())),
             Err(error) => Err(NotSuspended::NotStored(error.into())),
         }
+    }
+
+    /// Many runs that begin to wait at the same time share a transaction.
+    async fn suspend_with_others_or_alone(
+        &self,
+        checkpoint: Checkpoint,
+        wait: &WaitRequest,
+        used_cpu_ms: u64,
+    ) -> Result<Suspended, engine::Error> {
+        let Claimed { lease, .. } = self.claimed;
+        if suspend::is_for_a_moment(wait) {
+            let asked = Suspension { lease, checkpoint: checkpoint.clone(), wait: wait.clone(), moment: None, used_cpu_ms };
+            if let Some(suspended) = self.context.suspensions.ask(asked).await.flatten() {
+                return Ok(suspended);
+            }
+        }
+        suspend::suspend(&self.context.store, &lease, checkpoint, wait, used_cpu_ms).await
     }
 
     async fn store_snapshot(&self, execution: &mut Execution) -> Result<Checkpoint, NotSuspended> {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::support::{guests::guest, server::Server};
+use crate::support::{eventually, guests::guest, server::Server};
 
 const SOON: Duration = Duration::from_secs(60);
 
@@ -58,4 +59,47 @@ async fn no_more_runs_execute_than_their_limits_allow_and_operators_may_change_t
     server.run_with_status(&held, "COMPLETED", SOON).await;
     assert_eq!(command(&["limits", "get", "nothing"]).await.code, Some(1));
     assert_eq!(command(&["limits", "set", "two"]).await.code, Some(2), "it needs a bound");
+}
+
+/// Status and message.
+async fn post(server: &Server, path: &str, body: Value) -> (u16, String) {
+    let answer = server.request(Method::POST, path).json(&body).send().await.unwrap();
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.unwrap();
+    (status, body["error"].as_str().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_that_is_full_refuses_what_would_come_into_line_until_runs_have_begun() {
+    let server = Server::start(&["--max-queued-dev", "3"]).await;
+    server.deploy(guest("rust-chain")).await;
+    server.command(&["queues", "pause", "task/echo"], "").await.ok();
+    let trigger =
+        async |options: Value| post(&server, "/api/v1/tasks/echo/trigger", json!({"payload": 1, "options": options})).await;
+    let first = json!({"idempotencyKey": "first"});
+    assert_eq!(trigger(first.clone()).await.0, 200);
+    assert_eq!(trigger(json!({})).await.0, 200);
+    let items = |count| json!({"items": vec![json!({"task": "echo", "payload": 1}); count]});
+    let (status, error) = post(&server, "/api/v2/tasks/batch", items(2)).await;
+    assert_eq!(status, 422, "{error}");
+    assert_eq!(post(&server, "/api/v2/tasks/batch", items(1)).await.0, 202);
+    for answer in
+        [trigger(json!({})).await, trigger(json!({"delay": "1h"})).await, post(&server, "/api/v2/tasks/batch", items(1)).await]
+    {
+        assert_eq!(answer.0, 422, "{}", answer.1);
+        for words in ["task/echo", "takes 3 runs", "--max-queued"] {
+            assert!(answer.1.contains(words), "{}", answer.1);
+        }
+    }
+    assert_eq!(trigger(first).await.0, 200, "the run is there");
+    assert_eq!(server.get("/api/v1/runs").await["data"].as_array().unwrap().len(), 3);
+
+    server.command(&["queues", "resume", "task/echo"], "").await.ok();
+    eventually("there is room again", SOON, async || (trigger(json!({})).await.0 == 200).then_some(())).await;
+    eventually("all of them end", SOON, async || {
+        let open = server.get("/api/v1/runs?filter%5Bstatus%5D=QUEUED%2CDEQUEUED%2CEXECUTING").await;
+        open["data"].as_array().unwrap().is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(server.get("/api/v1/runs").await["data"].as_array().unwrap().len(), 4);
 }

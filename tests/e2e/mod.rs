@@ -3,6 +3,7 @@
 mod bad_input;
 mod boundaries;
 mod children;
+mod clocks;
 mod command_line;
 mod crash;
 mod ends;
@@ -10,14 +11,17 @@ mod full_disk;
 mod hostile;
 mod http;
 mod limits;
+mod load;
 mod npm_client;
 mod realtime;
+mod retention;
 mod schedules;
 mod scratch;
 mod several;
 mod snapshots;
 mod stories;
 mod storm;
+mod twins;
 mod upgrade;
 mod variables;
 

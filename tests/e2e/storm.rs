@@ -1,38 +1,25 @@
 //! Everything that can be killed, restarted and cut, under servers with runs of every kind in flight: no run is lost, none ends
 //! twice, none is stuck.
 //!
-//! `STORM_RUNS` says how many runs are triggered in each scenario, children not counted; `STORM` runs one scenario alone; `SEED`
-//! repeats the moments.
+//! `STORM` runs one scenario alone; see [`load`](super::load) for how many runs there are.
 
 use std::{
     cell::Cell,
-    collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, stream};
-use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rand::{RngExt as _, rngs::StdRng};
 use rustix::process::Signal;
-use serde_json::json;
 use sqlx::PgPool;
 
+use super::load::{self, ALL_DONE, Kind, Versions};
 use crate::support::{
-    client::Client,
     effects::Effects,
     eventually,
     fleet::{Fleet, Member},
     guests::guest,
     proxy::{Proxy, Which},
 };
-
-/// Runs triggered in each scenario of the suite.
-const RUNS: usize = 48;
-/// In a longer storm the faults come again and again.
-const RUNS_PER_FAULT: usize = 50;
-/// Triggers at a time.
-const AT_ONCE: usize = 8;
-/// Longest time from the last fault until every run is final.
-const ALL_DONE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn kills_restarts_and_cuts_lose_no_run_end_none_twice_and_leave_none_stuck() {
@@ -86,17 +73,9 @@ struct Storm {
     random: StdRng,
 }
 
-/// Versions that runs are locked to: the task with a schedule is in the current one.
-#[derive(Clone)]
-struct Versions {
-    chain: String,
-    bench: String,
-}
-
 impl Storm {
     async fn new() -> Storm {
-        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random::<u64>);
-        println!("SEED={seed}");
+        let random = load::random();
         let fleet = Fleet::new().await;
         let proxy = Proxy::start(fleet.postgres.database_url()).await;
         let url = proxy.database_url();
@@ -106,9 +85,9 @@ impl Storm {
         let worker = [&worker[..], &few].concat();
         // One folder, so that a component is compiled once.
         let api = fleet.start_through(&url, "data", "api", &few).await;
-        let deploy = async |name: &str| api.deploy(guest(name)).await["version"].as_str().unwrap().to_owned();
-        let versions = Versions { chain: deploy("rust-chain").await, bench: deploy("bench").await };
-        deploy("report").await;
+        let versions = Versions::deploy(&api).await;
+        // The task with a schedule is in the current version.
+        api.deploy(guest("report")).await;
         let workers = [
             fleet.start_through(&url, "data", "worker", &worker).await,
             fleet.start_through(&url, "data", "worker", &worker).await,
@@ -125,7 +104,7 @@ impl Storm {
             (open == 0).then_some(())
         })
         .await;
-        Storm { fleet, proxy, api, workers, database, effects, versions, random: StdRng::seed_from_u64(seed) }
+        Storm { fleet, proxy, api, workers, database, effects, versions, random }
     }
 
     async fn end(self) {
@@ -136,25 +115,22 @@ impl Storm {
 
     /// Triggers runs of every kind while the faults happen, and looks at what became of all.
     async fn weather(&mut self, name: &str, faults: &[Fault]) {
-        let count = std::env::var("STORM_RUNS").ok().and_then(|count| count.parse().ok()).unwrap_or(RUNS);
-        let begun = Instant::now();
-        let triggering = trigger(self.api.client(), self.versions.clone(), self.effects.url(), name, count);
+        let (count, begun) = (load::count(), Instant::now());
+        let (clients, versions, effects) = ([self.api.client()], self.versions.clone(), self.effects.clone());
+        let triggering = load::trigger(&clients, &versions, &effects, name, count);
         let (database, is_over) = (self.database.clone(), Cell::new(false));
         let firing = fire(&database, &is_over);
         let blowing = async {
-            let times = faults.len().max(count / RUNS_PER_FAULT);
-            let last = self.blow(name, faults.iter().cycle().take(times)).await;
+            let last = self.blow(name, faults.iter().cycle().take(load::faults(count, faults.len()))).await;
             is_over.set(true);
             last
         };
         let (triggered, fired, last) = tokio::join!(triggering, firing, blowing);
-        eventually("every run is final", ALL_DONE.max(Duration::from_millis(500) * count as u32), async || {
-            let open: i64 = self.one("select count(*) from runs where finished_at is null").await;
-            (open == 0).then_some(())
-        })
-        .await;
+        load::all_final(&self.database, count).await;
         println!("{name}: all done {:.2?} after the last fault was over, {:.2?} in all", last.elapsed(), begun.elapsed());
-        self.check(name, &triggered, fired).await;
+        load::check(&self.database, &self.effects, name, &triggered).await;
+        let scheduled: i64 = self.one("select count(*) from runs where task = 'daily-report'").await;
+        assert_eq!(scheduled, fired, "each time that was due has one run");
     }
 
     /// Lets the faults happen, and waits after each until there is progress. Tells when that was for the last time.
@@ -242,108 +218,8 @@ impl Storm {
     where
         T: Send + Unpin + sqlx::Type<sqlx::Postgres> + for<'r> sqlx::Decode<'r, sqlx::Postgres>,
     {
-        eventually(query, ALL_DONE, async || sqlx::query_scalar(query).fetch_one(&self.database).await.ok()).await
+        load::one(&self.database, query).await
     }
-
-    async fn check(&self, name: &str, triggered: &BTreeMap<String, Kind>, fired: i64) {
-        let roots = "select coalesce(r.idempotency_shown, r.idempotency_key), r.status, r.attempt, r.epoch,
-                (select count(*) from run_events e where e.run_id = r.id and e.kind = 'finished') as ends,
-                (select count(*) from runs c where c.parent_id = r.id) as children,
-                convert_from(r.output, 'utf8') as output
-             from runs r where r.parent_id is null and coalesce(r.idempotency_shown, r.idempotency_key) like $1";
-        type Row = (String, String, i32, i64, i64, i64, Option<String>);
-        let roots: Vec<Row> = sqlx::query_as(roots).bind(format!("{name}-%")).fetch_all(&self.database).await.unwrap();
-        assert_eq!(roots.len(), triggered.len(), "each key has one run");
-        let mut outputs: BTreeMap<Kind, Vec<String>> = BTreeMap::new();
-        let mut repeated = 0;
-        for (key, status, attempt, epoch, ends, children, output) in &roots {
-            let kind = triggered[key];
-            assert_eq!((status.as_str(), *attempt, *ends), ("COMPLETED", 1, 1), "{key}, {kind:?}, epoch {epoch}: {output:?}");
-            assert_eq!(*children, kind.children(), "{key}, {kind:?}");
-            if kind == Kind::Five {
-                repeated += self.effects.check(key);
-            } else {
-                outputs.entry(kind).or_default().extend(output.clone());
-            }
-        }
-        for (kind, mut outputs) in outputs {
-            outputs.dedup();
-            assert_eq!(outputs.len(), 1, "{kind:?}: {outputs:?}");
-        }
-        let bad = "select count(*) from runs r where status <> 'COMPLETED' or attempt <> 1
-             or (select count(*) from run_events e where e.run_id = r.id and e.kind = 'finished') <> 1";
-        assert_eq!(self.one::<i64>(bad).await, 0, "children and scheduled runs, too, end completed, once");
-        let scheduled: i64 = self.one("select count(*) from runs where task = 'daily-report'").await;
-        assert_eq!(scheduled, fired, "each time that was due has one run");
-        let left = "select (select count(*) from runs where lease_worker is not null)
-             + (select count(*) from batches where stage = 'MAKING')";
-        assert_eq!(self.one::<i64>(left).await, 0, "nothing is held any more");
-        let all: i64 = self.one("select count(*) from runs").await;
-        let lost: i64 = self.one("select count(*) from run_events where kind = 'lease-lost'").await;
-        println!(
-            "{name}: {} runs, {all} with children so far; {lost} leases lost so far; {repeated} effects repeated",
-            roots.len()
-        );
-    }
-}
-
-/// What is triggered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Kind {
-    /// Waits and nothing else.
-    Chain,
-    /// Effects with waits between.
-    Five,
-    /// Starts three and waits for all.
-    Batch,
-    /// Starts two, one after the other.
-    Each,
-}
-
-impl Kind {
-    fn children(self) -> i64 {
-        match self {
-            Kind::Chain | Kind::Five => 0,
-            Kind::Batch => 3,
-            Kind::Each => 2,
-        }
-    }
-
-    /// Until it is acknowledged, however often that takes: one key is one run.
-    async fn trigger(self, client: &Client, versions: &Versions, url: &str, key: &str) {
-        let member = |name: &str, ms: u32| json!({"name": name, "ms": ms});
-        let (task, payload, version) = match self {
-            Kind::Chain => ("chain", json!({"n": 4, "mode": "mixed", "ms": 150}), &versions.chain),
-            Kind::Five => ("bench-five", json!({"k": key, "url": url}), &versions.bench),
-            Kind::Batch => {
-                let members = [member("a", 200), member("b", 0), member("c", 400)];
-                ("family", json!({"how": "batch", "members": members}), &versions.chain)
-            }
-            Kind::Each => ("family", json!({"how": "each", "members": [member("a", 100), member("b", 0)]}), &versions.chain),
-        };
-        let options = json!({"idempotencyKey": key, "lockToVersion": version});
-        let body = json!({"payload": payload, "options": options});
-        eventually("the run is triggered", ALL_DONE, async || {
-            let request = client.request(reqwest::Method::POST, &format!("/api/v1/tasks/{task}/trigger")).json(&body);
-            let answer = request.timeout(Duration::from_secs(5)).send().await.ok()?;
-            let status = answer.status();
-            let text = answer.text().await.unwrap_or_default();
-            assert!(status.is_success() || status.is_server_error(), "{status}: {text}");
-            status.is_success().then_some(())
-        })
-        .await;
-    }
-}
-
-/// Triggers so many runs of every kind and tells what each key stands for.
-async fn trigger(client: Client, versions: Versions, url: String, name: &str, count: usize) -> BTreeMap<String, Kind> {
-    let one = async |n: usize| {
-        let key = format!("{name}-{n}-{}", rand::random::<u32>());
-        let kind = [Kind::Chain, Kind::Five, Kind::Batch, Kind::Five, Kind::Chain, Kind::Each][n % 6];
-        kind.trigger(&client, &versions, &url, &key).await;
-        (key, kind)
-    };
-    stream::iter(0..count).map(one).buffer_unordered(AT_ONCE).collect().await
 }
 
 /// Lets the schedule be due again and again until it is over, each time once the time before has its run. Tells how many runs it has.

@@ -6,6 +6,7 @@ use axum::{Router, extract::State, routing::post};
 use tokio::net::TcpListener;
 
 /// The server; gone with the test's runtime.
+#[derive(Clone)]
 pub struct Effects {
     url: String,
     seen: Arc<Mutex<Vec<String>>>,

@@ -15,8 +15,8 @@ use super::{client::Client, eventually};
 
 /// How long a process may take until it is ready.
 const READY: Duration = Duration::from_secs(60);
-/// Of the development environment, in which all tests of fleets are.
-const KEY: &str = "tr_dev_0123456789abcdefghijklmnopqrstuvwxyzABCD";
+/// Of the environment for production, in which all tests of fleets are: in that for development runs expire by themselves.
+const KEY: &str = "tr_prod_0123456789abcdefghijklmnopqrstuvwxyzABCD";
 
 /// What the processes share.
 pub struct Fleet {

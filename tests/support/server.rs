@@ -8,7 +8,11 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{client::Client, eventually, small_disk};
+use super::{
+    client::Client,
+    eventually,
+    small_disk::{self, Whose},
+};
 
 /// How long a server may take until it is ready: it makes a database cluster on its first start.
 const READY: Duration = Duration::from_secs(60);
@@ -44,8 +48,20 @@ impl Server {
         let folder = new_folder();
         let blobs = folder.path().join("data/blobs");
         std::fs::create_dir_all(&blobs).unwrap();
-        let launcher = small_disk::launcher(&blobs)?;
+        let launcher = small_disk::launcher(&blobs, Whose::Blobs)?;
         Ok(Server::start_in(folder, launcher, arguments, &[]).await)
+    }
+
+    /// A server whose database is on a file system of 256 megabytes. Started again, it has another one.
+    ///
+    /// # Errors
+    /// Why there can be none on this machine.
+    pub async fn start_on_small_database(arguments: &[&str]) -> Result<Server, String> {
+        let mut server = Server::start(arguments).await;
+        server.kill();
+        server.launcher = small_disk::launcher(&server.data.join("postgres"), Whose::Postgres)?;
+        server.start_again().await;
+        Ok(server)
     }
 
     async fn start_in(

@@ -98,7 +98,7 @@ fn out_of_range() -> Vec<Case> {
         ("concurrency", json!(["a", "b", "c"]), "concurrency", "at most 2"),
         ("concurrency", json!([""]), "options.concurrency", "1 to 128"),
         ("gates", json!([{"queue": "q"}]), "options.gates", "not available"),
-        ("resumeParentOnCompletion", json!(true), "options.resumeParentOnCompletion", "not available"),
+        ("resumeParentOnCompletion", json!(true), "options.resumeParentOnCompletion", "parentRunId"),
     ]
 }
 

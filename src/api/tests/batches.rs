@@ -245,14 +245,13 @@ async fn a_batch_that_cannot_be_made_is_refused_with_what_would_be_right(pool: P
             "global",
         ),
         (r#"{"runCount":1,"taskIdentifiers":"a"}"#, "taskIdentifiers", "sequence"),
+        (r#"{"runCount":1,"resumeParentOnCompletion":true}"#, "resumeParentOnCompletion", "parentRunId"),
     ] {
         let answer = api.batch(body).await;
         assert_eq!(answer.refusal(), (400, "Invalid request body"), "{body}: {}", answer.body);
         let (found, message) = answer.issue();
         assert!(found == path && message.contains(says), "{body}: {found}: {message}");
     }
-    let waiting = api.batch(r#"{"runCount":1,"resumeParentOnCompletion":true}"#).await;
-    assert_eq!(waiting.refusal(), (422, "resumeParentOnCompletion is not available in this version; leave it out"));
     let orphan = format!(r#"{{"runCount":1,"parentRunId":"{}"}}"#, crate::model::id::RunId::new());
     assert_eq!(api.batch(&orphan).await.refusal(), (422, "parentRunId: there is no such run"));
     let large = format!(r#"{{"runCount":1,"idempotencyKey":"{}"}}"#, "k".repeat(131_072));
@@ -383,4 +382,36 @@ async fn a_thousand_items_are_taken_and_their_results_are_sent_in_order(pool: Pg
     for (index, item) in items.iter().enumerate() {
         assert_eq!((&item["id"], &item["output"]), (&runs[index], &json!(index.to_string())));
     }
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn what_a_run_means_to_wait_for_runs_on_its_version_also_if_it_is_triggered_from_outside(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    let version = async |query: &str| api.deploy(b"ok:hello", query).await.body["version"].as_str().unwrap().to_owned();
+    let first = version("").await;
+    let parent = api.trigger("hello", "{}").await;
+    assert_eq!(api.claim().await.lease.run.to_string(), parent);
+    let second = version("?externalId=second").await;
+    assert_ne!(first, second);
+
+    let options = |awaited: bool| format!(r#"{{"options":{{"parentRunId":"{parent}","resumeParentOnCompletion":{awaited}}}}}"#);
+    let shown = async |run: &str| api.get(&format!("/api/v3/runs/{run}")).await.ok();
+    let awaited = shown(&api.trigger("hello", &options(true)).await).await;
+    assert_eq!((&awaited["triggerFunction"], &awaited["version"]), (&json!("triggerAndWait"), &json!(first)));
+    assert_eq!(awaited["relatedRuns"]["parent"]["id"], json!(parent));
+    let free = shown(&api.trigger("hello", &options(false)).await).await;
+    assert_eq!(
+        (&free["triggerFunction"], free.get("version")),
+        (&json!("trigger"), None),
+        "the one that is current when it starts"
+    );
+
+    let body =
+        format!(r#"{{"parentRunId":"{parent}","resumeParentOnCompletion":true,"items":[{{"task":"hello"}},{{"task":"new"}}]}}"#);
+    let made = api.post("/api/v2/tasks/batch", &body).await;
+    assert_eq!(made.status, 202, "{}", made.body);
+    let batch = api.shown(made.body["id"].as_str().unwrap()).await;
+    let run = shown(batch["runs"][0].as_str().unwrap()).await;
+    assert_eq!((&run["triggerFunction"], &run["version"]), (&json!("batchTriggerAndWait"), &json!(first)));
+    assert_eq!(batch["processing"]["errors"][0]["index"], 1, "that version has no such task: {batch}");
 }

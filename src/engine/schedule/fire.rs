@@ -15,6 +15,7 @@ use crate::{
     model::trigger::NewRun,
     store::{
         self, Store, clock,
+        room::Rooms,
         schedules::{self, Picked},
     },
 };
@@ -28,6 +29,7 @@ const AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// # Errors
 /// If the database does not answer.
 pub async fn fire_due(store: &Store, max: u32) -> Result<u32, Error> {
+    let rooms = store.rooms().clone();
     store
         .tx(move |tx| {
             Box::pin(async move {
@@ -37,7 +39,7 @@ pub async fn fire_due(store: &Store, max: u32) -> Result<u32, Error> {
                 for one in picked {
                     let id = one.id;
                     let mut savepoint = tx.begin().await?;
-                    match fire(&mut savepoint, one, now).await {
+                    match fire(&mut savepoint, &rooms, one, now).await {
                         Ok(()) => savepoint.commit().await?,
                         Err(error @ Error::Unavailable(_)) => return Err(error),
                         Err(error) => {
@@ -54,7 +56,7 @@ pub async fn fire_due(store: &Store, max: u32) -> Result<u32, Error> {
         .await
 }
 
-async fn fire(tx: &mut PgConnection, picked: Picked, now: DateTime<Utc>) -> Result<(), Error> {
+async fn fire(tx: &mut PgConnection, rooms: &Rooms, picked: Picked, now: DateTime<Utc>) -> Result<(), Error> {
     let schedule = picked.schedule?;
     let expected = schedule.next.map_or(now, |next| next.at);
     let due = schedule.timing.due(schedule.id, expected, now);
@@ -63,7 +65,7 @@ async fn fire(tx: &mut PgConnection, picked: Picked, now: DateTime<Utc>) -> Resu
         Some(occurrence) if picked.is_deployed => {
             let payload = schedule.event(occurrence.at);
             let run = NewRun { schedule: Some(schedule.id), ..NewRun::of(schedule.task.clone(), payload) };
-            let made = trigger::trigger_in(tx, schedule.environment, &trigger::normal(run)?).await?;
+            let made = trigger::trigger_in(tx, rooms, schedule.environment, &trigger::normal(run)?).await?;
             let late_ms = (now - occurrence.due_at).num_milliseconds();
             tracing::debug!(schedule.id = %schedule.id, run.id = %made.id, late_ms, "fired");
             fired = Some(occurrence.at);

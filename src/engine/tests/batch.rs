@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn of(run_count: u32) -> NewBatch {
-    NewBatch { run_count, parent: None, idempotency: None, request_key: None }
+    NewBatch { run_count, parent: None, awaited: false, idempotency: None, request_key: None }
 }
 
 fn keyed(run_count: u32, key: &str) -> NewBatch {

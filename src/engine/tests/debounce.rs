@@ -251,7 +251,7 @@ async fn what_cannot_be_is_refused_by_the_name_of_its_field(pool: PgPool) {
 async fn items_of_a_batch_put_off_the_run_that_has_their_key_also_one_of_the_batch(pool: PgPool) {
     let scene = Scene::new(pool).await;
     let earlier = trigger(&scene, debounced("earlier", 10 * SECOND, 0)).await.unwrap().id;
-    let new = NewBatch { run_count: 4, parent: None, idempotency: None, request_key: None };
+    let new = NewBatch { run_count: 4, parent: None, awaited: false, idempotency: None, request_key: None };
     let id = batch::create(&scene.store, scene.environment, new).await.unwrap().id;
     let items = [
         item(0, trailing(debounced("new", 20 * SECOND, 1))),

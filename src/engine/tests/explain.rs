@@ -123,6 +123,7 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let lanes = include_str!("../../store/lanes.rs");
     let queues = include_str!("../../store/queues.rs");
     let retention = include_str!("../../store/retention.rs");
+    let room = include_str!("../../store/room.rs");
     let runs = include_str!("../../store/runs.rs");
     let schedules = include_str!("../../store/schedules/due.rs");
     let stages = include_str!("../../store/stages.rs");
@@ -141,6 +142,8 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
         (debounce, "debounce_key = $3 and status", &[&environment, "'hello'", "'k'"][..], "runs_debounce"),
         (sweep, "from runs where due_at <= clock_now()", &["50"][..], "runs_due"),
+        (sweep, "select id from runs where logs_kept and finished_at", &["'30 days'", "100"][..], "runs_ended"),
+        (sweep, "expires_at <= clock_now() order by", &["100"][..], "trigger_requests_end"),
         (sweep, "select min(due_at) from runs", &[][..], "runs_due"),
         (waitpoints, "due_at is not null and due_at <= clock_now()", &["50"][..], "waitpoints_due"),
         (edges, "select distinct run_id", &[array.as_str()][..], "run_waits_of_waitpoint"),
@@ -149,6 +152,8 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (batches, "where stage = 'MAKING' and updated_at <=", &["'5s'", "100"][..], "batches_unmade"),
         (batches, "where stage = 'FILLING' and updated_at <=", &["'1h'", "100"][..], "batches_unmade"),
         (items, "batch_id = $1 and run_id is null\n        ) item", &[some, "1000", "100"][..], "batch_items_"),
+        (room, "status = 'QUEUED' limit $3", &[&environment, some, "100"][..], "runs_in_line"),
+        (items, "draft ->> 'queue'", &[some][..], "batch_items_"),
         (gates, "group by environment_id, queue_id", &[array.as_str()][..], "runs_leased"),
         (queues, "where q.environment_id = $1 and (q.id = $2", &[&environment, some, "''"][..], "runs_in_line"),
         (runs, "and (cardinality($2::text[]) = 0", &list[..], "runs_newest"),

@@ -22,6 +22,7 @@ mod replay;
 mod reschedule;
 mod retention;
 mod rewriting;
+mod room;
 mod schedule;
 mod stream;
 mod suspend;

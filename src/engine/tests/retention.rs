@@ -58,7 +58,7 @@ async fn what_has_been_over_for_long_goes_with_all_that_belonged_to_it(pool: PgP
     let scene = Scene::new(pool).await;
     scene.trigger(NewRun { request_key: Some("r".into()), ..hello() }).await;
     scene.complete_next().await;
-    let new = NewBatch { run_count: 2, parent: None, idempotency: None, request_key: Some("b".into()) };
+    let new = NewBatch { run_count: 2, parent: None, awaited: false, idempotency: None, request_key: Some("b".into()) };
     let of_two = batch::create(&scene.store, scene.environment, new).await.unwrap().id;
     batch::fill(&scene.store, scene.environment, of_two, vec![item(0, hello()), item(1, hello())]).await.unwrap();
     batch::make_all(&scene.store, scene.environment, of_two).await.unwrap();

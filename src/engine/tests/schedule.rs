@@ -15,7 +15,8 @@ use crate::{
 };
 
 fn scheduled(id: &str) -> TaskDefinition {
-    TaskDefinition { kind: TaskKind::Scheduled, ..task(id) }
+    // Hours pass in these tests, for which nothing stands in line in development unless it says so.
+    TaskDefinition { kind: TaskKind::Scheduled, ttl_ms: Some(0), ..task(id) }
 }
 
 fn declaring(id: &str, cron: &str) -> TaskDefinition {

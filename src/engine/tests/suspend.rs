@@ -1,7 +1,11 @@
 //! Suspensions.
 
 use super::*;
-use crate::model::waitpoint::{Completion, Idempotency, Resolution};
+use crate::{
+    engine::suspend::suspend_together,
+    model::waitpoint::{Completion, Idempotency, Resolution},
+    store::checkpoints::Suspension,
+};
 
 const ASLEEP: Suspended = Suspended { requeued: false, replaced: None };
 const AWAKE: Suspended = Suspended { requeued: true, replaced: None };
@@ -217,4 +221,57 @@ async fn a_call_made_again_after_a_crash_gets_the_same_answer(pool: PgPool) {
     let lease = scene.claim_one().await.lease;
     let next = engine::token::create_in_run(&scene.store, &lease, call(1, 0), token(at)).await.unwrap();
     assert_ne!(next.id, first.id, "after a checkpoint the calls are new ones");
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn runs_that_are_suspended_together_are_each_as_if_alone_and_the_others_are_left_to_be(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let mut leases = Vec::new();
+    for _ in 0..6 {
+        leases.push(scene.executing().await);
+    }
+    let now = scene.now().await;
+    let asked = |lease: Lease, sequence, wait| Suspension {
+        lease,
+        checkpoint: Checkpoint { snapshot: Stored::Row(Bytes::from_static(b"memory")), ..checkpoint(sequence) },
+        wait,
+        moment: None,
+        used_cpu_ms: 7,
+    };
+    let sleep = |after| WaitRequest::Sleep { at: now + secs(after) };
+    engine::cancel::cancel(&scene.store, scene.environment, leases[2].run).await.unwrap();
+    let token = scene.token().await;
+    let lost = Lease { epoch: leases[4].epoch - 1, ..leases[4] };
+    let together = vec![
+        asked(leases[5], 1, sleep(90)),
+        asked(leases[0], 3, sleep(60)),
+        asked(leases[1], 1, WaitRequest::Sleep { at: now - secs(1) }),
+        asked(leases[2], 1, sleep(60)),
+        asked(leases[3], 1, any(&[token])),
+        asked(lost, 1, sleep(60)),
+    ];
+    let suspended = suspend_together(&scene.store, together).await.unwrap();
+    let expected = [(leases[5].run, false), (leases[0].run, false), (leases[1].run, true)];
+    assert_eq!(suspended.len(), 3);
+    for (run, requeued) in expected {
+        assert_eq!(suspended[&run], Suspended { requeued, replaced: None });
+    }
+    let mut statuses = Vec::new();
+    for lease in &leases {
+        statuses.push(scene.status(lease.run).await.as_str());
+    }
+    assert_eq!(statuses, ["WAITING", "QUEUED", "EXECUTING", "EXECUTING", "EXECUTING", "WAITING"]);
+    assert_eq!(scene.story(leases[0].run).await, ["triggered", "claimed", "suspended"]);
+    assert_eq!(scene.story(leases[1].run).await, ["triggered", "claimed", "suspended", "resumed"]);
+    assert_eq!(scene.story(leases[4].run).await, ["triggered", "claimed"]);
+
+    let resumed = scene.claim_one().await;
+    assert_eq!(resumed.lease.run, leases[1].run);
+    scene.advance(secs(61)).await;
+    scene.fire().await;
+    let resumed = scene.claim_one().await;
+    let checkpoint = resumed.resume.unwrap().checkpoint;
+    assert_eq!((resumed.lease.run, checkpoint.sequence, resumed.used_cpu_ms), (leases[0].run, 3, 7));
+    assert_eq!(checkpoint.pages, ["pages-3"]);
+    assert_eq!(checkpoint.files.unwrap().packs, ["pack-3"]);
 }

@@ -155,6 +155,40 @@ async fn a_run_that_is_not_begun_in_time_expires_unless_it_opted_out(pool: PgPoo
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn in_development_a_run_that_is_not_begun_within_ten_minutes_expires_unless_something_else_was_said(pool: PgPool) {
+    let scene = Scene::empty(pool).await;
+    let of_task = TaskDefinition { ttl_ms: Some(3_600_000), ..task("patient") };
+    let forever = TaskDefinition { ttl_ms: Some(0), ..task("forever") };
+    let plain = scene.trigger(hello()).await;
+    let until = scene.now().await + secs(60);
+    let delayed = scene.trigger(NewRun { delay_until: Some(until), ..hello() }).await;
+    scene.deploy(vec![task("hello"), of_task, forever], vec![]).await;
+    let made = scene.trigger(hello()).await;
+    let said = scene.trigger(NewRun { ttl_ms: Some(0), ..hello() }).await;
+    let of = |task: &str| NewRun::of(task, Packet::empty());
+    let (patient, forever) = (scene.trigger(of("patient")).await, scene.trigger(of("forever")).await);
+    sqlx::query("update environments set kind = 'prod'").execute(&scene.pool).await.unwrap();
+    let deployed = scene.trigger(hello()).await;
+    sqlx::query("update environments set kind = 'dev'").execute(&scene.pool).await.unwrap();
+
+    scene.advance(secs(599)).await;
+    scene.fire().await;
+    for run in [plain, delayed, made] {
+        assert_eq!(scene.status(run).await, RunStatus::Queued, "in line for less than that");
+    }
+    scene.advance(secs(2)).await;
+    scene.fire().await;
+    assert_eq!((scene.status(plain).await, scene.status(made).await), (RunStatus::Expired, RunStatus::Expired));
+    assert_eq!(scene.status(delayed).await, RunStatus::Queued, "counted from the end of its delay");
+    scene.advance(secs(600)).await;
+    scene.fire().await;
+    assert_eq!(scene.status(delayed).await, RunStatus::Expired);
+    for run in [said, patient, forever, deployed] {
+        assert_eq!(scene.status(run).await, RunStatus::Queued);
+    }
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn a_child_knows_its_parent_and_the_root_of_its_tree(pool: PgPool) {
     let scene = Scene::new(pool).await;
     let root = scene.trigger(NewRun { is_test: true, ..hello() }).await;

@@ -22,7 +22,6 @@ use std::{
     time::Duration,
 };
 
-use chrono::Utc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::component::Resource;
 use wasmtime_wasi_http::{
@@ -36,10 +35,13 @@ use wasmtime_wasi_http::{
 
 use self::connect::Tls;
 use super::{Caller, HostState, Run, wasi::ids::Reopen};
-use crate::model::{
-    egress::EgressPolicy,
-    id::EnvironmentId,
-    log::{Level, LogRecord, Source},
+use crate::{
+    model::{
+        egress::EgressPolicy,
+        id::EnvironmentId,
+        log::{Level, LogRecord, Source},
+    },
+    wall_clock,
 };
 
 /// Bytes of header fields in one resource, roughly as they are in memory: those a guest sets. A guest that sets more traps.
@@ -290,6 +292,6 @@ impl WasiHttpHooks for Hooks {
 fn tell(caller: Option<&dyn Caller>, message: String) {
     if let Some(caller) = caller {
         let attributes = serde_json::Value::Null;
-        caller.log(LogRecord { at: Utc::now(), level: Level::Warn, source: Source::Host, message, attributes });
+        caller.log(LogRecord { at: wall_clock::now(), level: Level::Warn, source: Source::Host, message, attributes });
     }
 }

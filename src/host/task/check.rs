@@ -15,6 +15,7 @@ use crate::{
         waitable::Waitable,
         waitpoint::Idempotency,
     },
+    wall_clock,
 };
 
 /// How far ahead an instant may be: 100 years, in milliseconds.
@@ -37,7 +38,7 @@ pub fn after(argument: &str, duration: types::DurationMs) -> Result<DateTime<Utc
         )));
     }
     // Both fit: 100 years of milliseconds in an i64, and 100 years from now in the calendar.
-    Ok(Utc::now() + TimeDelta::milliseconds(duration as i64))
+    Ok(wall_clock::now() + TimeDelta::milliseconds(duration as i64))
 }
 
 /// The instant `at`.
@@ -45,7 +46,7 @@ pub fn after(argument: &str, duration: types::DurationMs) -> Result<DateTime<Utc
 /// # Errors
 /// It is more than 100 years away.
 pub fn at(argument: &str, at: types::TimestampMs) -> Result<DateTime<Utc>, HostError> {
-    let limit = Utc::now() + TimeDelta::milliseconds(MAX_AHEAD_MS as i64);
+    let limit = wall_clock::now() + TimeDelta::milliseconds(MAX_AHEAD_MS as i64);
     let instant = i64::try_from(at).ok().and_then(DateTime::from_timestamp_millis).filter(|instant| *instant <= limit);
     instant.ok_or_else(|| {
         HostError::invalid(format!(

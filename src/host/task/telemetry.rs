@@ -1,12 +1,12 @@
 //! `dormouse:task/telemetry`: log lines and spans. None of it can fail: what does not fit is cut.
 
-use chrono::Utc;
 use serde_json::{Map, Value};
 
 use super::{convert::cut, wit::telemetry};
 use crate::{
     host::HostState,
     model::log::{Level, LogRecord, Source},
+    wall_clock,
 };
 
 /// Most attributes of a line. Source: facts P4.
@@ -72,7 +72,7 @@ impl telemetry::Host for HostState {
 fn write(state: &HostState, level: Level, message: &str, attributes: Map<String, Value>) {
     let Ok(run) = state.acting() else { return };
     run.caller.log(LogRecord {
-        at: Utc::now(),
+        at: wall_clock::now(),
         level,
         source: Source::Logger,
         message: cut(message, MAX_VALUE_CHARS),

@@ -3,7 +3,6 @@
 //! `<name>-start` takes the arguments and answers 1 if the run is to be suspended; then the stack unwinds, and
 //! `<name>-finish` is called later, perhaps elsewhere, for the result. On 0 it is called at once.
 
-use chrono::Utc;
 use futures_util::{FutureExt, future::BoxFuture};
 use wasmtime::{
     bail,
@@ -22,6 +21,7 @@ use crate::{
         child::Intent,
         waitpoint::{Completion, Resolution, WaitRequest},
     },
+    wall_clock,
 };
 
 /// What a guest gets from a wait.
@@ -94,7 +94,7 @@ fn for_duration((duration, idempotency): (types::DurationMs, Option<Idempotency>
 
 fn until((at, idempotency): (types::TimestampMs, Option<Idempotency>)) -> Begun {
     let (at, idempotency) = (check::at("at", at)?, check::idempotency(idempotency)?);
-    Ok((at > Utc::now()).then_some(WaitRequest::Timer { at, idempotency }))
+    Ok((at > wall_clock::now()).then_some(WaitRequest::Timer { at, idempotency }))
 }
 
 fn for_token((token,): (String,)) -> Begun {

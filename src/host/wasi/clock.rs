@@ -1,4 +1,4 @@
-//! The guest's monotonic clock: it never runs backwards, not even over a restore on another machine, and it counts the time
+//! The guest's clocks. The wall clock shows the time of the database, on whatever machine. The monotonic one never runs backwards, not even over a restore on another machine, and it counts the time
 //! that the run was suspended, so that a deadline taken before a suspension means the same instant after it.
 
 use std::{
@@ -11,7 +11,9 @@ use std::{
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
-use wasmtime_wasi::HostMonotonicClock;
+use wasmtime_wasi::{HostMonotonicClock, HostWallClock};
+
+use crate::wall_clock;
 
 /// Nanoseconds since the attempt began.
 #[derive(Debug, Clone)]
@@ -46,17 +48,17 @@ impl GuestClock {
     /// the calendar reaches are cut to its end.
     pub fn wall_time_of(&self, deadline: u64) -> DateTime<Utc> {
         let away = TimeDelta::from_std(Duration::from_nanos(deadline.saturating_sub(self.now()))).unwrap_or(TimeDelta::MAX);
-        Utc::now().checked_add_signed(away).unwrap_or(DateTime::<Utc>::MAX_UTC)
+        wall_clock::now().checked_add_signed(away).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 
     /// What to keep of it.
     pub fn save(&self) -> SavedClock {
-        SavedClock { nanoseconds: self.now(), at: Utc::now() }
+        SavedClock { nanoseconds: self.now(), at: wall_clock::now() }
     }
 
-    /// Goes on from a saved reading plus the time that has passed since; a wall clock that was set back counts as no time.
+    /// Goes on from a saved reading plus the time that has passed since; a time that was set back counts as none.
     pub fn go_on(&self, saved: &SavedClock) {
-        let away = (Utc::now() - saved.at).to_std().unwrap_or_default();
+        let away = (wall_clock::now() - saved.at).to_std().unwrap_or_default();
         let reading = saved.nanoseconds.saturating_add(u64::try_from(away.as_nanos()).unwrap_or(u64::MAX));
         let elapsed = u64::try_from(self.0.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.0.offset.store(reading.saturating_sub(elapsed), Ordering::Relaxed);
@@ -70,6 +72,20 @@ impl HostMonotonicClock for GuestClock {
 
     fn now(&self) -> u64 {
         GuestClock::now(self)
+    }
+}
+
+/// The guest's wall clock.
+#[derive(Debug, Clone, Copy)]
+pub struct GuestWallClock;
+
+impl HostWallClock for GuestWallClock {
+    fn resolution(&self) -> Duration {
+        Duration::from_micros(1)
+    }
+
+    fn now(&self) -> Duration {
+        (wall_clock::now() - DateTime::UNIX_EPOCH).to_std().unwrap_or_default()
     }
 }
 

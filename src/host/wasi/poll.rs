@@ -16,6 +16,7 @@ use super::{generated::Kind, ids::Reopen, reopen};
 use crate::{
     host::{HostState, limits::MAX_HANDLES},
     model::waitpoint::WaitRequest,
+    wall_clock,
 };
 
 /// Days that a sleep may be suspended for; what is left is slept in memory.
@@ -54,7 +55,7 @@ async fn start(state: &mut HostState, pollables: Vec<u32>) -> wasmtime::Result<b
     };
     let at = wake_up_time(state, nearest);
     match state.acting().map(|run| run.grace) {
-        Ok(grace) if (at - Utc::now()).to_std().is_ok_and(|away| away > grace) => {
+        Ok(grace) if (at - wall_clock::now()).to_std().is_ok_and(|away| away > grace) => {
             let warm_only = reopen::warm_reason(state);
             Ok(state.begin_wait(WaitRequest::Sleep { at }, warm_only.as_deref()).await)
         }
@@ -63,7 +64,7 @@ async fn start(state: &mut HostState, pollables: Vec<u32>) -> wasmtime::Result<b
 }
 
 fn wake_up_time(state: &HostState, deadline: u64) -> DateTime<Utc> {
-    state.clock.wall_time_of(deadline).min(Utc::now() + TimeDelta::days(LONGEST_SLEEP_DAYS))
+    state.clock.wall_time_of(deadline).min(wall_clock::now() + TimeDelta::days(LONGEST_SLEEP_DAYS))
 }
 
 /// Waits until something is ready, if nothing is, and tells which.

@@ -10,7 +10,6 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chrono::Utc;
 use tokio::io::AsyncWrite;
 use wasmtime_wasi::{
     cli::{IsTerminal, StdoutStream},
@@ -20,6 +19,7 @@ use wasmtime_wasi::{
 use crate::{
     host::Caller,
     model::log::{Level, LogRecord, Source},
+    wall_clock,
 };
 
 /// Bytes of one line; longer ones are logged in pieces.
@@ -120,7 +120,7 @@ impl Inner {
         // The store's text columns take no NUL.
         let message = String::from_utf8_lossy(line).replace('\0', "");
         caller.log(LogRecord {
-            at: Utc::now(),
+            at: wall_clock::now(),
             level: self.level,
             source: self.source,
             message,
