@@ -171,7 +171,9 @@ async fn serve(
         let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs: blobs.clone(), runtime, rewritings });
         let intake = Intake::new(store.clone(), workplace);
         let state = AppState::new(store, blobs, intake, deployer, config.limits.clone(), public_url);
-        let router = api::router(state.with_prices(config.prices.table()));
+        let state = state.with_prices(config.prices.table());
+        state.hub.start(&signals, &background, shutdown.token(Phase::Intake), stop.clone());
+        let router = api::router(state);
         let stop = shutdown.token(Phase::Intake);
         shutdown.spawn(Phase::Intake, "the API", async move {
             let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());

@@ -172,6 +172,9 @@ pub struct Limits {
     /// counts by itself [default: any number]
     #[arg(long = "batch-rate-limit", env = "DORMOUSE_BATCH_RATE_LIMIT", value_name = "BURST:PER_SECOND", value_parser = rate)]
     pub batch_rate: Option<Rate>,
+    /// Subscribers whose requests a server holds at a time until something happens: to runs, and to streams. One more is answered 429
+    #[arg(long = "max-subscribers", env = "DORMOUSE_MAX_SUBSCRIBERS", value_name = "N", default_value_t = 10_000)]
+    pub subscribers: usize,
     /// Runs that may be in line in one queue: further triggers are answered 422 until some have begun. 0: any number
     #[arg(long = "max-queued", env = "DORMOUSE_MAX_QUEUED", value_name = "N", default_value_t = MAX_QUEUED)]
     pub queued: u64,
@@ -199,6 +202,7 @@ impl Default for Limits {
             keys_known_for: Duration::from_secs(1),
             api_rate: None,
             batch_rate: None,
+            subscribers: 10_000,
             queued: MAX_QUEUED,
             queued_dev: None,
         }

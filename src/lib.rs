@@ -16,11 +16,15 @@
 //! 5. [`reconcile`]'s timers, a token's completion or the end of another run resolve the wait: that transaction queues the run, too
 //!    ([`store::edges`]). → 2.
 //! 6. The guest returns: [`engine::finish`] writes the result once, or schedules another attempt.
+//! 7. Every change is notified with its transaction. [`realtime`] hears it, reads what somebody follows once, and hands it to all whose
+//!    requests [`api`] holds; what a run says in a stream ([`engine::stream`]) goes the same way, and what is sent to it
+//!    ([`engine::input`]) ends its waits.
 //!
 //! # Rules of direction
 //!
 //! ```text
 //! model ← store ← engine ← { worker, reconcile, api }        model ← host ← runtime ← worker
+//! model ← store ← realtime ← api
 //! model ← auth     blobs, config, wall_clock: leaves            store ← clock, for tests
 //! app sees all; main sees app and cli
 //! ```
@@ -49,6 +53,7 @@ pub mod group;
 pub mod host;
 pub mod model;
 pub mod postgres;
+pub mod realtime;
 pub mod reconcile;
 pub mod rewrite;
 pub mod runtime;

@@ -16,11 +16,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("rewrite", &[]),
     ("store", &["model"]),
     ("engine", &["model", "store"]),
+    ("realtime", &["model", "store"]),
     ("host", &["model", "wall_clock"]),
     ("runtime", &["model", "host", "rewrite"]),
     ("worker", &["model", "store", "engine", "runtime", "host", "blobs", "config", "auth", "wall_clock"]),
     ("reconcile", &["model", "store", "engine", "blobs", "shutdown", "wall_clock"]),
-    ("api", &["model", "store", "engine", "auth", "blobs", "config", "rewrite", "wall_clock"]),
+    ("api", &["model", "store", "engine", "realtime", "auth", "blobs", "config", "rewrite", "wall_clock"]),
 ];
 
 /// Libraries that stand behind a wall, with the rooms on the inner side.

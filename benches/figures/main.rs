@@ -11,6 +11,7 @@ mod guests;
 mod large;
 mod load;
 mod programs;
+mod realtime;
 mod report;
 mod size;
 mod slowdown;
@@ -23,8 +24,8 @@ mod tables;
 use report::Report;
 
 /// The benchmarks by name, in the order they run; the last one only if it is asked for, since it takes long.
-const NAMES: [&str; 11] =
-    ["rewrite", "size", "slowdown", "binaryen", "start", "snapshot", "cycle", "large", "durable", "load", CROWD];
+const NAMES: [&str; 12] =
+    ["rewrite", "size", "slowdown", "binaryen", "start", "snapshot", "cycle", "large", "durable", "realtime", "load", CROWD];
 const CROWD: &str = "crowd";
 
 fn main() -> anyhow::Result<()> {
@@ -49,6 +50,7 @@ fn main() -> anyhow::Result<()> {
             "cycle" => runtime.block_on(cycle::cycle(&mut report))?,
             "large" => runtime.block_on(large::large(&mut report))?,
             "durable" => runtime.block_on(durable::durable(&mut report))?,
+            "realtime" => runtime.block_on(realtime::realtime(&mut report))?,
             CROWD => runtime.block_on(crowd::crowd(&mut report))?,
             _ => runtime.block_on(load::load(&mut report))?,
         }

@@ -67,6 +67,8 @@ pub enum Error {
         /// When there may be more.
         standing: Standing,
     },
+    /// 429: as many as the server lets wait are waiting.
+    TooManySubscribers,
     /// 503: the database is away, or the request took too long; the same may work later.
     Unavailable(&'static str),
     /// 500: a fault of ours. The text goes to the log, not to the client.
@@ -160,7 +162,7 @@ impl Error {
             Error::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Error::UnsupportedType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Error::Rule(_) | Error::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Error::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Error::RateLimited { .. } | Error::TooManySubscribers => StatusCode::TOO_MANY_REQUESTS,
             Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
             Error::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -197,6 +199,7 @@ impl Error {
             Error::NotFound(text) | Error::Rule(text) | Error::NotNow(text) => text.clone(),
             Error::RootKeyOnly => "This needs the environment's root key; an additional key is not enough".into(),
             Error::MethodNotAllowed => "Method not allowed".into(),
+            Error::TooManySubscribers => "Too many concurrent requests".into(),
             Error::LengthRequired => "Content-Length is required".into(),
             Error::TooLarge { what, limit, unit } => format!("{what} is larger than {limit} {unit}"),
             Error::UnsupportedType(wanted) => format!("Unsupported content type; send {wanted}"),

@@ -56,13 +56,20 @@ pub(super) fn only_known_methods(router: Router<AppState>) -> Router<AppState> {
 
 /// Lets pages of any origin use these routes, with keys they bring themselves (never cookies).
 pub(super) fn cors(router: Router<AppState>) -> Router<AppState> {
-    let cors = CorsLayer::new()
+    router.layer(any_origin().expose_headers(["x-trigger-jwt", "x-trigger-jwt-claims"].map(HeaderName::from_static)))
+}
+
+/// The same for feeds and streams, whose answers say in headers where to go on.
+pub(super) fn cors_of_feeds(router: Router<AppState>) -> Router<AppState> {
+    router.layer(any_origin().expose_headers(tower_http::cors::Any))
+}
+
+fn any_origin() -> CorsLayer {
+    CorsLayer::new()
         .allow_origin(tower_http::cors::Any)
         .allow_methods([Method::GET, Method::POST, Method::PUT])
         .allow_headers(ALLOWED_HEADERS.map(HeaderName::from_static))
-        .expose_headers(["x-trigger-jwt", "x-trigger-jwt-claims"].map(HeaderName::from_static))
-        .max_age(Duration::from_secs(3600));
-    router.layer(cors)
+        .max_age(Duration::from_secs(3600))
 }
 
 /// What every request goes through, outermost last.

@@ -26,19 +26,22 @@ mod pagination;
 mod queues;
 mod rates;
 mod reads;
+mod realtime;
 mod replays;
 mod results;
 mod run_object;
 mod runs;
 mod schedules;
 mod scopes;
+mod shape;
+mod streams;
 mod tasks;
 mod tokens;
 mod variables;
 mod waitpoints;
 mod when;
 
-use std::{ops::Deref, sync::Arc};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -57,6 +60,7 @@ use crate::{
         environment::Environment,
         price::Prices,
     },
+    realtime::Hub,
     store::Store,
 };
 pub use error::Error;
@@ -91,6 +95,8 @@ pub struct Parts {
     pub limits: Limits,
     /// What runs cost.
     pub prices: Prices,
+    /// Where subscribers hear of changes.
+    pub hub: Hub,
     /// How clients reach this API, without a slash at the end.
     pub public_url: Arc<str>,
     /// How often may be asked.
@@ -99,6 +105,10 @@ pub struct Parts {
     deploys: Arc<Semaphore>,
     /// Who has asked just now.
     known: known::Known,
+    /// How long a subscriber's request is held; none: as long as clients expect.
+    hold: Option<Duration>,
+    /// Tells this server's feeds from those of others, and of before.
+    feeds: u64,
 }
 
 impl AppState {
@@ -116,19 +126,38 @@ impl AppState {
         let known = known::Known::new(limits.keys_known_for);
         let prices = Prices::default();
         let reads = reads::Reads::new(store.clone());
-        let public_url = public_url.into();
-        AppState(Arc::new(Parts { store, blobs, intake, reads, deployer, limits, prices, public_url, rates, deploys, known }))
+        let hub = hub(&store, &limits, prices);
+        let (public_url, hold, feeds) = (public_url.into(), None, rand::random());
+        let parts = Parts { store, blobs, intake, reads, deployer, limits, prices, hub, public_url, rates, deploys, known, hold, feeds };
+        AppState(Arc::new(parts))
     }
 
     /// The same with runs that cost something.
     pub fn with_prices(self, prices: Prices) -> AppState {
-        AppState(Arc::new(Parts { prices, ..Arc::unwrap_or_clone(self.0) }))
+        let hub = hub(&self.store, &self.limits, prices);
+        AppState(Arc::new(Parts { prices, hub, ..Arc::unwrap_or_clone(self.0) }))
+    }
+
+    /// The same with requests of subscribers held for so long, for tests.
+    #[cfg(test)]
+    fn holding(self, hold: Duration) -> AppState {
+        AppState(Arc::new(Parts { hold: Some(hold), ..Arc::unwrap_or_clone(self.0) }))
+    }
+
+    /// What the handles of this server's feeds of a selection begin with.
+    fn feed_prefix(&self, selection: &str) -> String {
+        let digest = blake3::hash(selection.as_bytes()).to_hex();
+        format!("{:016x}{}", self.feeds, &digest[..16])
     }
 
     /// What time it is, by the clock that everything is compared with.
     async fn now(&self) -> Result<DateTime<Utc>, Error> {
         Ok(crate::store::clock::now(&mut *self.store.read().await?).await?)
     }
+}
+
+fn hub(store: &Store, limits: &Limits, prices: Prices) -> Hub {
+    Hub::new(store.clone(), limits.subscribers, move |run| shape::columns(run, &prices))
 }
 
 /// Checks, compiles and stores a bundle, and makes the deployment.
@@ -198,18 +227,32 @@ pub fn router(state: AppState) -> axum::Router {
         layers::timeout(OpenApiRouter::new().routes(routes!(waitpoints::callback)), limits.request).split_for_parts();
     api.merge(upload_api);
     api.merge(callback_api);
+    let (waiting, waiting_api) = waiting().split_for_parts();
+    api.merge(waiting_api);
     let api = openapi::with_description(api);
 
     let browser = browser.merge(uploads).route("/api/v1/openapi.json", openapi::serve(&api));
     // The refusal of other methods comes first: set later, it would take the place of the answer to a browser's preflight.
-    let (browser, callbacks) = (layers::only_known_methods(browser), layers::only_known_methods(callbacks));
-    layers::around(layers::cors(browser).merge(callbacks)).with_state(state)
+    let [browser, waiting, callbacks] = [browser, waiting, callbacks].map(layers::only_known_methods);
+    layers::around(layers::cors(browser).merge(layers::cors_of_feeds(waiting)).merge(callbacks)).with_state(state)
 }
 
 /// The description of the API, as `GET /api/v1/openapi.json` serves it.
 pub fn description() -> utoipa::openapi::OpenApi {
-    let all = routes().merge(uploads()).routes(routes!(waitpoints::callback));
+    let all = routes().merge(uploads()).merge(waiting()).routes(routes!(waitpoints::callback));
     openapi::with_description(all.into_openapi())
+}
+
+/// Those that wait for something to happen, each with a limit of its own.
+fn waiting() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(realtime::run))
+        .routes(routes!(realtime::tagged))
+        .routes(routes!(realtime::batch))
+        .routes(routes!(streams::read))
+        .routes(routes!(streams::create, streams::append_lines, streams::last_line))
+        .routes(routes!(streams::append))
+        .routes(routes!(streams::read_input, streams::send))
 }
 
 /// Those whose bodies may take long to come.

@@ -48,6 +48,12 @@ const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/api/v1/concurrency-limits/{name}", READ_QUEUES),
     ("GET", "/api/v1/deployments", READ_DEPLOYMENTS),
     ("GET", "/api/v1/deployments/current", READ_DEPLOYMENTS),
+    ("GET", "/realtime/v1/runs/{runId}", READ_RUN),
+    ("GET", "/realtime/v1/runs", &[need("read", "runs"), need("read", "tags")]),
+    ("GET", "/realtime/v1/batches/{batchId}", &[need("read", "batch"), need("read", "runs")]),
+    ("GET", "/realtime/v1/streams/{runId}/{streamKey}", READ_RUN),
+    ("GET", "/realtime/v1/streams/{runId}/input/{streamKey}", READ_RUN),
+    ("POST", "/realtime/v1/streams/{runId}/input/{streamKey}", &[need("write", "inputStreams")]),
 ];
 
 /// What a public token must allow on this route; none if no token opens it.

@@ -1,5 +1,7 @@
 //! The port through which a guest's wishes leave the host: implemented by whoever holds the run's lease.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
@@ -7,10 +9,11 @@ use crate::model::{
     attempt::Cancellation,
     batch::{BatchTriggered, Item},
     child::Intent,
-    id::WaitpointId,
+    id::{RunId, WaitpointId},
     log::LogRecord,
     metadata::{Operation, Target},
     payload::Packet,
+    stream::{InputCursor, InputValue, StreamPage, StreamTarget},
     token::{NewToken, TokenHandle},
     trigger::{NewRun, RunIdempotency, Triggered},
     waitpoint::{Completion, Idempotency, WaitRequest},
@@ -56,6 +59,28 @@ pub trait Caller: Send + Sync + 'static {
     async fn access_token(&self, scopes: Vec<String>) -> Result<String, HostError>;
     /// Adds tags to the run; those it has are left out.
     async fn add_tags(&self, tags: Vec<String>) -> Result<(), HostError>;
+    /// Appends chunks to what a run says; they are durable then.
+    async fn append_chunks(&self, target: StreamTarget, key: String, chunks: Vec<String>) -> Result<(), HostError>;
+    /// Reads at most `max` chunks from `start` on (none: what is yet to come), staying at most `timeout` for the first.
+    async fn read_chunks(
+        &self,
+        target: StreamTarget,
+        key: String,
+        start: Option<u64>,
+        max: u32,
+        timeout: Duration,
+    ) -> Result<StreamPage, HostError>;
+    /// Reads at most `max` values that were sent to the run after these places, staying at most `timeout` for the first.
+    async fn receive_inputs(&self, cursors: Vec<InputCursor>, max: u32, timeout: Duration) -> Result<Vec<InputValue>, HostError>;
+    /// Sends a value to a run.
+    async fn send_input(&self, run: RunId, stream: String, value: Packet) -> Result<(), HostError>;
+    /// Makes a waitpoint that the next value after the cursor completes.
+    async fn start_input(
+        &self,
+        cursor: InputCursor,
+        timeout_at: Option<DateTime<Utc>>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<WaitpointId, HostError>;
 }
 
 /// What becomes of a wait.

@@ -23,6 +23,7 @@ use crate::model::{
     metadata::{Operation, Target},
     payload::Packet,
     price::Prices,
+    stream::{Chunk, InputCursor, InputValue, StreamPage, StreamTarget},
     token::{NewToken, TokenHandle},
     trigger::{NewRun, RunIdempotency, Triggered},
     waitpoint::{Completion, Idempotency, WaitRequest},
@@ -41,6 +42,11 @@ pub enum Asked {
     Tags(Vec<String>),
     Trigger(String, Intent),
     Batch(Vec<String>, Intent),
+    Append(StreamTarget, String, Vec<String>),
+    Read(StreamTarget, String, Option<u64>, u32, Duration),
+    Receive(Vec<InputCursor>, u32, Duration),
+    Send(RunId, String, Packet),
+    Input(InputCursor, Option<DateTime<Utc>>),
 }
 
 /// Remembers every call; waits are suspended unless `ready` holds an answer.
@@ -141,6 +147,46 @@ impl Caller for Recorder {
     async fn add_tags(&self, tags: Vec<String>) -> Result<(), HostError> {
         self.note(Asked::Tags(tags));
         Ok(())
+    }
+
+    async fn append_chunks(&self, target: StreamTarget, key: String, chunks: Vec<String>) -> Result<(), HostError> {
+        self.note(Asked::Append(target, key, chunks));
+        Ok(())
+    }
+
+    async fn read_chunks(
+        &self,
+        target: StreamTarget,
+        key: String,
+        start: Option<u64>,
+        max: u32,
+        timeout: Duration,
+    ) -> Result<StreamPage, HostError> {
+        self.note(Asked::Read(target, key, start, max, timeout));
+        let at = DateTime::UNIX_EPOCH;
+        let chunk = Chunk { index: 7, at, data: "[1]".into(), content_type: None };
+        Ok(StreamPage { chunks: vec![chunk], next: 8, is_ended: true })
+    }
+
+    async fn receive_inputs(&self, cursors: Vec<InputCursor>, max: u32, timeout: Duration) -> Result<Vec<InputValue>, HostError> {
+        let stream = cursors[0].stream.clone();
+        self.note(Asked::Receive(cursors, max, timeout));
+        Ok(vec![InputValue { stream, index: 3, value: Packet::json(&serde_json::json!(true)) }])
+    }
+
+    async fn send_input(&self, run: RunId, stream: String, value: Packet) -> Result<(), HostError> {
+        self.note(Asked::Send(run, stream, value));
+        Ok(())
+    }
+
+    async fn start_input(
+        &self,
+        cursor: InputCursor,
+        timeout_at: Option<DateTime<Utc>>,
+        _idempotency: Option<Idempotency>,
+    ) -> Result<WaitpointId, HostError> {
+        self.note(Asked::Input(cursor, timeout_at));
+        Ok(WaitpointId::new())
     }
 }
 

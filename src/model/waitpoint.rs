@@ -7,6 +7,7 @@ use super::{
     child::{BatchEnd, RunEnd},
     id::WaitpointId,
     payload::Packet,
+    stream::InputValue,
     waitable::Waitable,
 };
 
@@ -52,6 +53,10 @@ pub enum Resolution {
     Completed(Packet),
     /// A token's timeout struck.
     TimedOut(DateTime<Utc>),
+    /// A value was sent to the run's own input stream.
+    Input(InputValue),
+    /// No value came in time.
+    NoInput(DateTime<Utc>),
     /// A run is final.
     Run(RunEnd),
     /// All runs of a batch are final.
@@ -79,6 +84,8 @@ pub enum WaitpointKind {
     Timer,
     /// Completes when somebody completes it, or times out.
     Token,
+    /// Completes when a value comes on an input stream of the run that made it, or times out.
+    Input,
 }
 
 /// Where a waitpoint is. The texts are those of the HTTP API. Source: facts F5.

@@ -41,6 +41,8 @@ pub struct Signals {
     pub runs: broadcast::Sender<RunId>,
     /// Waitpoints that completed. Who lags looks at all it cares about.
     pub waitpoints: broadcast::Sender<WaitpointId>,
+    /// Runs whose streams have something new. Who lags looks at all it cares about.
+    pub streams: broadcast::Sender<RunId>,
     /// Changes when the connection was made again: look at everything.
     pub reconnected: watch::Receiver<u64>,
 }
@@ -61,6 +63,7 @@ struct Heard {
     reconnected: watch::Sender<u64>,
     runs: broadcast::Sender<RunId>,
     waitpoints: broadcast::Sender<WaitpointId>,
+    streams: broadcast::Sender<RunId>,
 }
 
 /// Listens in a task of `tasks` until `stop` is cancelled.
@@ -72,6 +75,7 @@ pub fn listen(store: &Store, listening: Listening, tasks: &TaskTracker, stop: Ca
         reconnected: watch::Sender::new(0),
         runs: broadcast::Sender::new(BACKLOG),
         waitpoints: broadcast::Sender::new(BACKLOG),
+        streams: broadcast::Sender::new(BACKLOG),
     };
     let signals = Signals {
         line: heard.line.subscribe(),
@@ -79,6 +83,7 @@ pub fn listen(store: &Store, listening: Listening, tasks: &TaskTracker, stop: Ca
         schedules: heard.schedules.subscribe(),
         runs: heard.runs.clone(),
         waitpoints: heard.waitpoints.clone(),
+        streams: heard.streams.clone(),
         reconnected: heard.reconnected.subscribe(),
     };
     let store = store.clone();
@@ -112,7 +117,8 @@ impl Heard {
             let mut listener = PgListener::connect_with(&own).await?;
             // Made again here alone, where everybody is told.
             listener.eager_reconnect(false);
-            listener.listen_all([notify::LINE, notify::TIMERS, notify::SCHEDULES, notify::RUNS, notify::WAITPOINTS]).await?;
+            let channels = [notify::LINE, notify::TIMERS, notify::SCHEDULES, notify::RUNS, notify::WAITPOINTS, notify::STREAMS];
+            listener.listen_all(channels).await?;
             Ok::<_, StoreError>(listener)
         })
         .await?;
@@ -140,6 +146,7 @@ impl Heard {
             notify::TIMERS => self.timers.send_modify(|count| *count += 1),
             notify::SCHEDULES => self.schedules.send_modify(|count| *count += 1),
             notify::RUNS => notify::ids(payload).for_each(|id| drop(self.runs.send(RunId::from_uuid(id)))),
+            notify::STREAMS => notify::ids(payload).for_each(|id| drop(self.streams.send(RunId::from_uuid(id)))),
             notify::WAITPOINTS => {
                 notify::ids(payload).for_each(|id| drop(self.waitpoints.send(WaitpointId::from_uuid(id))));
             }

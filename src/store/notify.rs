@@ -16,6 +16,9 @@ pub(super) const LINE: &str = "line";
 /// Something may be due earlier than before.
 pub(super) const TIMERS: &str = "timers";
 
+/// Ids of runs whose streams have something new.
+pub(super) const STREAMS: &str = "streams";
+
 /// What is due later than this needs no word: whoever waits for it looks at least as often.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
@@ -55,6 +58,11 @@ pub async fn timers(connection: &mut PgConnection) -> Result<(), StoreError> {
 /// Wakes the loop that fires schedules.
 pub async fn schedules(connection: &mut PgConnection) -> Result<(), StoreError> {
     send(connection, SCHEDULES, &[String::new()]).await
+}
+
+/// Wakes who reads streams of these runs.
+pub async fn streams(connection: &mut PgConnection, runs: &[Uuid]) -> Result<(), StoreError> {
+    send(connection, STREAMS, &payloads(runs)).await
 }
 
 /// Wakes who waits for these.

@@ -57,7 +57,11 @@ pub async fn runs(connection: &mut PgConnection, walk: &Walk) -> Result<Stepped,
         "with tries as (delete from attempts where run_id = any($1)),
               entries as (delete from run_events where run_id = any($1)),
               lines as (delete from logs where run_id = any($1)),
-              calls as (delete from journal where run_id = any($1))
+              calls as (delete from journal where run_id = any($1)),
+              said as (delete from streams where run_id = any($1)),
+              pieces as (delete from stream_chunks where run_id = any($1)),
+              -- Those that no value has completed are complete never.
+              waits as (delete from waitpoints where maker_id = any($1) and kind = 'INPUT' and status = 'WAITING')
          delete from runs where id = any($1)",
         &old
     )

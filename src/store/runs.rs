@@ -131,8 +131,9 @@ impl Row {
 
     fn run_with(self, ended: &[EndedAttempt]) -> Result<Run, StoreError> {
         let machine = Machine::parse(&self.machine);
+        let used = ended.iter().map(|attempt| (attempt.machine.as_deref(), attempt.cpu_ms));
         Ok(Run {
-            machine_time: machine_time(ended, machine, rows::count(self.attempt_cpu_ms)),
+            machine_time: machine_time(used, machine, rows::count(self.attempt_cpu_ms)),
             id: RunId::from_uuid(self.id),
             status: rows::run_status(&self.status)?,
             task: self.task,
@@ -164,12 +165,16 @@ impl Row {
     }
 }
 
-/// What the attempts that have ended used, and the one that goes on up to its checkpoint. A machine that this version does not know
-/// has no price: it is left out.
-fn machine_time(ended: &[EndedAttempt], own: Option<Machine>, cpu_ms: u64) -> Vec<MachineTime> {
-    let of_ended = |attempt: &EndedAttempt| (attempt.machine.as_deref().map_or(own, Machine::parse), attempt.cpu_ms);
+/// What the attempts that have ended used, each on its machine (none: the run's own), and the one that goes on up to its checkpoint. A
+/// machine that this version does not know has no price: it is left out.
+pub(super) fn machine_time<'a>(
+    ended: impl Iterator<Item = (Option<&'a str>, u64)>,
+    own: Option<Machine>,
+    cpu_ms: u64,
+) -> Vec<MachineTime> {
+    let ended = ended.map(|(machine, cpu_ms)| (machine.map_or(own, Machine::parse), cpu_ms));
     let mut used: Vec<MachineTime> = Vec::new();
-    for (machine, cpu_ms) in ended.iter().map(of_ended).chain([(own, cpu_ms)]) {
+    for (machine, cpu_ms) in ended.chain([(own, cpu_ms)]) {
         let Some(machine) = machine.filter(|_| cpu_ms > 0) else { continue };
         match used.iter_mut().find(|used| used.machine == machine) {
             Some(used) => used.cpu_ms += cpu_ms,

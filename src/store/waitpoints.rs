@@ -7,9 +7,14 @@ use uuid::Uuid;
 use super::{Listing, Page, Store, StoreError, children::Standing, rows};
 use crate::model::{
     id::{EnvironmentId, RunId, WaitpointId, WaitpointKind as WaitpointIdKind},
+    key,
     payload::Packet,
-    waitpoint::{Resolution, Token, WaitpointKind, WaitpointStatus},
+    stream::{InputValue, StreamId},
+    waitpoint::{Idempotency, Resolution, Token, WaitpointKind, WaitpointStatus},
 };
+
+/// Longest time that a key counts, in milliseconds: Postgres has no room for more than some ages. A hundred years.
+const MAX_KEY_TTL_MS: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 /// Which tokens a list shows; an empty list filters nothing.
 #[derive(Debug, Clone, Default)]
@@ -146,6 +151,7 @@ fn kind_text(kind: WaitpointKind) -> &'static str {
     match kind {
         WaitpointKind::Timer => "TIMER",
         WaitpointKind::Token => "TOKEN",
+        WaitpointKind::Input => "INPUT",
     }
 }
 
@@ -241,7 +247,7 @@ pub async fn resolutions(
     ids: &[WaitpointId],
 ) -> Result<Vec<(WaitpointId, Resolution)>, StoreError> {
     let rows = query!(
-        "select id, kind, status, due_at, completed_at, output, output_type from waitpoints
+        "select id, kind, status, due_at, completed_at, output, output_type, input_stream, input_index from waitpoints
          where id = any($1) and status <> 'WAITING'",
         &rows::uuids(ids)
     )
@@ -252,8 +258,14 @@ pub async fn resolutions(
             let resolution = match rows::waitpoint_status(&row.status) {
                 Err(error) => return Some(Err(error)),
                 Ok(WaitpointStatus::Waiting) => return None,
+                Ok(WaitpointStatus::TimedOut) if row.kind == "INPUT" => Resolution::NoInput(row.due_at.or(row.completed_at)?),
                 Ok(WaitpointStatus::TimedOut) => Resolution::TimedOut(row.due_at.or(row.completed_at)?),
                 Ok(WaitpointStatus::Completed) if row.kind == "TIMER" => Resolution::Elapsed,
+                Ok(WaitpointStatus::Completed) if row.kind == "INPUT" => Resolution::Input(InputValue {
+                    stream: row.input_stream?,
+                    index: rows::count(row.input_index?),
+                    value: rows::packet(row.output, row.output_type)?,
+                }),
                 Ok(WaitpointStatus::Completed) => {
                     Resolution::Completed(rows::packet(row.output, row.output_type).unwrap_or_else(Packet::empty))
                 }
@@ -284,6 +296,106 @@ pub async fn complete(
     .execute(connection)
     .await?;
     Ok(done.rows_affected() > 0)
+}
+
+/// A wait for a value to be made.
+#[derive(Debug)]
+pub struct NewInput<'a> {
+    /// An input stream of the run that makes it.
+    pub stream: &'a StreamId,
+    /// Values of a higher index complete it; none: any value does.
+    pub after: Option<u64>,
+    /// When it times out.
+    pub timeout_at: Option<DateTime<Utc>>,
+    /// Its key.
+    pub idempotency: Option<&'a Idempotency>,
+}
+
+/// Writes a wait for a value; none if another one has its key.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn insert_input(
+    connection: &mut PgConnection,
+    environment: EnvironmentId,
+    new: &NewInput<'_>,
+) -> Result<Option<WaitpointId>, StoreError> {
+    let id = query_scalar!(
+        "insert into waitpoints (id, environment_id, kind, status, due_at, idempotency_key, idempotency_expires_at,
+            idempotency_active, maker_id, input_stream, input_after)
+         values ($1, $2, 'INPUT', 'WAITING', $3, $4::text, clock_now() + $5::bigint * interval '1 millisecond',
+            $4::text is not null, $6, $7, $8)
+         on conflict (environment_id, kind, idempotency_key) where idempotency_active do nothing
+         returning id",
+        WaitpointId::new().uuid(),
+        environment.uuid(),
+        new.timeout_at,
+        new.idempotency.map(|idempotency| key::indexed(idempotency.key.clone())),
+        new.idempotency.and_then(|idempotency| idempotency.ttl_ms).map(|ms| ms.min(MAX_KEY_TTL_MS) as i64),
+        new.stream.run.uuid(),
+        new.stream.key,
+        new.after.map_or(-1, |after| after.min(i64::MAX as u64) as i64)
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(id.map(WaitpointId::from_uuid))
+}
+
+/// Completes the open waits for a value of this stream with the one that has just come, and returns them. Does not wait for those that
+/// somebody else holds: then it fails with [`StoreError::Undone`].
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn complete_inputs(
+    connection: &mut PgConnection,
+    stream: &StreamId,
+    index: u64,
+    data: &str,
+    content_type: &str,
+) -> Result<Vec<Uuid>, StoreError> {
+    Ok(query_scalar!(
+        "with open as (
+            select id from waitpoints
+            where maker_id = $1 and input_stream = $2 and kind = 'INPUT' and status = 'WAITING' and input_after < $3
+            order by id for no key update nowait
+         )
+         update waitpoints w
+         set status = 'COMPLETED', output = convert_to($4, 'UTF8'), output_type = $5, input_index = $3, completed_at = clock_now()
+         from open where w.id = open.id returning w.id",
+        stream.run.uuid(),
+        stream.key,
+        index as i64,
+        data,
+        content_type
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Completes a wait for a value, just made, with the one at this index, which is there.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn complete_input_with(
+    connection: &mut PgConnection,
+    id: WaitpointId,
+    stream: &StreamId,
+    index: u64,
+) -> Result<(), StoreError> {
+    query!(
+        "update waitpoints w
+         set status = 'COMPLETED', output = convert_to(c.chunks[1], 'UTF8'), output_type = c.content_type, input_index = c.last_index,
+             completed_at = clock_now()
+         from stream_chunks c
+         where w.id = $1 and c.run_id = $2 and c.direction = 'IN' and c.key = $3 and c.last_index = $4",
+        id.uuid(),
+        stream.run.uuid(),
+        stream.key,
+        index as i64
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Whether there is such a token.

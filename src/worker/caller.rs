@@ -13,6 +13,7 @@ use std::{
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -20,16 +21,17 @@ use tokio::sync::watch;
 use super::{Context, logs::LogBuffer};
 use crate::{
     auth,
-    engine::{self, children, journal::Call, metadata, tags, timer, token, wait},
+    engine::{self, children, input, journal::Call, metadata, stream, tags, timer, token, wait},
     host::{Caller, HostError, HostErrorCode, WaitDecision},
     model::{
         attempt::{Cancellation, Claimed, Lease},
         batch::{BatchTriggered, Item},
         child::Intent,
-        id::{EnvironmentId, WaitpointId},
+        id::{EnvironmentId, RunId, WaitpointId},
         log::{Level, LogRecord},
         metadata::{Operation, Target},
         payload::Packet,
+        stream::{InputCursor, InputValue, StreamPage, StreamTarget},
         token::{NewToken, TokenHandle},
         trigger::{NewRun, RunIdempotency, Triggered},
         waitable::Waitable,
@@ -52,9 +54,9 @@ const READ_ACCESS: chrono::Duration = chrono::Duration::hours(1);
 
 /// The port of one attempt.
 pub struct EngineCaller {
-    context: Arc<Context>,
-    lease: Lease,
-    environment: EnvironmentId,
+    pub(super) context: Arc<Context>,
+    pub(super) lease: Lease,
+    pub(super) environment: EnvironmentId,
     logs: Arc<LogBuffer>,
     /// Sequence of the checkpoint that the attempt went on from; 0: from the start.
     checkpoint: u64,
@@ -265,9 +267,56 @@ impl Caller for EngineCaller {
     async fn add_tags(&self, new: Vec<String>) -> Result<(), HostError> {
         patiently(|| tags::add(&self.context.store, self.environment, self.lease.run, new.clone())).await.map(drop)
     }
+
+    async fn append_chunks(&self, target: StreamTarget, key: String, chunks: Vec<String>) -> Result<(), HostError> {
+        let (store, call) = (&self.context.store, self.call());
+        let append = || stream::append_in_run(store, &self.lease, self.environment, call, target, key.clone(), chunks.clone());
+        patiently(append).await.map(drop)
+    }
+
+    async fn read_chunks(
+        &self,
+        target: StreamTarget,
+        key: String,
+        start: Option<u64>,
+        max: u32,
+        timeout: Duration,
+    ) -> Result<StreamPage, HostError> {
+        self.read_page(target, key, start, max, timeout).await
+    }
+
+    async fn receive_inputs(&self, cursors: Vec<InputCursor>, max: u32, timeout: Duration) -> Result<Vec<InputValue>, HostError> {
+        self.receive(cursors, max, timeout).await
+    }
+
+    async fn send_input(&self, run: RunId, stream: String, value: Packet) -> Result<(), HostError> {
+        let (store, call) = (&self.context.store, self.call());
+        let send = || input::send_in_run(store, &self.lease, self.environment, call, run, stream.clone(), value.clone());
+        patiently(send).await.map(drop)
+    }
+
+    async fn start_input(
+        &self,
+        cursor: InputCursor,
+        timeout_at: Option<DateTime<Utc>>,
+        idempotency: Option<Idempotency>,
+    ) -> Result<WaitpointId, HostError> {
+        let (store, call) = (&self.context.store, self.call());
+        patiently(|| input::start(store, &self.lease, call, cursor.clone(), timeout_at, idempotency.clone())).await
+    }
 }
 
 impl EngineCaller {
+    /// Once the run is being cancelled, with what a call in progress is told.
+    pub(super) fn cancelled(&self) -> BoxFuture<'static, HostError> {
+        let mut cancellation = self.cancellation.subscribe();
+        Box::pin(async move {
+            // Without its sender there is no caller, and nobody waits.
+            let _ = cancellation.wait_for(Option::is_some).await;
+            HostError::new(HostErrorCode::Cancelled, "the run is being cancelled")
+        })
+    }
+
     /// What public access tokens are signed with.
     async fn root_key(&self) -> Result<SecretString, HostError> {
         let environment = patiently(|| async { Ok(environments::get(&self.context.store, self.environment).await?) }).await?;
@@ -331,7 +380,7 @@ where
 }
 
 /// The engine's answer in the words of the guest's contract.
-fn host_error(error: engine::Error) -> HostError {
+pub(super) fn host_error(error: engine::Error) -> HostError {
     let code = match &error {
         engine::Error::NotFound { .. } => HostErrorCode::NotFound,
         engine::Error::Conflict(_) => HostErrorCode::Conflict,

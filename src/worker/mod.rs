@@ -12,6 +12,7 @@ mod pages;
 pub mod rewritings;
 mod run_one;
 pub mod scratch;
+mod streams;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -8,6 +8,7 @@ use std::{
         Mutex,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -17,10 +18,11 @@ use dormouse::{
     model::{
         batch::{BatchTriggered, Item},
         child::Intent,
-        id::WaitpointId,
+        id::{RunId, WaitpointId},
         log::LogRecord,
         metadata::{Operation, Target},
         payload::Packet,
+        stream::{InputCursor, InputValue, StreamPage, StreamTarget},
         token::{NewToken, TokenHandle},
         trigger::{NewRun, RunIdempotency, Triggered},
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
@@ -130,5 +132,42 @@ impl Caller for Platform {
 
     async fn add_tags(&self, _tags: Vec<String>) -> Result<(), HostError> {
         Err(HostError::not_in_this_version("tags"))
+    }
+
+    async fn append_chunks(&self, _target: StreamTarget, _key: String, _chunks: Vec<String>) -> Result<(), HostError> {
+        Err(HostError::not_in_this_version("streams"))
+    }
+
+    async fn read_chunks(
+        &self,
+        _target: StreamTarget,
+        _key: String,
+        _start: Option<u64>,
+        _max: u32,
+        _timeout: Duration,
+    ) -> Result<StreamPage, HostError> {
+        Err(HostError::not_in_this_version("streams"))
+    }
+
+    async fn receive_inputs(
+        &self,
+        _cursors: Vec<InputCursor>,
+        _max: u32,
+        _timeout: Duration,
+    ) -> Result<Vec<InputValue>, HostError> {
+        Err(HostError::not_in_this_version("input"))
+    }
+
+    async fn send_input(&self, _run: RunId, _stream: String, _value: Packet) -> Result<(), HostError> {
+        Err(HostError::not_in_this_version("input"))
+    }
+
+    async fn start_input(
+        &self,
+        _cursor: InputCursor,
+        _timeout_at: Option<DateTime<Utc>>,
+        _idempotency: Option<Idempotency>,
+    ) -> Result<WaitpointId, HostError> {
+        Err(HostError::not_in_this_version("input"))
     }
 }

@@ -19,12 +19,6 @@ use crate::support::{guests::guest, server::Server};
 const NOT_YET: &[(&str, &str)] = &[
     ("HTTP: run spans", "there are no traces"),
     ("HTTP: run trace", "there are no traces"),
-    ("runs.fetchStream", "there are no streams"),
-    ("runs.subscribeToBatch", "there are no subscriptions"),
-    ("runs.subscribeToRun", "there are no subscriptions"),
-    ("runs.subscribeToRunsWithTag", "there are no subscriptions"),
-    ("streams.input", "there are no streams"),
-    ("streams.read", "there are no streams"),
 ];
 
 /// The version of the client, as `tests/npm-client/package.json` pins it.
@@ -77,27 +71,42 @@ async fn every_function_of_the_npm_client_does_what_the_page_on_compatibility_sa
     check_page(&report.page());
 }
 
-/// Runs all cases in a folder of their own, with the client beside them.
+/// Runs all cases.
 fn run_suite(environment: &[(&str, String)]) -> Report {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let suite = root.join("tests/npm-client");
-    let folder = tempfile::Builder::new().prefix("dormouse-npm-client-").tempdir().unwrap();
-    copy_scripts(&suite, folder.path());
-    std::os::unix::fs::symlink(installed(root, &suite).join("node_modules"), folder.path().join("node_modules")).unwrap();
-    let mut node = Command::new("node");
-    node.arg("run.mjs").current_dir(folder.path()).stdin(Stdio::null()).stderr(Stdio::inherit());
-    // Of what the client reads from its environment, only what the test says.
-    let ours = std::env::vars().filter(|(name, _)| name.starts_with("TRIGGER_") || name == "VERCEL_GIT_COMMIT_REF");
-    ours.for_each(|(name, _)| {
-        node.env_remove(name);
-    });
-    node.envs(environment.iter().map(|(name, value)| (name, value)));
+    let suite = Suite::new();
+    let mut node = suite.node("run.mjs", environment);
     if let Ok(wanted) = std::env::var("NPM_CLIENT_CASES") {
         node.arg(wanted);
     }
     let output = node.output().expect("node can be started");
     assert!(output.status.success(), "the suite itself failed: {output:?}");
     read(&String::from_utf8(output.stdout).unwrap())
+}
+
+/// The scripts in a folder of their own, with the client beside them.
+pub(super) struct Suite(tempfile::TempDir);
+
+impl Suite {
+    pub(super) fn new() -> Suite {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let suite = root.join("tests/npm-client");
+        let folder = tempfile::Builder::new().prefix("dormouse-npm-client-").tempdir().unwrap();
+        copy_scripts(&suite, folder.path());
+        std::os::unix::fs::symlink(installed(root, &suite).join("node_modules"), folder.path().join("node_modules")).unwrap();
+        Suite(folder)
+    }
+
+    /// Runs a script, which finds in its environment, of what the client reads there, only this.
+    pub(super) fn node(&self, script: &str, environment: &[(&str, String)]) -> Command {
+        let mut node = Command::new("node");
+        node.arg(script).current_dir(self.0.path()).stdin(Stdio::null()).stderr(Stdio::inherit());
+        let ours = std::env::vars().filter(|(name, _)| name.starts_with("TRIGGER_") || name == "VERCEL_GIT_COMMIT_REF");
+        ours.for_each(|(name, _)| {
+            node.env_remove(name);
+        });
+        node.envs(environment.iter().map(|(name, value)| (name, value)));
+        node
+    }
 }
 
 /// Where the packages of the lock file are, once they are.

@@ -96,6 +96,14 @@ impl Server {
         self.child.wait().unwrap();
     }
 
+    /// SIGTERM, and returns once the server has ended.
+    pub async fn stop(&mut self, within: Duration) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let child = &mut self.child;
+        eventually("the server has ended", within, async || child.try_wait().unwrap()).await;
+    }
+
     /// Starts the server again on the same data.
     pub async fn start_again(&mut self) {
         self.child = spawn(&self.data, &self.launcher, &self.arguments, &self.environment);

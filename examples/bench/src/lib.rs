@@ -1,8 +1,9 @@
-//! The tasks that benchmarks trigger: waits and clocks in [`waits`], effects in [`five`], pure computation in [`work`].
+//! The tasks that benchmarks trigger: waits and clocks in [`waits`], effects in [`five`], what others follow in [`streams`], pure computation in [`work`].
 
 mod five;
 mod interpreter;
 mod sha256;
+mod streams;
 mod waits;
 mod work;
 
@@ -12,6 +13,8 @@ dormouse::bundle!(
     waits::many,
     waits::large,
     five::five,
+    streams::stream,
+    streams::status,
     work::fib,
     work::sort,
     work::json,

@@ -49,8 +49,10 @@ mod schedule;
 mod time;
 
 pub mod context;
+pub mod input;
 pub mod log;
 pub mod metadata;
+pub mod streams;
 pub mod tags;
 pub mod tasks;
 pub mod token;

@@ -238,7 +238,7 @@ pub enum WaitError {
 impl fmt::Display for WaitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            WaitError::TimedOut { .. } => f.write_str("the token timed out before it was completed"),
+            WaitError::TimedOut { .. } => f.write_str("what was waited for timed out"),
             WaitError::Cancelled => f.write_str("the run was cancelled while it waited"),
             WaitError::Value(reason) => write!(f, "the value that was waited for cannot be read: {reason}"),
             WaitError::RunFailed { run, message } => write!(f, "{run} failed: {message}"),

@@ -1,5 +1,7 @@
 //! A router over a test's own database, and how to ask it.
 
+use std::time::Duration;
+
 use axum::{
     Router,
     body::Body,
@@ -9,6 +11,10 @@ use chrono::{TimeDelta, Utc};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use sqlx::PgPool;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
 use tower::ServiceExt;
 
 use crate::{
@@ -29,6 +35,7 @@ use crate::{
     store::{
         Store,
         lanes::Turn,
+        listen::{self, Listening},
         seal::{self, Keyring},
     },
 };
@@ -106,11 +113,15 @@ fn blobs() -> Blobs {
 }
 
 fn doors(store: &Store, limits: Limits) -> Router {
+    router(state(store, limits))
+}
+
+fn state(store: &Store, limits: Limits) -> AppState {
     let limits = Limits { bundle_bytes: 1 << 20, ..limits };
     let deployer = std::sync::Arc::new(BundlesByName(store.clone()));
     let state = AppState::new(store.clone(), blobs(), Intake::new(store.clone(), None), deployer, limits, "http://api.test");
     let prices = Prices { per_vcpu_second: 100.0, per_gb_second: 0.0, per_run: 0.25 };
-    router(state.with_prices(prices))
+    state.with_prices(prices)
 }
 
 impl TestApi {
@@ -150,6 +161,29 @@ impl TestApi {
         TestApi { router: doors(&store, limits), store, environment, key }
     }
 
+    /// A server that hears what changes, holds requests for so long, and lets so many wait. It hears until the guard is dropped.
+    pub(super) async fn live(pool: PgPool, hold: Duration, subscribers: usize) -> (TestApi, DropGuard) {
+        let mut api = Self::new(pool).await;
+        let (router, stop) = api.server(hold, subscribers);
+        api.router = router;
+        (api, stop)
+    }
+
+    /// Another such server of the same environment.
+    pub(super) fn live_elsewhere(&self, hold: Duration) -> (TestApi, DropGuard) {
+        let (router, stop) = self.server(hold, 100);
+        let (store, environment, key) = (self.store.clone(), self.environment.clone(), self.key.clone());
+        (TestApi { router, store, environment, key }, stop)
+    }
+
+    fn server(&self, hold: Duration, subscribers: usize) -> (Router, DropGuard) {
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let state = state(&self.store, Limits { subscribers, ..Limits::default() }).holding(hold);
+        let signals = listen::listen(&self.store, Listening::On, &tasks, stop.clone());
+        state.hub.start(&signals, &tasks, stop.clone(), stop.clone());
+        (router(state), stop.drop_guard())
+    }
+
     /// Another server's doors to the same environment: it has seen no key yet.
     pub(super) fn elsewhere(&self) -> TestApi {
         TestApi {
@@ -169,7 +203,11 @@ impl TestApi {
         let response = self.router.clone().oneshot(request.body(body.into()).unwrap()).await.unwrap();
         let (parts, body) = response.into_parts();
         let bytes = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-        let body = if bytes.is_empty() { Value::Null } else { serde_json::from_slice(&bytes).unwrap_or(Value::Null) };
+        let body = if bytes.is_empty() {
+            Value::Null
+        } else {
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| String::from_utf8_lossy(&bytes).into())
+        };
         Answer { status: parts.status, headers: parts.headers, body }
     }
 
@@ -188,6 +226,15 @@ impl TestApi {
     /// With the secret key.
     pub(super) async fn post(&self, path: &str, body: &str) -> Answer {
         self.with(self.key.expose_secret(), "POST", path, body).await
+    }
+
+    /// With the secret key.
+    pub(super) async fn put(&self, path: &str, body: &str) -> Answer {
+        self.with(self.key.expose_secret(), "PUT", path, body).await
+    }
+
+    pub(super) fn bearer(&self) -> String {
+        format!("Bearer {}", self.key.expose_secret())
     }
 
     /// With the secret key, about a branch.

@@ -26,6 +26,7 @@ mod retention;
 mod rewriting;
 mod room;
 mod schedule;
+mod stream;
 mod suspend;
 mod timer;
 mod trigger;

@@ -1,13 +1,16 @@
 //! What a guest's arguments have to be. Each error names the argument, the limit and the fix.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::wit::types;
 use crate::{
     host::HostError,
     model::{
-        id::WaitpointId,
+        id::{RunId, WaitpointId},
         payload::{MAX_PAYLOAD_BYTES, Packet, STORE},
+        stream::{InputCursor, MAX_KEY_CHARS as MAX_KEY_CHARS_OF_STREAM},
         token::{MAX_TAG_CHARS, MAX_TAGS},
         waitable::Waitable,
         waitpoint::Idempotency,
@@ -79,6 +82,45 @@ pub fn idempotency(given: Option<types::Idempotency>) -> Result<Option<Idempoten
         after("idempotency.ttl-ms", ttl)?;
     }
     Ok(Some(Idempotency { key, ttl_ms }))
+}
+
+/// The key of a stream.
+///
+/// # Errors
+/// It is empty or too long.
+pub fn stream(argument: &str, key: String) -> Result<String, HostError> {
+    let length = key.chars().count();
+    if length == 0 || length > MAX_KEY_CHARS_OF_STREAM || key.contains('\0') {
+        return Err(HostError::invalid(format!(
+            "{argument} has {length} characters; it takes 1 to {MAX_KEY_CHARS_OF_STREAM}, none of them NUL: use a shorter one"
+        )));
+    }
+    Ok(key)
+}
+
+/// A place in an input stream.
+///
+/// # Errors
+/// The name of the stream is empty or too long.
+pub fn cursor(argument: &str, cursor: types::InputCursor) -> Result<InputCursor, HostError> {
+    Ok(InputCursor { stream: stream(&format!("{argument}.stream-id"), cursor.stream_id)?, after: cursor.after })
+}
+
+/// How long a call may stay.
+///
+/// # Errors
+/// It is more than 100 years.
+pub fn timeout(argument: &str, timeout: types::DurationMs) -> Result<Duration, HostError> {
+    after(argument, timeout)?;
+    Ok(Duration::from_millis(timeout))
+}
+
+/// The id of a run.
+///
+/// # Errors
+/// It is not one.
+pub fn run(argument: &str, text: &str) -> Result<RunId, HostError> {
+    text.parse().map_err(|error| HostError::invalid(format!("{argument} is {error}: use the id that a trigger returned")))
 }
 
 /// The id of a waitpoint.

@@ -14,6 +14,7 @@ use crate::{
         error::{Cause, ErrorCode, MAX_MESSAGE_CHARS, RunError},
         payload::Packet,
         run::RunStatus,
+        stream::InputValue,
         waitpoint::{Completion, Resolution},
     },
 };
@@ -70,11 +71,18 @@ pub fn completion(completion: Completion) -> Result<types::Completion, HostError
         Resolution::Elapsed => types::WaitOutcome::Timer,
         Resolution::Completed(packet) => types::WaitOutcome::Token(types::TokenOutcome::Completed(packet.into())),
         Resolution::TimedOut(at) => types::WaitOutcome::Token(types::TokenOutcome::TimedOut(milliseconds(at))),
+        Resolution::Input(value) => types::WaitOutcome::Input(types::InputOutcome::Received(input_value(value))),
+        Resolution::NoInput(at) => types::WaitOutcome::Input(types::InputOutcome::TimedOut(milliseconds(at))),
         Resolution::Run(end) => types::WaitOutcome::Run(run_result(end)),
         Resolution::Batch(end) => types::WaitOutcome::Batch(batch_result(end)),
         Resolution::TooLarge { bytes } => return Err(too_large(bytes)),
     };
     Ok(types::Completion { index: completion.index, outcome })
+}
+
+/// A value that was sent to the run.
+pub fn input_value(value: InputValue) -> types::InputValue {
+    types::InputValue { stream_id: value.stream, seq: value.index, value: value.value.into() }
 }
 
 /// The end of a run, as the contract has it.

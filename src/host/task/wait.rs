@@ -11,7 +11,7 @@ use wasmtime::{
 
 use super::{
     check,
-    convert::{batch_result, completion, milliseconds, run_result, too_large},
+    convert::{batch_result, completion, input_value, milliseconds, run_result, too_large},
     options,
     wit::types::{self, BatchItem, BatchResult, Idempotency, InputCursor, InputOutcome, Moment, RunResult, TriggerOptions},
 };
@@ -38,7 +38,7 @@ pub(super) fn link(instance: &mut LinkerInstance<'_, HostState>) -> wasmtime::Re
     durable(instance, "until", |_, arguments| now(until(arguments)), elapsed)?;
     durable(instance, "for-token", |_, arguments| now(for_token(arguments)), token_outcome)?;
     durable(instance, "any", |_, arguments| now(any(arguments)), completions)?;
-    durable(instance, "for-input", |_, arguments| now(for_input(arguments)), absent::<InputOutcome>)?;
+    durable(instance, "for-input", for_input, input_outcome)?;
     durable(instance, "trigger-and-wait", trigger_and_wait, run_end)?;
     durable(instance, "batch-trigger-and-wait", batch_trigger_and_wait, batch_end)
 }
@@ -105,8 +105,17 @@ fn any((waitables,): (Vec<String>,)) -> Begun {
     Ok(Some(WaitRequest::Any { waitables: check::waitables(&waitables)? }))
 }
 
-fn for_input(_: (InputCursor, Option<Moment>, Option<Idempotency>)) -> Begun {
-    Err(HostError::not_in_this_version("wait.for-input"))
+/// The waitpoint is an effectful call of its own, as a child is.
+fn for_input(state: &HostState, arguments: (InputCursor, Option<Moment>, Option<Idempotency>)) -> Beginning {
+    let caller = state.acting().map(|run| run.caller.clone());
+    async move {
+        let (cursor, timeout, idempotency) = arguments;
+        let timeout = timeout.map(|timeout| check::moment("timeout", timeout)).transpose()?;
+        let (cursor, idempotency) = (check::cursor("cursor", cursor)?, check::idempotency(idempotency)?);
+        let waitpoint = caller?.start_input(cursor, timeout, idempotency).await?;
+        Ok(Some(WaitRequest::Any { waitables: vec![waitpoint.into()] }))
+    }
+    .boxed()
 }
 
 /// The start of the child is an effectful call of its own: if the host is lost before the wait's checkpoint, it is made again and
@@ -145,6 +154,14 @@ fn token_outcome(completions: Vec<Completion>) -> Result<types::TokenOutcome, Ho
     }
 }
 
+fn input_outcome(completions: Vec<Completion>) -> Result<InputOutcome, HostError> {
+    match completions.into_iter().next().map(|completion| completion.resolution) {
+        Some(Resolution::Input(value)) => Ok(InputOutcome::Received(input_value(value))),
+        Some(Resolution::NoInput(at)) => Ok(InputOutcome::TimedOut(milliseconds(at))),
+        Some(_) | None => Err(without_completion()),
+    }
+}
+
 fn run_end(completions: Vec<Completion>) -> Result<RunResult, HostError> {
     match completions.into_iter().next().map(|completion| completion.resolution) {
         Some(Resolution::Run(end)) => Ok(run_result(end)),
@@ -170,11 +187,6 @@ fn completions(all: Vec<Completion>) -> Result<Vec<types::Completion>, HostError
 /// Or with one of something else than was waited for.
 fn without_completion() -> HostError {
     HostError::new(HostErrorCode::Internal, "the wait ended without a completion")
-}
-
-/// Never reached: the start function has answered with an error.
-fn absent<T>(_: Vec<Completion>) -> Result<T, HostError> {
-    Err(HostError::not_in_this_version("this wait"))
 }
 
 #[cfg(test)]

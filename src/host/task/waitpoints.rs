@@ -21,11 +21,14 @@ impl waitpoints::Host for HostState {
 
     async fn start_input(
         &mut self,
-        _cursor: InputCursor,
-        _timeout: Option<Moment>,
-        _idempotency: Option<Idempotency>,
+        cursor: InputCursor,
+        timeout: Option<Moment>,
+        idempotency: Option<Idempotency>,
     ) -> Result<String, HostError> {
-        Err(HostError::not_in_this_version("waitpoints.start-input"))
+        let caller = self.acting()?.caller.clone();
+        let timeout = timeout.map(|timeout| check::moment("timeout", timeout)).transpose()?;
+        let (cursor, idempotency) = (check::cursor("cursor", cursor)?, check::idempotency(idempotency)?);
+        Ok(caller.start_input(cursor, timeout, idempotency).await?.to_string())
     }
 
     async fn create_token(

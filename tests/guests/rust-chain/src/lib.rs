@@ -8,6 +8,7 @@
 //! - [`files`](files::files) keeps things in files over its waits.
 //! - The tasks of [`forks`] see what a restored run must not share with another, and wait at the end of a deep stack.
 //! - Of the tasks of [`narrow`] only so many may execute at a time.
+//! - The tasks of [`talk`] say and hear something in streams.
 //! - [`variables`](variables::variables) looks at the environment on either side of a wait.
 //! - The tasks of [`misbehave`] trap, panic, spin, exit, fail, eat memory and flood the host.
 
@@ -22,6 +23,7 @@ mod misbehave;
 mod narrow;
 mod pauses;
 mod scenes;
+mod talk;
 mod variables;
 
 use serde_json::Value;
@@ -62,5 +64,8 @@ dormouse::bundle!(
     narrow::other_shared,
     narrow::shared,
     narrow::single,
+    talk::listen,
+    talk::overhear,
+    talk::talk,
     variables::variables,
 );
