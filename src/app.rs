@@ -150,6 +150,7 @@ async fn serve(
             suspensions: worker::suspensions(&store),
             signals: signals.clone(),
             config: config.worker.clone(),
+            permits: worker::permits(&config.worker),
             egress: egress(&config.egress),
             scratch,
             public_url: public_url.clone(),

@@ -94,7 +94,7 @@ pub struct Worker {
     /// Most runs in memory at a time; suspended ones do not count
     #[arg(long, env = "DORMOUSE_CONCURRENCY", value_name = "N", default_value_t = 100)]
     pub concurrency: u32,
-    /// A wait shorter than this stays in memory instead of being suspended
+    /// A wait shorter than this stays in memory instead of being suspended, unless every place is taken
     #[arg(long, env = "DORMOUSE_GRACE", value_name = "DURATION", default_value = "250ms", value_parser = duration)]
     pub grace: Duration,
     /// How long a run stays claimed without a sign of life from its worker, which gives three in that time; then another one goes on

@@ -128,7 +128,8 @@ impl AppState {
         let reads = reads::Reads::new(store.clone());
         let hub = hub(&store, &limits, prices);
         let (public_url, hold, feeds) = (public_url.into(), None, rand::random());
-        let parts = Parts { store, blobs, intake, reads, deployer, limits, prices, hub, public_url, rates, deploys, known, hold, feeds };
+        let parts =
+            Parts { store, blobs, intake, reads, deployer, limits, prices, hub, public_url, rates, deploys, known, hold, feeds };
         AppState(Arc::new(parts))
     }
 

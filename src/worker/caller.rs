@@ -4,6 +4,7 @@
 //! last checkpoint on, so that a run that is resumed after a crash and makes the same call again gets the same answer.
 
 use std::{
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -45,6 +46,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pauses between two tries: the first, and the longest.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+/// How often a run that waits in memory looks whether it may stay.
+const GRACE_AGAIN: Duration = Duration::from_millis(20);
 /// How often waitpoints are looked at while a run waits for them in memory and no news comes: the net under lost notifications.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long a browser may complete a token with the access token it got. Source: facts 2.2.
@@ -157,7 +160,7 @@ impl EngineCaller {
     fn is_long(&self, request: &WaitRequest) -> bool {
         match request {
             WaitRequest::Sleep { at } | WaitRequest::Timer { at, .. } => {
-                (*at - wall_clock::now()).to_std().is_ok_and(|left| left > self.context.config.grace)
+                (*at - wall_clock::now()).to_std().is_ok_and(|left| left > self.context.grace())
             }
             WaitRequest::Any { .. } => false,
         }
@@ -336,12 +339,23 @@ impl EngineCaller {
         if self.is_long(request) || matches!(request, WaitRequest::Timer { idempotency: Some(_), .. }) {
             return Ok(WaitDecision::Suspend);
         }
-        match tokio::time::timeout(self.context.config.grace, self.wait_in_memory(request)).await {
-            Ok(over) => over.map(WaitDecision::Ready),
-            Err(_elapsed) => match self.complete_now(request).await? {
-                Some(completions) => Ok(WaitDecision::Ready(completions)),
-                None => Ok(WaitDecision::Suspend),
-            },
+        if let Some(completions) = self.stay(request).await? {
+            return Ok(WaitDecision::Ready(completions));
+        }
+        Ok(self.complete_now(request).await?.map_or(WaitDecision::Suspend, WaitDecision::Ready))
+    }
+
+    /// What the wait comes to within the grace time, which may become shorter meanwhile.
+    async fn stay(&self, request: &WaitRequest) -> Result<Option<Vec<Completion>>, HostError> {
+        let begun = Instant::now();
+        let mut waiting = pin!(self.wait_in_memory(request));
+        loop {
+            let left = self.context.grace().saturating_sub(begun.elapsed());
+            match tokio::time::timeout(left.min(GRACE_AGAIN), &mut waiting).await {
+                Ok(over) => return over.map(Some),
+                Err(_elapsed) if left > GRACE_AGAIN => {}
+                Err(_elapsed) => return Ok(None),
+            }
         }
     }
 

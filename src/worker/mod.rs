@@ -57,6 +57,8 @@ const CONTENDED_POLL: Duration = Duration::from_millis(5);
 const AFTER_ERROR: Duration = Duration::from_millis(250);
 /// How long runs in progress may go on to their next wait when the process is told to end.
 const DRAIN_FOR: Duration = Duration::from_secs(3);
+/// How long a wait stays in memory where every place is taken: about as long as it takes to suspend the run and to bring it back.
+const CROWDED_GRACE: Duration = Duration::from_millis(5);
 /// Transactions that complete runs beside each other. With a second one, each has half as many runs, which cost a third more.
 const COMPLETING_AT_ONCE: usize = 1;
 /// Transactions that suspend runs beside each other.
@@ -82,6 +84,8 @@ pub struct Context {
     pub signals: Signals,
     /// Grace, lease and concurrency.
     pub config: config::Worker,
+    /// One permit for each run that may be in memory.
+    pub permits: Arc<Semaphore>,
     /// What runs send their HTTP requests with.
     pub egress: Egress,
     /// Where scratch directories are made.
@@ -90,6 +94,18 @@ pub struct Context {
     pub public_url: String,
     /// What runs cost, for those that ask.
     pub prices: Prices,
+}
+
+/// A permit for each run that may be in memory.
+pub fn permits(config: &config::Worker) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(config.concurrency.max(1) as usize))
+}
+
+impl Context {
+    /// How long a wait may stay in memory. Where every place is taken that is not long: others may want this one.
+    fn grace(&self) -> Duration {
+        if self.permits.available_permits() > 0 { self.config.grace } else { self.config.grace.min(CROWDED_GRACE) }
+    }
 }
 
 /// Completes runs together with others that return at the same time.
@@ -128,7 +144,6 @@ pub fn suspensions(store: &Store) -> Group<Suspension, Option<Suspended>> {
 pub struct Worker {
     id: WorkerId,
     context: Arc<Context>,
-    permits: Arc<Semaphore>,
     leases: Arc<Leases>,
     runs: TaskTracker,
     guests: Guests,
@@ -145,10 +160,8 @@ impl Worker {
     /// # Errors
     /// If the system has no threads for guests.
     pub fn new(id: WorkerId, context: Context, stop: CancellationToken) -> io::Result<Worker> {
-        let permits = Arc::new(Semaphore::new(context.config.concurrency.max(1) as usize));
         Ok(Worker {
             id,
-            permits,
             leases: Arc::default(),
             runs: TaskTracker::new(),
             guests: Guests::start()?,
@@ -186,7 +199,7 @@ impl Worker {
         let mut news = self.context.signals.line.clone();
         news.mark_unchanged();
         let permits = tokio::select! {
-            permits = take_permits(&self.permits) => permits,
+            permits = take_permits(&self.context.permits) => permits,
             () = self.stop.cancelled() => return,
         };
         let asked = permits.len();
@@ -247,7 +260,7 @@ impl Workplace for Arc<Worker> {
         if self.stop.is_cancelled() {
             return None;
         }
-        let permits: Vec<_> = (0..most).map_while(|_| self.permits.clone().try_acquire_owned().ok()).collect();
+        let permits: Vec<_> = (0..most).map_while(|_| self.context.permits.clone().try_acquire_owned().ok()).collect();
         (!permits.is_empty()).then(|| Box::new(FreeRoom { worker: self.clone(), permits, _token: token }) as Box<dyn Room>)
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use tracing::{Instrument, debug, error, info_span, warn};
 
 use super::{
-    Context,
+    CROWDED_GRACE, Context,
     caller::EngineCaller,
     leases::{Hold, Stop},
     logs::LogBuffer,
@@ -245,7 +245,8 @@ impl Attempt {
             variables: self.claimed.variables.clone(),
             scratch: self.scratch.path().to_owned(),
             open_files: self.scratch.open_files(),
-            grace: self.context.config.grace,
+            // Of what is longer the caller decides, each time.
+            grace: self.context.config.grace.min(CROWDED_GRACE),
             egress: self.context.egress.clone(),
             prices: self.context.prices,
         }
