@@ -1,8 +1,12 @@
-//! The hot queries use their indexes on a table with many runs.
+//! The hot queries use their indexes on a table with many runs; `EXPLAIN_ROWS` is how many.
 
 use super::*;
 
+/// Runs in the suite.
+const ROWS: i64 = 20_000;
+
 async fn seed(scene: &Scene) {
+    let rows = std::env::var("EXPLAIN_ROWS").map_or(ROWS, |text| text.parse().expect("EXPLAIN_ROWS is a number"));
     // One in a hundred is in line, sleeps or is leased; the rest is history.
     sqlx::query(
         "insert into runs (id, environment_id, task, status, payload, payload_type, root_id, queue_id, position, due_at,
@@ -12,11 +16,12 @@ async fn seed(scene: &Scene) {
              case when s.status = 'EXECUTING' then gen_random_uuid() end,
              case when s.status = 'EXECUTING' then now() + (n - 5000) * interval '1 second' end,
              case when s.status = 'COMPLETED' then now() end
-         from generate_series(1, 20000) n
+         from generate_series(1, $2) n
          cross join lateral (select case n % 100 when 0 then 'QUEUED' when 1 then 'WAITING' when 2 then 'EXECUTING'
              else 'COMPLETED' end as status) s",
     )
     .bind(scene.environment.uuid())
+    .bind(rows)
     .execute(&scene.pool)
     .await
     .unwrap();
