@@ -1,4 +1,4 @@
-//! Whether queues have room for the runs that a trigger is about to make. Part of [`trigger`](super::trigger) and its plurals.
+//! Whether queues have room for the runs that a trigger is about to make. Part of [`trigger`] and its plurals.
 //! Source: facts K5.
 //!
 //! What is refused is the trigger, so whoever makes more work than is done learns of it. What is acknowledged, or has begun, comes

@@ -111,6 +111,7 @@ fn body_for(method: &str, path: &str) -> &'static str {
         "PUT" if ends("/metadata") => r#"{"metadata":{}}"#,
         "PUT" if path.contains("/envvars/") => r#"{"value":"x"}"#,
         "POST" if ends("/import") => r#"{"variables":{"A":"b"}}"#,
+        "POST" if path.contains("/input/") => r#"{"data":1}"#,
         "POST" if path.contains("/envvars/") => r#"{"name":"A","value":"b"}"#,
         _ => "",
     }
@@ -165,7 +166,10 @@ async fn what_is_another_environments_is_not_there(pool: PgPool) {
             assert!(answer.status == 404 || refused_as_a_token, "{method} {ours}: {} {}", answer.status, answer.body);
         }
         if method == "GET" {
-            api.get(&ours).await;
+            // Who reads a stream stays, but not for longer than they say.
+            let bearer = format!("Bearer {}", api.key.expose_secret());
+            let answer = api.raw("GET", &ours, &[("authorization", &bearer), ("timeout-seconds", "1")], "").await;
+            assert!(answer.status < 500, "GET {ours}: {} {}", answer.status, answer.body);
         }
     }
 }
@@ -202,7 +206,9 @@ async fn no_route_takes_a_body_of_any_size(pool: PgPool) {
             .replace("{scheduleId}", schedule["id"].as_str().unwrap())
             .replace("{tokenId}", token["id"].as_str().unwrap())
             .replace("{projectRef}", "proj_test")
-            .replace("{slug}", "dev");
+            .replace("{slug}", "dev")
+            .replace("{target}", "self")
+            .replace("{streamKey}", "log");
         let bearer = format!("Bearer {}", api.key.expose_secret());
         let answer = api.raw(&method, &path, &[("authorization", &bearer), ("content-type", kind)], large.clone()).await;
         assert_eq!(answer.status, 413, "{method} {path}: {}", answer.body);

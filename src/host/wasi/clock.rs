@@ -110,6 +110,7 @@ mod tests {
     #[test]
     fn a_deadline_beyond_the_calendar_is_cut_to_its_end() {
         assert!(GuestClock::start().wall_time_of(u64::MAX) > Utc::now() + TimeDelta::days(365 * 500));
-        assert!(GuestClock::start().wall_time_of(0) <= Utc::now());
+        // Other tests may set the time of the process a little.
+        assert!(GuestClock::start().wall_time_of(0) <= wall_clock::now() + TimeDelta::seconds(1));
     }
 }
