@@ -27,7 +27,7 @@ use crate::{
         trigger::{NewRun, Triggered},
     },
     store::{
-        Store,
+        Store, StoreError,
         line::{Ancestry, Decided, Scene},
         many::{self, Starter},
         notify, queues,
@@ -59,11 +59,21 @@ pub trait Room: Send {
 
 type Asked = (EnvironmentId, NewRun);
 
+/// What became of a trigger among others.
+#[derive(Debug, Clone)]
+enum Answer {
+    Made(Triggered),
+    /// It is not so simple, or nothing was written for any: it has to be done by itself.
+    Alone,
+    /// The database is away, perhaps after it has committed.
+    Unknown,
+}
+
 /// Where triggers of one process meet. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
     store: Store,
-    group: Group<Asked, Option<Triggered>>,
+    group: Group<Asked, Answer>,
 }
 
 impl Intake {
@@ -74,10 +84,14 @@ impl Intake {
             let (store, room) = (own.clone(), workplace.as_ref().and_then(|workplace| workplace.room(asked.len())));
             async move {
                 let count = asked.len();
-                make_together(&store, asked, room).await.unwrap_or_else(|error| {
-                    warn!(error = &error as &dyn std::error::Error, runs = count, "runs could not be made together");
-                    vec![None; count]
-                })
+                match make_together(&store, asked, room).await {
+                    Ok(made) => made.into_iter().map(|made| made.map_or(Answer::Alone, Answer::Made)).collect(),
+                    Err(error) => {
+                        warn!(error = &error as &dyn std::error::Error, runs = count, "runs could not be made together");
+                        let is_unknown = matches!(error, Error::Unavailable(_));
+                        vec![if is_unknown { Answer::Unknown } else { Answer::Alone }; count]
+                    }
+                }
             }
         });
         Intake { store, group }
@@ -89,10 +103,13 @@ impl Intake {
     /// The same.
     pub async fn trigger(&self, environment: EnvironmentId, new: NewRun) -> Result<Triggered, Error> {
         let new = trigger::normal(new)?;
-        if is_simple(&new)
-            && let Some(Some(triggered)) = self.group.ask((environment, new.clone())).await
-        {
-            return Ok(triggered);
+        if is_simple(&new) {
+            match self.group.ask((environment, new.clone())).await {
+                Some(Answer::Made(triggered)) => return Ok(triggered),
+                // Made again without its request's key it could be there twice.
+                Some(Answer::Unknown) if new.request_key.is_none() => return Err(Error::Unavailable(StoreError::no_answer())),
+                Some(Answer::Unknown | Answer::Alone) | None => {}
+            }
         }
         trigger::trigger(&self.store, environment, new).await
     }

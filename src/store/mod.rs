@@ -280,7 +280,8 @@ impl Store {
 }
 
 impl StoreError {
-    fn no_answer() -> StoreError {
+    /// Nothing is known of what was asked.
+    pub(crate) fn no_answer() -> StoreError {
         StoreError::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer came in time")))
     }
 }
