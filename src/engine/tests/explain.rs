@@ -108,7 +108,7 @@ async fn plan(scene: &Scene, source: &'static str, marker: &str, values: &[&str]
 async fn runs_are_found_by_their_ids_also_with_a_plan_from_when_there_were_none(pool: PgPool) {
     let scene = Scene::empty(pool).await;
     let runs = include_str!("../../store/runs.rs");
-    let found = plan(&scene, runs, "r.id = any($1)", &["array[gen_random_uuid()]", "'micro'", "true"]).await;
+    let found = plan(&scene, runs, "r.id = any($1)", &["array[gen_random_uuid()]", "'micro'", "true", "65536"]).await;
     assert!(found.contains("runs_pkey") && !found.contains("runs_newest"), "{found}");
 }
 
