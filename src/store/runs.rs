@@ -277,7 +277,8 @@ pub enum Read {
 /// # Errors
 /// If the database does not answer.
 pub async fn details(store: &Store, asked: &[(EnvironmentId, RunId)], most: i64) -> Result<Vec<Read>, StoreError> {
-    let connection = &mut *store.read().await?;
+    let mut borrowed = store.read().await?;
+    let connection = &mut *borrowed;
     let ids: Vec<Uuid> = asked.iter().map(|(_, id)| id.uuid()).collect();
     let mut found = HashMap::new();
     for row in rows_of(connection, &ids, Depth::Detail { most }).await? {
@@ -291,6 +292,7 @@ pub async fn details(store: &Store, asked: &[(EnvironmentId, RunId)], most: i64)
         }
         found.insert((environment, detail.run.id), (detail, is_large));
     }
+    borrowed.done();
     let read = |asked| match found.get(asked) {
         None => Read::Nothing,
         Some((_, true)) => Read::Large,
