@@ -154,7 +154,12 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     for (source, marker, values, index) in [
         (lanes, "id <> all($6)", &lane_list[..], "runs_in_line"),
         (lanes, "with recursive environment", &way[..], "runs_in_line"),
-        (stages, "exists (select from runs where status", &[&array, "array['hello']", &array, "2"][..], "runs_in_line"),
+        (
+            stages,
+            "exists (select from runs where status",
+            &[&array, "array['hello']", none, "array['task/hello']", "2"][..],
+            "runs_in_line",
+        ),
         (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
         (debounce, "debounce_key = $3 and status", &[&environment, "'hello'", "'k'"][..], "runs_debounce"),
         (sweep, "from runs where due_at <= clock_now()", &["50"][..], "runs_due"),
