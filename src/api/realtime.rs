@@ -218,15 +218,14 @@ async fn several(
     let new_handle = || shape::new_handle(&prefix, &made_after.timestamp_millis().max(0).to_string());
     let Some(place) = &asked.place else {
         let place = Place { names: asked.names, handle: new_handle(), offset: String::new() };
-        return snapshot(state, &subscription, &selection, made_after, place, subscription.position(), u128::MAX, &asked.skip)
-            .await;
+        return snapshot(state, &subscription, &selection, made_after, place, subscription.position(), 0, &asked.skip).await;
     };
     let known = shape::offset(&place.offset).zip(window(&place.handle, &prefix));
-    let Some(((position, below), made_after)) = known.filter(|((position, _), _)| subscription.knows(*position)) else {
+    let Some(((position, above), made_after)) = known.filter(|((position, _), _)| subscription.knows(*position)) else {
         return Ok(shape::must_refetch(asked.names, &new_handle()));
     };
-    if below != 0 {
-        return snapshot(state, &subscription, &selection, made_after, place.clone(), position, below, &asked.skip).await;
+    if above != 0 {
+        return snapshot(state, &subscription, &selection, made_after, place.clone(), position, above, &asked.skip).await;
     }
     let (kind, changed) = match asked.is_live {
         true => (Kind::Live, held(state, subscription.runs_after(position, made_after)).await?.transpose()),
@@ -252,7 +251,8 @@ async fn several(
     Ok(messages.answer(&Place { offset: format!("{newest}_0"), ..place.clone() }, kind))
 }
 
-/// The newest of the runs whose ids are lower than `below`, as many as one answer holds; the last answer says that it is the last.
+/// The runs whose ids are higher than `above`, oldest first as pages list them, as many as one answer holds; the last answer says that it
+/// is the last.
 #[expect(clippy::too_many_arguments, reason = "each says something else, and there are two callers beside each other")]
 async fn snapshot(
     state: &AppState,
@@ -261,13 +261,13 @@ async fn snapshot(
     made_after: DateTime<Utc>,
     place: Place,
     mut position: u64,
-    below: u128,
+    above: u128,
     skip: &[String],
 ) -> Result<Response, Error> {
     /// Rows that are read at once.
     const AT_ONCE: usize = 25;
-    let members = feeds::members(&state.store, subscription.environment(), selection, made_after).await?;
-    let members: Vec<_> = members.into_iter().filter(|(run, _)| run.uuid().as_u128() < below).collect();
+    let newest_first = feeds::members(&state.store, subscription.environment(), selection, made_after).await?;
+    let members: Vec<_> = newest_first.into_iter().rev().filter(|(run, _)| run.uuid().as_u128() > above).collect();
     let mut messages = Messages::without(skip);
     let mut last = None;
     for some in members.chunks(AT_ONCE) {

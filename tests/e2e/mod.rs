@@ -14,6 +14,7 @@ mod limits;
 mod load;
 mod npm_client;
 mod packets;
+mod react_hooks;
 mod realtime;
 mod retention;
 mod schedules;
