@@ -20,7 +20,7 @@ const Text = ({ parts, isOver }) => (
 );
 
 export function useRun({ runId, title = "Asked now and then", note, ...given }) {
-  const { run, error } = hooks.useRun(runId, access({ refreshInterval: 250, ...given }));
+  const { run, error } = hooks.useRun(runId, access({ refreshInterval: 1000, ...given }));
   const facts = { task: run?.taskIdentifier, attempt: run?.attemptCount, version: run?.version, cpu: run && `${run.durationMs} ms` };
   return (
     <Card hook="useRun" title={title} status={run?.status} error={error}>
