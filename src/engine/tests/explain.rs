@@ -108,7 +108,7 @@ async fn plan(scene: &Scene, source: &'static str, marker: &str, values: &[&str]
 async fn runs_are_found_by_their_ids_also_with_a_plan_from_when_there_were_none(pool: PgPool) {
     let scene = Scene::empty(pool).await;
     let runs = include_str!("../../store/runs.rs");
-    let found = plan(&scene, runs, "r.id = any($1)", &["array[gen_random_uuid()]", "'micro'", "true"]).await;
+    let found = plan(&scene, runs, "r.id = any($1)", &["array[gen_random_uuid()]", "'micro'", "true", "65536"]).await;
     assert!(found.contains("runs_pkey") && !found.contains("runs_newest"), "{found}");
 }
 
@@ -154,7 +154,12 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     for (source, marker, values, index) in [
         (lanes, "id <> all($6)", &lane_list[..], "runs_in_line"),
         (lanes, "with recursive environment", &way[..], "runs_in_line"),
-        (stages, "exists (select from runs where status", &[&array, "array['hello']", &array, "2"][..], "runs_in_line"),
+        (
+            stages,
+            "exists (select from runs where status",
+            &[&array, "array['hello']", none, "array['task/hello']", "2"][..],
+            "runs_in_line",
+        ),
         (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
         (debounce, "debounce_key = $3 and status", &[&environment, "'hello'", "'k'"][..], "runs_debounce"),
         (sweep, "from runs where due_at <= clock_now()", &["50"][..], "runs_due"),
