@@ -6,6 +6,7 @@ mod children;
 mod clocks;
 mod command_line;
 mod crash;
+mod described;
 mod ends;
 mod full_disk;
 mod hostile;
