@@ -1,13 +1,22 @@
 //! Group commit: what is asked while earlier work is under way is done together.
 //!
-//! A lone question is answered at once; a thousand at the same time share a few transactions. Nothing waits for company.
+//! A lone question is answered at once; a thousand at the same time share a few transactions. Only where many come together does a
+//! group wait for a moment for those that are about to come, too: more of them in one transaction cost less each, and a machine that
+//! is so busy answers all of them sooner.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::sleep,
+};
 
 /// Questions that wait for their turn; whoever asks beyond that waits before asking.
 const WAITING: usize = 4096;
+/// Where so many have come meanwhile, others are about to.
+const MANY: usize = 8;
+/// How long a group waits for these: less than its work takes then.
+const A_MOMENT: Duration = Duration::from_millis(1);
 
 /// Asks `I`, is answered `O`. Cheap to clone; ends with its last clone.
 #[derive(Debug)]
@@ -38,6 +47,14 @@ impl<I: Send + 'static, O: Send + 'static> Group<I, O> {
                 let mut taken = Vec::new();
                 if asked.recv_many(&mut taken, most.max(1)).await == 0 {
                     return;
+                }
+                if (MANY..most).contains(&taken.len()) {
+                    sleep(A_MOMENT).await;
+                    while taken.len() < most
+                        && let Ok(another) = asked.try_recv()
+                    {
+                        taken.push(another);
+                    }
                 }
                 let work = work.clone();
                 tokio::spawn(async move {
@@ -98,6 +115,33 @@ mod tests {
         assert!(others.iter().map(|(item, _)| *item).eq(1..=250), "each has its own");
         let in_company_of = |count| others.iter().filter(|(_, company)| *company == count).count();
         assert_eq!((in_company_of(100), in_company_of(50)), (200, 50));
+    }
+
+    #[tokio::test]
+    async fn where_many_come_together_those_that_come_a_moment_later_are_taken_along_but_no_more_than_may_be() {
+        let sizes = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let seen = sizes.clone();
+        let group = Group::new(12, 1, move |items: Vec<u32>| {
+            seen.lock().unwrap().push(items.len());
+            async move { items }
+        });
+        let ask = |count: usize| join_all((0..count).map(|_| group.ask(7)));
+        let groups = async |first: usize, then: usize| {
+            sizes.lock().unwrap().clear();
+            tokio::join!(ask(first), async {
+                // The group has taken the first by then.
+                tokio::task::yield_now().await;
+                ask(then).await
+            });
+            sizes.lock().unwrap().clone()
+        };
+        for (first, then, expected) in [(8, 3, vec![11]), (9, 5, vec![12, 2]), (7, 3, vec![7, 3])] {
+            // A machine that stands still for a moment lets it pass.
+            let mut tries = 0..100;
+            while groups(first, then).await != expected {
+                assert!(tries.next().is_some(), "{first} and {then} are never {expected:?}");
+            }
+        }
     }
 
     #[tokio::test]
