@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-use crate::model::{egress::Allowed, price};
+use crate::model::{egress::Allowed, price, queue::MAX_CONCURRENCY};
 
 /// Everything a server process is told.
 #[derive(Debug, Clone)]
@@ -185,6 +185,11 @@ pub struct Limits {
     /// The same in environments for development [default: as in others]
     #[arg(long = "max-queued-dev", env = "DORMOUSE_MAX_QUEUED_DEV", value_name = "N")]
     pub queued_dev: Option<u64>,
+    /// Runs that may execute at the same time in an environment that is made from now on; `dormouse limits environment` changes it
+    /// [default: any number]
+    #[arg(long = "environment-limit", env = "DORMOUSE_ENVIRONMENT_LIMIT", value_name = "N",
+        value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_CONCURRENCY)))]
+    pub environment: Option<u32>,
 }
 
 /// So many at once, and so many more each second.
@@ -230,6 +235,7 @@ impl Default for Limits {
             subscribers: 10_000,
             queued: MAX_QUEUED,
             queued_dev: None,
+            environment: None,
         }
     }
 }
