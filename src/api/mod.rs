@@ -37,6 +37,7 @@ mod shape;
 mod streams;
 mod tasks;
 mod tokens;
+mod traces;
 mod variables;
 mod waitpoints;
 mod when;
@@ -290,6 +291,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(results::run_result))
         .routes(routes!(runs::logs))
         .routes(routes!(runs::events))
+        .routes(routes!(traces::trace))
+        .routes(routes!(traces::span))
         .routes(routes!(packets::upload_address))
         .routes(routes!(packets::download_address))
         .routes(routes!(packets::run_address))

@@ -237,7 +237,7 @@ async fn decide<'a>(
         };
         kinds.insert(queue, scene.kind);
         let id = RunId::new();
-        let ancestry = Ancestry { root: id, depth: 0, is_test: new.is_test };
+        let ancestry = Ancestry { root: id, trace: None, depth: 0, is_test: new.is_test };
         decided.push(trigger::decide(id, *environment, new, scene, ancestry, queue));
     }
     Ok((decided, kinds))

@@ -38,6 +38,7 @@ fn routes() -> Vec<(String, String, bool)> {
                 .replace("{tokenId}", "waitpoint_0")
                 .replace("{batchId}", "batch_0")
                 .replace("{runId}", "run_0")
+                .replace("{spanId}", "00000000000000ff")
                 .replace("{streamKey}", "log")
                 .replace("{target}", "self");
             routes.push((method.to_uppercase(), path, open));

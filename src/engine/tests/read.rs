@@ -21,6 +21,7 @@ pub(super) fn line(message: &str) -> LogRecord {
         source: Source::Logger,
         message: message.into(),
         attributes: json!({"z": 1, "a": 2}),
+        span: None,
     }
 }
 
