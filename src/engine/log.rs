@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -15,7 +16,6 @@ use crate::{
         Store, logs,
         spans::{self, NewSpan},
     },
-    wall_clock,
 };
 
 /// Most lines of a run; the last one says that there are no more.
@@ -43,8 +43,9 @@ pub async fn append(store: &Store, lease: &Lease, records: Vec<impl Into<Record>
                 let last = logs::last_line(tx, &lease).await?.ok_or(Error::LostLease)?;
                 if !begun.is_empty() {
                     let room = MAX_SPANS.saturating_sub(spans::count(tx, lease.run, MAX_SPANS).await?) as usize;
-                    if (1..begun.len()).contains(&room) {
-                        lines.push(of_host(format!("a run has at most {MAX_SPANS} spans: later ones are not kept")));
+                    if let Some(first) = begun.get(room).filter(|_| room > 0) {
+                        let text = format!("a run has at most {MAX_SPANS} spans: later ones are not kept");
+                        lines.push(of_host(first.begin.at, text));
                     }
                     spans::begin(tx, &lease, &begun[..begun.len().min(room)]).await?;
                 }
@@ -57,7 +58,7 @@ pub async fn append(store: &Store, lease: &Lease, records: Vec<impl Into<Record>
                     && let Some(line) = kept.last_mut()
                 {
                     let text = format!("a run's log has at most {MAX_LINES} lines: later ones are not kept");
-                    *line = LogRecord { at: line.at, ..of_host(text) };
+                    *line = of_host(line.at, text);
                 }
                 if !kept.is_empty() {
                     logs::insert(tx, &lease, last, &kept).await?;
@@ -68,9 +69,8 @@ pub async fn append(store: &Store, lease: &Lease, records: Vec<impl Into<Record>
         .await
 }
 
-fn of_host(message: String) -> LogRecord {
-    let (at, attributes) = (wall_clock::now(), Value::Null);
-    LogRecord { at, level: Level::Warn, source: Source::Host, message, attributes, span: None }
+fn of_host(at: DateTime<Utc>, message: String) -> LogRecord {
+    LogRecord { at, level: Level::Warn, source: Source::Host, message, attributes: Value::Null, span: None }
 }
 
 /// Records by what is done with them.

@@ -48,6 +48,7 @@ pub mod spans;
 pub mod stages;
 pub mod streams;
 pub mod sweep;
+pub mod trace_exports;
 pub mod traces;
 pub mod variables;
 pub mod waitpoints;

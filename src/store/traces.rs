@@ -73,7 +73,7 @@ pub async fn of_run(store: &Store, environment: EnvironmentId, run: RunId, exten
     parts.is_cut = ids.len() > MAX_RUNS;
     let ids = &ids[..ids.len().min(MAX_RUNS)];
     parts.members = members(connection, Some(environment), ids).await?;
-    read(connection, &mut parts, extent.events).await?;
+    read(connection, &mut parts, extent.events, MAX_LINES).await?;
     Ok(parts)
 }
 
@@ -85,7 +85,14 @@ pub async fn of_runs(connection: &mut PgConnection, runs: &[RunId]) -> Result<Ve
     let at = clock::now(connection).await?;
     let mut all = Vec::with_capacity(runs.len());
     let mut together = Parts { members: members(connection, None, &rows::uuids(runs)).await?, at, ..Parts::default() };
-    read(connection, &mut together, Events::Some).await?;
+    read(connection, &mut together, Events::Some, MAX_LINES_OF_RUN * runs.len()).await?;
+    if together.is_cut && runs.len() > 1 {
+        // One of them is large, and the others shall not be short for it.
+        for run in runs {
+            all.extend(Box::pin(of_runs(connection, &[*run])).await?);
+        }
+        return Ok(all);
+    }
     let Parts { members, attempts, entries, waitpoints, measured, lines, triggered, is_cut, .. } = together;
     let mut places: HashMap<RunId, usize> = HashMap::new();
     for member in members {
@@ -106,7 +113,7 @@ pub async fn of_runs(connection: &mut PgConnection, runs: &[RunId]) -> Result<Ve
 }
 
 /// What belongs to the members, until there is enough.
-async fn read(connection: &mut PgConnection, parts: &mut Parts, events: Events) -> Result<(), StoreError> {
+async fn read(connection: &mut PgConnection, parts: &mut Parts, events: Events, most_lines: usize) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = parts.members.iter().map(|member| member.id.uuid()).collect();
     for some in ids.chunks(AT_ONCE) {
         parts.attempts.extend(attempts(connection, some).await?);
@@ -119,12 +126,13 @@ async fn read(connection: &mut PgConnection, parts: &mut Parts, events: Events) 
         parts.is_cut |= read.len() == room;
         parts.measured.extend(read);
         if events == Events::Some {
-            let room = MAX_LINES.saturating_sub(parts.lines.len());
+            let room = most_lines.saturating_sub(parts.lines.len());
             parts.lines.extend(lines(connection, some, room).await?);
             parts.triggered.extend(triggered(connection, some).await?);
         }
         let spans = parts.attempts.len() + parts.entries.len() / 3 + parts.measured.len();
         if spans >= MAX_SPANS {
+            parts.is_cut = true;
             break;
         }
     }
@@ -162,7 +170,7 @@ async fn members(
 ) -> Result<Vec<Member>, StoreError> {
     let rows = query!(
         r#"
-        select r.id, coalesce(r.trace_id, r.id) as "trace_id!", r.task, r.status, d.version as "version?", q.name as queue,
+        select r.id, coalesce(r.trace_id, r.id) as "trace_id!", e.kind as environment, r.task, r.status, d.version as "version?", q.name as queue,
             coalesce(r.machine, t.definition ->> 'machine', $3) as "machine!", r.batch_id, r.tags, r.created_at, r.started_at,
             r.finished_at, r.error, r.earlier_cpu_ms + r.attempt_cpu_ms as "cpu_ms!", r.attempt, r.in_attempt, r.attempt_started_at,
             above.id as "parent_id?", coalesce(above.trace_id, above.id) as "parent_trace?",
@@ -171,6 +179,7 @@ async fn members(
             end as "parent_attempt?"
         from unnest($1::uuid[]) with ordinality as asked (id, place)
         join runs r on r.id = asked.id
+        join environments e on e.id = r.environment_id
         join queues q on q.id = r.queue_id
         left join runs above on above.id = r.parent_id
         left join deployments d on d.id = r.deployment_id
@@ -195,6 +204,7 @@ async fn members(
                 id: RunId::from_uuid(row.id),
                 trace: RunId::from_uuid(row.trace_id),
                 above,
+                environment: row.environment,
                 task: row.task,
                 status: rows::run_status(&row.status)?,
                 version: row.version,

@@ -25,7 +25,8 @@ fn completed() -> Outcome {
 }
 
 fn failed(retry: RetryDecision) -> Outcome {
-    let error = RunError::Exception { name: "TypeError".into(), message: "no".into(), stack_trace: "at x".into(), causes: vec![] };
+    let error =
+        RunError::Exception { name: "TypeError".into(), message: "no".into(), stack_trace: "at x".into(), causes: vec![] };
     Outcome::Failed { error, retry }
 }
 
@@ -164,7 +165,10 @@ async fn what_failed_and_what_goes_on_is_told_apart(pool: PgPool) {
     api.post(&format!("/api/v2/runs/{delayed}/cancel"), "").await.ok();
     let trace = api.trace(&delayed).await;
     let data = &trace["rootSpan"]["data"];
-    assert_eq!((&data["isCancelled"], &data["isPartial"], shape(&trace["rootSpan"])), (&json!(true), &json!(false), json!(["hello", []])));
+    assert_eq!(
+        (&data["isCancelled"], &data["isPartial"], shape(&trace["rootSpan"])),
+        (&json!(true), &json!(false), json!(["hello", []]))
+    );
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
@@ -207,7 +211,9 @@ async fn what_guests_measure_and_write_is_where_it_belongs(pool: PgPool) {
 
     // Ends come in a later batch; a second one does not count, nor does one of a span that nobody began.
     let nobodys = SpanEnd { id: SpanId::of(5).unwrap(), at: now(), attributes: serde_json::Map::new(), error: None };
-    engine::log::append(&api.store, &claimed.lease, vec![end(0, None), end(0, Some("late")), Record::End(nobodys)]).await.unwrap();
+    engine::log::append(&api.store, &claimed.lease, vec![end(0, None), end(0, Some("late")), Record::End(nobodys)])
+        .await
+        .unwrap();
     api.finish(&claimed, failed(RetryDecision::Abort)).await;
     let inner = api.span(&id, ids[1]).await.ok();
     assert_eq!((&inner["isError"], &inner["properties"]), (&json!(true), &json!({"n": 1, "rows": 7, "error": "lost"})));

@@ -177,6 +177,8 @@ pub struct Member {
     pub trace: RunId,
     /// Who triggered it, if that is there still.
     pub above: Option<Above>,
+    /// Its environment, as users write it: `dev`, `stg`, `preview`, `prod`.
+    pub environment: String,
     /// Its task.
     pub task: String,
     /// Where it is.
