@@ -221,7 +221,7 @@ pub(super) async fn trace(
     may_read(&caller, &run)?;
     let page = page(&query)?;
     let events = if page.is_some() { Events::None } else { Events::Some };
-    let trace = read(&state, &caller.environment, run.id, Extent { below: Below::All, events }).await?;
+    let trace = read(&state, &caller.environment, run.id, Extent { below: Below::All, events, whole: None }).await?;
     Ok(match page {
         Some(page) => Json(page.of(&trace)).into_response(),
         None => Json(TraceTree::of(trace)?).into_response(),
@@ -245,7 +245,7 @@ pub(super) async fn span(
     let span: SpanId = span.parse().map_err(|_| not_found())?;
     // Most are of the run that is named.
     for below in [Below::None, Below::All] {
-        let trace = read(&state, &caller.environment, run.id, Extent { below, events: Events::Some }).await?;
+        let trace = read(&state, &caller.environment, run.id, Extent { below, events: Events::Some, whole: Some(span) }).await?;
         if let Some(found) = trace.span(span) {
             return Ok(Json(SpanDetail::of(found.clone(), trace.at)));
         }

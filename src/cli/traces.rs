@@ -46,12 +46,12 @@ pub(super) async fn show(arguments: &super::Client, run: &str) -> anyhow::Result
 
 /// The tree, line by line. Spans come in the order in which they began.
 fn lines(spans: &[Value]) -> Vec<String> {
-    let id = |span: &Value, name: &str| span[name].as_str().unwrap_or_default().to_owned();
-    let places: HashMap<String, usize> = spans.iter().enumerate().map(|(place, span)| (id(span, "id"), place)).collect();
+    let named = spans.iter().enumerate().filter_map(|(place, span)| Some((span["id"].as_str()?, place)));
+    let places: HashMap<&str, usize> = named.collect();
     let mut below: HashMap<usize, Vec<usize>> = HashMap::new();
     let mut tops = Vec::new();
     for (place, span) in spans.iter().enumerate() {
-        match places.get(&id(span, "parentId")).filter(|parent| **parent != place) {
+        match span["parentId"].as_str().and_then(|parent| places.get(parent)).filter(|parent| **parent != place) {
             Some(parent) => below.entry(*parent).or_default().push(place),
             None => tops.push(place),
         }

@@ -155,6 +155,10 @@ impl Exporter {
                 self.most = runs / 2;
                 return Ok(Looked::Sent(0));
             }
+            // Whoever takes not even nothing is no collector, or not at this address.
+            Answer::Refused(why) if !matches!(self.post(Vec::new()).await, Answer::Taken { .. }) => {
+                return Ok(self.failed(&format!("{why}, also of an empty request"), None));
+            }
             Answer::Refused(why) => {
                 error!(run.id = %RunId::from_uuid(last.id), why, spans, "the collector refuses a run's trace for good; it is left out");
                 spans
@@ -202,7 +206,11 @@ impl Exporter {
             // They have been deleted meanwhile.
             return Answer::Taken { refused: 0 };
         }
-        let answer = match self.http.post(self.url.clone()).body(request.encode_to_vec()).send().await {
+        self.post(request.encode_to_vec()).await
+    }
+
+    async fn post(&self, body: Vec<u8>) -> Answer {
+        let answer = match self.http.post(self.url.clone()).body(body).send().await {
             Ok(answer) => answer,
             // Without its address, in which there may be a secret.
             Err(error) => return Answer::NotNow { why: format!("{:#}", anyhow::Error::from(error.without_url())), pause: None },

@@ -1,16 +1,25 @@
 //! Who exports, what comes next, and what is sent.
 
+use std::sync::{Arc, Mutex};
+
 use chrono::{TimeDelta, Utc};
 use opentelemetry_proto::tonic::common::v1::any_value;
 use sqlx::PgPool;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpListener,
+};
 
 use super::*;
 use crate::{
     clock::ManualClock,
+    engine,
     model::{
-        id::RunId,
+        environment::{ApiKeyKind, EnvironmentKind, NewApiKey, NewProject},
+        payload::Packet,
         run::RunStatus,
         trace::{Above, Member, Parts, SpanId, TraceId},
+        trigger::NewRun,
     },
 };
 
@@ -74,6 +83,89 @@ async fn a_run_whose_end_is_not_committed_yet_is_not_passed_by(pool: PgPool) {
     assert_eq!(next(&store, begin, 10).await, [] as [Uuid; 0]);
     late.commit().await.unwrap();
     assert_eq!(next(&store, begin, 10).await, [early]);
+}
+
+/// A collector on a free port, and what it has taken: names of spans. It says 400 to what `refuses` those it is sent, whole.
+async fn collector(refuses: impl Fn(&[String]) -> bool + Send + 'static) -> (config::Export, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = Some(format!("http://{}", listener.local_addr().unwrap()));
+    let taken: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = taken.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            loop {
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") && stream.read_line(&mut head).await.unwrap_or(0) > 0 {}
+                let Some(length) = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()) else {
+                    break;
+                };
+                let mut body = vec![0; length];
+                stream.read_exact(&mut body).await.unwrap();
+                let request = ExportTraceServiceRequest::decode(body.as_slice()).unwrap();
+                let scopes = request.resource_spans.into_iter().flat_map(|resource| resource.scope_spans);
+                let names: Vec<String> = scopes.flat_map(|scope| scope.spans).map(|span| span.name).collect();
+                let status = if refuses(&names) { "400 Bad Request" } else { "200 OK" };
+                if status == "200 OK" {
+                    seen.lock().unwrap().extend(names);
+                }
+                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    (config::Export { endpoint, headers: Vec::new() }, taken)
+}
+
+/// Ends runs of these tasks, after the export has begun.
+async fn cancelled(pool: &PgPool, store: &Store, exporter: &mut Exporter, tasks: &[&str]) {
+    assert_eq!(exporter.tick().await.unwrap(), Looked::Idle);
+    let project = NewProject { project_ref: "proj_test".into(), name: "Test".into() };
+    let key = NewApiKey { name: "root".into(), secret: "tr_dev_x".into(), kind: ApiKeyKind::Root, expires_at: None };
+    let environment = engine::project::ensure(store, project, EnvironmentKind::Development, key).await.unwrap().id;
+    let clock = ManualClock::default();
+    for task in tasks {
+        clock.advance(pool, Duration::from_secs(1)).await.unwrap();
+        let new = NewRun::of(*task, Packet::json(&serde_json::Value::Null));
+        let run = engine::trigger::trigger(store, environment, new).await.unwrap().id;
+        engine::cancel::cancel(store, environment, run).await.unwrap();
+    }
+    clock.advance(pool, Duration::from_secs(60)).await.unwrap();
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_run_that_the_collector_does_not_like_is_left_out_alone(pool: PgPool) {
+    let store = Store::over(pool.clone());
+    let (config, taken) = collector(|names| names.iter().any(|name| name == "poison")).await;
+    let mut exporter = Exporter::of(&config, &store).unwrap().unwrap();
+    cancelled(&pool, &store, &mut exporter, &["a", "b", "poison", "c", "d", "e"]).await;
+    let mut looks = 0;
+    while exporter.tick().await.unwrap() != Looked::Idle {
+        looks += 1;
+        assert!(looks < 20, "it comes to an end");
+    }
+    assert_eq!(*taken.lock().unwrap(), ["a", "b", "c", "d", "e"]);
+    assert_eq!(trace_exports::sent(&store).await.unwrap(), Some(Sent { runs: 6, spans: 6, refused: 1 }));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn whoever_takes_nothing_at_all_makes_nothing_be_left_out(pool: PgPool) {
+    let store = Store::over(pool.clone());
+    let (config, _) = collector(|_| true).await;
+    let mut exporter = Exporter::of(&config, &store).unwrap().unwrap();
+    cancelled(&pool, &store, &mut exporter, &["a", "b"]).await;
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        if let Looked::Failed { again_in } = exporter.tick().await.unwrap() {
+            pauses.push(again_in);
+        }
+    }
+    assert!(pauses.len() >= 2 && pauses[1] > pauses[0], "{pauses:?}");
+    assert_eq!(trace_exports::sent(&store).await.unwrap(), Some(Sent::default()));
+    let (config, taken) = collector(|_| false).await;
+    exporter.url = Exporter::of(&config, &store).unwrap().unwrap().url;
+    while exporter.tick().await.unwrap() != Looked::Idle {}
+    assert_eq!(*taken.lock().unwrap(), ["a", "b"]);
 }
 
 #[test]

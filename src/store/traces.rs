@@ -29,6 +29,11 @@ const MAX_LINES_OF_RUN: usize = 100;
 const MAX_MESSAGE_CHARS: i32 = 2000;
 /// Longest attributes of a line in a trace, in bytes; longer ones are in the run's log.
 const MAX_ATTRIBUTE_BYTES: i32 = 8192;
+/// Longest attributes of a guest's span, and longest error, in bytes. Longer attributes are left out, of longer errors only the
+/// message is shown, unless it is about the one span that is to be shown whole.
+const MAX_DETAIL_BYTES: i32 = 4096;
+/// The same for that one's run. An error with its causes has no more.
+const MAX_WHOLE_BYTES: i32 = 512 << 10;
 /// Most triggered runs of one run.
 const MAX_TRIGGERED: usize = 100;
 
@@ -39,6 +44,8 @@ pub struct Extent {
     pub below: Below,
     /// With what guests wrote, and what they triggered.
     pub events: Events,
+    /// A span that is shown whole: of the others, what is long is left out.
+    pub whole: Option<SpanId>,
 }
 
 /// Whether the runs below are read.
@@ -73,7 +80,7 @@ pub async fn of_run(store: &Store, environment: EnvironmentId, run: RunId, exten
     parts.is_cut = ids.len() > MAX_RUNS;
     let ids = &ids[..ids.len().min(MAX_RUNS)];
     parts.members = members(connection, Some(environment), ids).await?;
-    read(connection, &mut parts, extent.events, MAX_LINES).await?;
+    read(connection, &mut parts, extent, MAX_LINES).await?;
     Ok(parts)
 }
 
@@ -85,7 +92,8 @@ pub async fn of_runs(connection: &mut PgConnection, runs: &[RunId]) -> Result<Ve
     let at = clock::now(connection).await?;
     let mut all = Vec::with_capacity(runs.len());
     let mut together = Parts { members: members(connection, None, &rows::uuids(runs)).await?, at, ..Parts::default() };
-    read(connection, &mut together, Events::Some, MAX_LINES_OF_RUN * runs.len()).await?;
+    let extent = Extent { below: Below::None, events: Events::Some, whole: None };
+    read(connection, &mut together, extent, MAX_LINES_OF_RUN * runs.len()).await?;
     if together.is_cut && runs.len() > 1 {
         // One of them is large, and the others shall not be short for it.
         for run in runs {
@@ -113,22 +121,26 @@ pub async fn of_runs(connection: &mut PgConnection, runs: &[RunId]) -> Result<Ve
 }
 
 /// What belongs to the members, until there is enough.
-async fn read(connection: &mut PgConnection, parts: &mut Parts, events: Events, most_lines: usize) -> Result<(), StoreError> {
+async fn read(connection: &mut PgConnection, parts: &mut Parts, extent: Extent, most_lines: usize) -> Result<(), StoreError> {
     let ids: Vec<Uuid> = parts.members.iter().map(|member| member.id.uuid()).collect();
     for some in ids.chunks(AT_ONCE) {
-        parts.attempts.extend(attempts(connection, some).await?);
+        let room = MAX_SPANS.saturating_sub(parts.attempts.len());
+        let read = attempts(connection, some, extent.whole, room).await?;
+        parts.is_cut |= read.len() == room;
+        parts.attempts.extend(read);
         let room = MAX_ENTRIES.saturating_sub(parts.entries.len());
         let read = entries(connection, some, room).await?;
         parts.is_cut |= read.len() == room;
         parts.entries.extend(read);
         let room = MAX_SPANS.saturating_sub(parts.measured.len());
-        let read = measured(connection, some, room).await?;
+        let read = measured(connection, some, extent, room).await?;
         parts.is_cut |= read.len() == room;
         parts.measured.extend(read);
-        if events == Events::Some {
+        if extent.events == Events::Some {
             let room = most_lines.saturating_sub(parts.lines.len());
             parts.lines.extend(lines(connection, some, room).await?);
-            parts.triggered.extend(triggered(connection, some).await?);
+            let room = MAX_SPANS.saturating_sub(parts.triggered.len());
+            parts.triggered.extend(triggered(connection, some, room).await?);
         }
         let spans = parts.attempts.len() + parts.entries.len() / 3 + parts.measured.len();
         if spans >= MAX_SPANS {
@@ -172,11 +184,13 @@ async fn members(
         r#"
         select r.id, coalesce(r.trace_id, r.id) as "trace_id!", e.kind as environment, r.task, r.status, d.version as "version?", q.name as queue,
             coalesce(r.machine, t.definition ->> 'machine', $3) as "machine!", r.batch_id, r.tags, r.created_at, r.started_at,
-            r.finished_at, r.error, r.earlier_cpu_ms + r.attempt_cpu_ms as "cpu_ms!", r.attempt, r.in_attempt, r.attempt_started_at,
+            r.finished_at, r.earlier_cpu_ms + r.attempt_cpu_ms as "cpu_ms!", r.attempt, r.in_attempt, r.attempt_started_at,
             above.id as "parent_id?", coalesce(above.trace_id, above.id) as "parent_trace?",
             case when above.attempt_started_at <= r.created_at then above.attempt else
                 (select max(number) from attempts a where a.run_id = above.id and a.started_at <= r.created_at)
-            end as "parent_attempt?"
+            end as "parent_attempt?",
+            case when r.error is null or octet_length(r.error::text) <= $4 then r.error else json_build_object('type', 'STRING_ERROR', 'raw',
+                coalesce(r.error ->> 'message', left(r.error ->> 'raw', 1000), '')) end as error
         from unnest($1::uuid[]) with ordinality as asked (id, place)
         join runs r on r.id = asked.id
         join environments e on e.id = r.environment_id
@@ -189,7 +203,8 @@ async fn members(
         "#,
         ids,
         environment.map(|environment| environment.uuid()),
-        Machine::default().as_str()
+        Machine::default().as_str(),
+        MAX_DETAIL_BYTES
     )
     .fetch_all(connection)
     .await?;
@@ -223,10 +238,22 @@ async fn members(
         .collect()
 }
 
-async fn attempts(connection: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<(RunId, Attempt)>, StoreError> {
+async fn attempts(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+    whole: Option<SpanId>,
+    room: usize,
+) -> Result<Vec<(RunId, Attempt)>, StoreError> {
     let rows = query!(
-        "select run_id, number, started_at, finished_at, error, cpu_ms, machine from attempts where run_id = any($1)",
-        runs
+        r#"
+        select run_id, number, started_at, finished_at, cpu_ms, machine,
+            case when error is null or octet_length(error::text) <= $2 then error else json_build_object('type', 'STRING_ERROR', 'raw',
+                coalesce(error ->> 'message', left(error ->> 'raw', 1000), '')) end as error
+        from attempts where run_id = any($1) limit $3
+        "#,
+        runs,
+        if whole.is_some() { MAX_WHOLE_BYTES } else { MAX_DETAIL_BYTES },
+        room as i64
     )
     .fetch_all(connection)
     .await?;
@@ -245,7 +272,7 @@ async fn attempts(connection: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<(R
         .collect()
 }
 
-/// Of runs that were suspended at some time: the others have waited for nothing.
+/// Those that say when waits began and were over.
 async fn entries(connection: &mut PgConnection, runs: &[Uuid], room: usize) -> Result<Vec<Entry>, StoreError> {
     let kinds = [EventKind::Suspended, EventKind::Resumed, EventKind::Claimed, EventKind::AttemptFailed, EventKind::Finished]
         .map(EventKind::as_str);
@@ -279,20 +306,37 @@ async fn entries(connection: &mut PgConnection, runs: &[Uuid], room: usize) -> R
         .collect()
 }
 
-async fn measured(connection: &mut PgConnection, runs: &[Uuid], room: usize) -> Result<Vec<Measured>, StoreError> {
+async fn measured(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+    extent: Extent,
+    room: usize,
+) -> Result<Vec<Measured>, StoreError> {
+    // Pages show none.
+    let most = if extent.events == Events::Some { MAX_DETAIL_BYTES } else { 0 };
     let rows = query!(
         r#"
-        select run_id, id, attempt, parent_id, name, started_at, ended_at, attributes, end_attributes, error
+        select run_id, id, attempt, parent_id, name, started_at, ended_at,
+            case when id = $3 or octet_length(attributes::text) <= $4 then attributes end as attributes,
+            case when id = $3 or octet_length(end_attributes::text) <= $4 then end_attributes end as end_attributes,
+            id <> coalesce($3, 0)
+                and coalesce(greatest(octet_length(attributes::text), octet_length(end_attributes::text)) > $4, false) as "is_cut!",
+            case when id = $3 then error else left(error, 1000) end as error
         from spans where run_id = any($1) limit $2
         "#,
         runs,
-        room as i64
+        room as i64,
+        extent.whole.map(|span| span.number() as i64),
+        most
     )
     .fetch_all(connection)
     .await?;
     let spans = rows.into_iter().filter_map(|row| {
         let mut attributes = rows::object(row.attributes.unwrap_or_default());
         attributes.extend(rows::object(row.end_attributes.unwrap_or_default()));
+        if row.is_cut && extent.events == Events::Some {
+            attributes.insert("attributesLeftOut".into(), true.into());
+        }
         Some(Measured {
             run: RunId::from_uuid(row.run_id),
             attempt: row.attempt.unsigned_abs(),
@@ -345,7 +389,7 @@ async fn lines(connection: &mut PgConnection, runs: &[Uuid], room: usize) -> Res
 }
 
 /// The first runs that each triggered.
-async fn triggered(connection: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<Triggered>, StoreError> {
+async fn triggered(connection: &mut PgConnection, runs: &[Uuid], room: usize) -> Result<Vec<Triggered>, StoreError> {
     let rows = query!(
         r#"
         select asked.id as "parent!", child.id, coalesce(child.trace_id, child.id) as "trace_id!", child.task, child.status, child.created_at
@@ -353,9 +397,11 @@ async fn triggered(connection: &mut PgConnection, runs: &[Uuid]) -> Result<Vec<T
         cross join lateral (
             select id, trace_id, task, status, created_at from runs where parent_id = asked.id order by id limit $2
         ) child
+        limit $3
         "#,
         runs,
-        MAX_TRIGGERED as i64
+        MAX_TRIGGERED as i64,
+        room as i64
     )
     .fetch_all(connection)
     .await?;

@@ -177,7 +177,7 @@ async fn what_guests_measure_and_write_is_where_it_belongs(pool: PgPool) {
     api.deploy(b"ok:hello", "").await;
     let id = api.trigger("hello", r#"{"options":{"maxAttempts":1}}"#).await;
     let claimed = api.claim().await;
-    let ids: Vec<SpanId> = (0..4).map(|n| SpanId::guest(claimed.lease.run, 1, 0, n)).collect();
+    let ids: Vec<SpanId> = (0..5).map(|n| SpanId::guest(claimed.lease.run, 1, 0, n)).collect();
     let begin = |place: usize, name: &str, parent: Option<SpanId>| {
         let Value::Object(attributes) = json!({ "n": place }) else { unreachable!() };
         Record::Begin(ids[place], SpanBegin { at: now(), name: name.into(), attributes, parent })
@@ -199,10 +199,16 @@ async fn what_guests_measure_and_write_is_where_it_belongs(pool: PgPool) {
         begin(2, "orphan", SpanId::of(77)),
         begin(3, "open", Some(ids[2])),
     ];
+    let Value::Object(long) = json!({"text": "x".repeat(5000)}) else { unreachable!() };
+    let long = SpanBegin { at: now(), name: "long".into(), attributes: long, parent: None };
     engine::log::append(&api.store, &claimed.lease, begun).await.unwrap();
+    engine::log::append(&api.store, &claimed.lease, vec![Record::Begin(ids[4], long)]).await.unwrap();
     let trace = api.trace(&id).await;
     let attempt = &trace["rootSpan"]["children"][0];
-    assert_eq!(shape(attempt), json!(["Attempt 1", [["outer", [["inner", []]]], ["orphan", [["open", []]]]]]));
+    let expected = json!(["Attempt 1", [["outer", [["inner", []]]], ["orphan", [["open", []]]], ["long", []]]]);
+    assert_eq!(shape(attempt), expected);
+    assert_eq!(attempt["children"][2]["data"]["properties"], json!({"attributesLeftOut": true}));
+    assert_eq!(api.span(&id, ids[4]).await.ok()["properties"]["text"].as_str().unwrap().len(), 5000);
     let outer = &attempt["children"][0];
     assert_eq!((&outer["data"]["isPartial"], &outer["data"]["properties"]), (&json!(true), &json!({"n": 0})));
     let logged = |node: &Value| node["data"]["events"][0]["properties"].clone();

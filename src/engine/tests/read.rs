@@ -222,7 +222,7 @@ pub(super) fn span(lease: &Lease, ordinal: u64) -> Record {
 }
 
 async fn measured(scene: &Scene, run: RunId) -> Vec<Measured> {
-    let extent = Extent { below: Below::None, events: Events::None };
+    let extent = Extent { below: Below::None, events: Events::None, whole: None };
     traces::of_run(&scene.store, scene.environment, run, extent).await.unwrap().measured
 }
 
