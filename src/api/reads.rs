@@ -12,15 +12,18 @@ use crate::{
     },
     store::{
         Store,
-        runs::{self, MOST_DETAILS},
+        runs::{self, MOST_DETAILS, Read},
     },
 };
 
 /// Reads beside each other. With a second one, each has half as many runs, which cost more.
 const AT_ONCE: usize = 1;
 
-/// None: the database did not answer, or only for others.
-type Answer = Option<Option<RunDetail>>;
+/// Most bytes of payload and output of a run that is read beside others: a group of them must fit into memory.
+const MOST_BYTES: i64 = 64 << 10;
+
+/// None: the database did not answer for all of them together. Such a run, and a large one, is read by itself.
+type Answer = Option<Read>;
 
 /// Where those who ask for runs meet. Cheap to clone.
 #[derive(Clone)]
@@ -36,11 +39,11 @@ impl Reads {
         let group = Group::new(MOST_DETAILS, AT_ONCE, move |asked: Vec<(EnvironmentId, RunId)>| {
             let store = own.clone();
             async move {
-                match crate::store::in_time(runs::details(&store, &asked)).await {
+                match crate::store::in_time(runs::details(&store, &asked, MOST_BYTES)).await {
                     Ok(details) => details.into_iter().map(Some).collect(),
                     Err(error) => {
                         warn!(error = &error as &dyn std::error::Error, runs = asked.len(), "runs could not be read together");
-                        vec![None; asked.len()]
+                        asked.iter().map(|_| None).collect()
                     }
                 }
             }
@@ -54,9 +57,10 @@ impl Reads {
     /// If the database does not answer.
     pub(super) async fn run(&self, environment: EnvironmentId, id: RunId) -> Result<Option<RunDetail>, Error> {
         match self.group.ask((environment, id)).await.flatten() {
-            Some(detail) => Ok(detail),
+            Some(Read::Run(detail)) => Ok(Some(*detail)),
+            Some(Read::Nothing) => Ok(None),
             // One that cannot be read must not keep the others from being.
-            None => Ok(runs::detail(&self.store, environment, id).await?),
+            Some(Read::Large) | None => Ok(runs::detail(&self.store, environment, id).await?),
         }
     }
 }

@@ -3,7 +3,7 @@
 //! That is so while no run is in line and nothing is limited or paused. Then a claim would find these very runs, and to put them into
 //! line and take them out again would be most of what a short run costs.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ use crate::{
         line::Decided,
         many::Made,
         seal::Keyring,
-        stages::{self, Stage},
+        stages::Stage,
     },
 };
 
@@ -36,25 +36,22 @@ pub(super) struct Beginning {
 }
 
 impl Beginning {
-    /// Decides which of the runs begin at once, at most as many as there is room for, and notes it in them.
+    /// Decides which of the runs begin at once, at most as many as there is room for, and notes it in them. `stages` are the places where
+    /// they may.
     ///
     /// # Errors
     /// If the database does not answer.
     pub(super) async fn decide(
         tx: &mut PgConnection,
         decided: &mut [Decided<'_>],
+        stages: HashMap<(EnvironmentId, &str, QueueId), Stage>,
         terms: &Terms,
         keys: &Keyring,
     ) -> Result<Beginning, Error> {
         let may_begin = |run: &Decided<'_>| run.status == RunStatus::Queued && run.limits.is_empty();
-        let asked: HashSet<_> = decided.iter().filter(|run| may_begin(run)).map(place_of).collect();
-        if asked.is_empty() {
+        if stages.is_empty() || !decided.iter().any(may_begin) {
             return Ok(Beginning::default());
         }
-        let asked: Vec<(EnvironmentId, &str, QueueId)> = asked.into_iter().collect();
-        let stages = stages::open(tx, &asked, terms.rewriter).await?;
-        let stages: HashMap<_, Stage> =
-            asked.into_iter().zip(stages).filter_map(|(place, stage)| Some((place, stage?))).collect();
         let mut beginning = Beginning { variables: variables(tx, keys, &stages).await?, ..Beginning::default() };
         for run in decided.iter_mut().filter(|run| may_begin(run)) {
             if beginning.runs.len() >= terms.most() {

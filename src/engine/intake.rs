@@ -22,17 +22,19 @@ use crate::{
         attempt::Claimed,
         context::EnvironmentKind,
         id::{EnvironmentId, QueueId, RunId},
-        payload::Packet,
+        queue,
         run::RunStatus,
         trigger::{NewRun, Triggered},
     },
     store::{
-        Store,
+        Store, StoreError,
         line::{Ancestry, Decided, Scene},
         many::{self, Starter},
         notify, queues,
         room::Rooms,
         seal::Keyring,
+        soon,
+        stages::{self, Place, Stage},
     },
 };
 
@@ -59,11 +61,21 @@ pub trait Room: Send {
 
 type Asked = (EnvironmentId, NewRun);
 
+/// What became of a trigger among others.
+#[derive(Debug, Clone)]
+enum Answer {
+    Made(Triggered),
+    /// It is not so simple, or nothing was written for any: it has to be done by itself.
+    Alone,
+    /// The database is away, perhaps after it has committed.
+    Unknown,
+}
+
 /// Where triggers of one process meet. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
     store: Store,
-    group: Group<Asked, Option<Triggered>>,
+    group: Group<Asked, Answer>,
 }
 
 impl Intake {
@@ -74,10 +86,14 @@ impl Intake {
             let (store, room) = (own.clone(), workplace.as_ref().and_then(|workplace| workplace.room(asked.len())));
             async move {
                 let count = asked.len();
-                make_together(&store, asked, room).await.unwrap_or_else(|error| {
-                    warn!(error = &error as &dyn std::error::Error, runs = count, "runs could not be made together");
-                    vec![None; count]
-                })
+                match make_together(&store, asked, room).await {
+                    Ok(made) => made.into_iter().map(|made| made.map_or(Answer::Alone, Answer::Made)).collect(),
+                    Err(error) => {
+                        warn!(error = &error as &dyn std::error::Error, runs = count, "runs could not be made together");
+                        let is_unknown = matches!(error, Error::Unavailable(_));
+                        vec![if is_unknown { Answer::Unknown } else { Answer::Alone }; count]
+                    }
+                }
             }
         });
         Intake { store, group }
@@ -89,10 +105,13 @@ impl Intake {
     /// The same.
     pub async fn trigger(&self, environment: EnvironmentId, new: NewRun) -> Result<Triggered, Error> {
         let new = trigger::normal(new)?;
-        if is_simple(&new)
-            && let Some(Some(triggered)) = self.group.ask((environment, new.clone())).await
-        {
-            return Ok(triggered);
+        if is_simple(&new) {
+            match self.group.ask((environment, new.clone())).await {
+                Some(Answer::Made(triggered)) => return Ok(triggered),
+                // Made again without its request's key it could be there twice.
+                Some(Answer::Unknown) if new.request_key.is_none() => return Err(Error::Unavailable(StoreError::no_answer())),
+                Some(Answer::Unknown | Answer::Alone) | None => {}
+            }
         }
         trigger::trigger(&self.store, environment, new).await
     }
@@ -115,46 +134,145 @@ fn is_simple(new: &NewRun) -> bool {
 /// Makes the runs, but for those that turn out not to be so simple: for these there is none in their place. Where there is room, begins
 /// those that nothing stands in the way of, and then what is first in line.
 async fn make_together(store: &Store, asked: Vec<Asked>, room: Option<Box<dyn Room>>) -> Result<Vec<Option<Triggered>>, Error> {
-    let (terms, keys, rooms) = (room.as_ref().map(|room| room.terms()), store.keys().clone(), store.rooms().clone());
-    let (triggered, claim) = store.tx(move |tx| Box::pin(async move { make(tx, &rooms, &asked, terms, &keys).await })).await?;
+    let terms = room.as_ref().map(|room| room.terms());
+    let making = Making { asked: asked.into(), terms, keys: store.keys().clone(), rooms: store.rooms().clone() };
+    let at_once = making.clone();
+    let made = store.single(move |connection| Box::pin(async move { at_once.unless_in_line(connection).await })).await?;
+    let Made { triggered, claim } = match made {
+        Some(made) => made,
+        None => store.tx(move |tx| Box::pin(async move { making.and_claim(tx).await })).await?,
+    };
     if let (Some(room), Some(claim)) = (room, claim) {
         room.begin(claim);
     }
     Ok(triggered)
 }
 
-async fn make(
-    tx: &mut PgConnection,
-    rooms: &Rooms,
-    asked: &[Asked],
+/// Runs on their way to be made together.
+#[derive(Clone)]
+struct Making {
+    asked: Arc<[Asked]>,
+    /// Of the worker that has room.
     terms: Option<Terms>,
-    keys: &Keyring,
-) -> Result<(Vec<Option<Triggered>>, Option<Claim>), Error> {
-    let (mut runs, kinds) = decide(tx, asked).await?;
-    let (beginning, starter) = match &terms {
-        Some(terms) => {
-            let starter = Starter { worker: terms.worker, lease_for: terms.lease_for };
-            (Beginning::decide(tx, &mut runs, terms, keys).await?, Some(starter))
+    keys: Keyring,
+    rooms: Rooms,
+}
+
+/// What came of it.
+struct Made {
+    /// None: by itself.
+    triggered: Vec<Option<Triggered>>,
+    /// For the room.
+    claim: Option<Claim>,
+}
+
+impl Making {
+    /// Makes the runs with one statement; none if something comes into line where there is room: then a claim has to follow.
+    async fn unless_in_line(&self, connection: &mut PgConnection) -> Result<Option<Made>, Error> {
+        let (runs, kinds, beginning) = self.decide(connection).await?;
+        if self.terms.is_some() && runs.iter().any(|run| run.status == RunStatus::Queued) {
+            return Ok(None);
         }
-        None => Default::default(),
-    };
-    // Of a request that is here twice, the second finds the run of the first, by itself.
-    let mut requests = HashSet::new();
-    let once = asked.iter().zip(&runs).filter(|((environment, new), _)| {
-        new.request_key.as_deref().is_none_or(|key| requests.insert((*environment, new.task.as_str(), key)))
-    });
-    let once: Vec<&Decided<'_>> = once.map(|(_, run)| run).collect();
-    let once = with_room(tx, rooms, once, &kinds).await?;
-    let made = many::insert(tx, &once, terms.is_none(), starter).await?;
-    let ids: HashSet<RunId> = made.iter().map(|made| made.id).collect();
-    for run in once.iter().filter(|run| run.status == RunStatus::Queued && ids.contains(&run.id)) {
-        rooms.take(run.queue, 1);
+        let (made, _) = self.insert(connection, &runs, &kinds).await?;
+        let begun = self.terms.as_ref().map(|terms| Ok::<_, Error>((beginning.claimed(&made, terms)?, terms.turn.clone())));
+        let claim = begun.transpose()?.map(|(runs, turn)| Claim { runs, rest: Rest::Unknown, turn });
+        Ok(Some(Made { triggered: triggered(&runs, &made), claim }))
     }
-    let triggered = runs.iter().map(|run| ids.contains(&run.id).then_some(Triggered { id: run.id, is_cached: false })).collect();
-    let Some(terms) = terms else { return Ok((triggered, None)) };
-    let in_line = once.iter().filter(|run| run.status == RunStatus::Queued && ids.contains(&run.id)).map(|run| run.id);
-    let begun = beginning.claimed(&made, &terms)?;
-    Ok((triggered, Some(take_from_line(tx, begun, in_line.collect(), terms, keys).await?)))
+
+    /// Makes the runs, and claims what is first in line.
+    async fn and_claim(&self, tx: &mut PgConnection) -> Result<Made, Error> {
+        let (runs, kinds, beginning) = self.decide(tx).await?;
+        let (made, in_line) = self.insert(tx, &runs, &kinds).await?;
+        let claim = match &self.terms {
+            Some(terms) => Some(take_from_line(tx, beginning.claimed(&made, terms)?, in_line, terms.clone(), &self.keys).await?),
+            None => None,
+        };
+        Ok(Made { triggered: triggered(&runs, &made), claim })
+    }
+
+    /// Each run as it is asked for, the kinds of the environments that their queues are in, and which begin at once.
+    async fn decide(&self, connection: &mut PgConnection) -> Result<(Vec<Decided<'_>>, Kinds, Beginning), Error> {
+        let places: HashSet<Place<'_>> = self.asked.iter().map(place_of).collect();
+        let places: Vec<Place<'_>> = places.into_iter().collect();
+        let rewriter = self.terms.as_ref().map(|terms| terms.rewriter);
+        let seen = soon(see(connection, &places, rewriter)).await?;
+        let seen: HashMap<Place<'_>, (Scene, QueueId, Option<Stage>)> = places.into_iter().zip(seen).collect();
+        let mut runs = Vec::with_capacity(self.asked.len());
+        for asked in self.asked.iter() {
+            let ((environment, new), (scene, queue, _)) = (asked, &seen[&place_of(asked)]);
+            let id = RunId::new();
+            let ancestry = Ancestry { root: id, trace: None, depth: 0, is_test: new.is_test };
+            runs.push(trigger::decide(id, *environment, new, scene, ancestry, *queue));
+        }
+        let kinds = seen.values().map(|(scene, queue, _)| (*queue, scene.kind)).collect();
+        let stages =
+            seen.into_iter().filter_map(|(place, (_, queue, stage))| Some(((place.environment, place.task, queue), stage?)));
+        let beginning = match &self.terms {
+            Some(terms) => Beginning::decide(connection, &mut runs, stages.collect(), terms, &self.keys).await?,
+            None => Beginning::default(),
+        };
+        Ok((runs, kinds, beginning))
+    }
+
+    /// Writes the runs, but for those that are not so simple. Says which it wrote, and which of these are in line.
+    async fn insert(
+        &self,
+        connection: &mut PgConnection,
+        runs: &[Decided<'_>],
+        kinds: &Kinds,
+    ) -> Result<(Vec<many::Made>, Vec<RunId>), Error> {
+        // Of a request that is here twice, the second finds the run of the first, by itself.
+        let mut requests = HashSet::new();
+        let once = self.asked.iter().zip(runs).filter(|((environment, new), _)| {
+            new.request_key.as_deref().is_none_or(|key| requests.insert((*environment, new.task.as_str(), key)))
+        });
+        let once: Vec<&Decided<'_>> = once.map(|(_, run)| run).collect();
+        let once = with_room(connection, &self.rooms, once, kinds).await?;
+        let starter = self.terms.as_ref().map(|terms| Starter { worker: terms.worker, lease_for: terms.lease_for });
+        let made = many::insert(connection, &once, self.terms.is_none(), starter).await?;
+        let ids: HashSet<RunId> = made.iter().map(|made| made.id).collect();
+        let in_line: Vec<_> = once.iter().filter(|run| run.status == RunStatus::Queued && ids.contains(&run.id)).collect();
+        in_line.iter().for_each(|run| self.rooms.take(run.queue, 1));
+        Ok((made, in_line.into_iter().map(|run| run.id).collect()))
+    }
+}
+
+/// Kinds of the environments that queues are in.
+type Kinds = HashMap<QueueId, EnvironmentKind>;
+
+fn triggered(runs: &[Decided<'_>], made: &[many::Made]) -> Vec<Option<Triggered>> {
+    let ids: HashSet<RunId> = made.iter().map(|made| made.id).collect();
+    runs.iter().map(|run| ids.contains(&run.id).then_some(Triggered { id: run.id, is_cached: false })).collect()
+}
+
+fn place_of((environment, new): &Asked) -> Place<'_> {
+    Place { environment: *environment, task: &new.task, queue: new.queue.as_deref() }
+}
+
+/// What there is of each of these places. A queue that is not there is made.
+async fn see(
+    connection: &mut PgConnection,
+    places: &[Place<'_>],
+    rewriter: Option<u32>,
+) -> Result<Vec<(Scene, QueueId, Option<Stage>)>, Error> {
+    let own_queues: Vec<String> = places.iter().map(|place| queue::name_of_task(place.task)).collect();
+    let all = stages::see(connection, places, &own_queues, rewriter).await?;
+    let mut seen = Vec::with_capacity(places.len());
+    for (place, found) in places.iter().zip(all) {
+        let mut found = found.ok_or(Error::not_found("environment"))?;
+        if let Some(task) = &found.scene.task
+            && !task.concurrency_limits.is_empty()
+        {
+            found.scene.limits = trigger::limits_of_task(connection, place.environment, task).await?.1;
+        }
+        let name = trigger::queue_name(place.task, place.queue, found.scene.task.as_ref());
+        seen.push(match found.queue {
+            Some((id, found_name)) if found_name == name => (found.scene, id, found.stage),
+            // It was not there: its first run goes through the line.
+            _ => (found.scene, queues::ensure(connection, place.environment, &name).await?, None),
+        });
+    }
+    Ok(seen)
 }
 
 /// Those that begin at once, and of the others as many as their queues have room for: one whose queue is full is refused by itself.
@@ -162,7 +280,7 @@ async fn with_room<'r, 'a>(
     tx: &mut PgConnection,
     rooms: &Rooms,
     runs: Vec<&'r Decided<'a>>,
-    kinds: &HashMap<QueueId, EnvironmentKind>,
+    kinds: &Kinds,
 ) -> Result<Vec<&'r Decided<'a>>, Error> {
     let mut left: HashMap<QueueId, u64> = HashMap::new();
     let mut fitting = Vec::with_capacity(runs.len());
@@ -207,38 +325,4 @@ async fn take_from_line(
         notify::line(tx).await?;
     }
     Ok(claim)
-}
-
-/// Each run as it is asked for, and the kinds of the environments that their queues are in.
-async fn decide<'a>(
-    tx: &mut PgConnection,
-    asked: &'a [Asked],
-) -> Result<(Vec<Decided<'a>>, HashMap<QueueId, EnvironmentKind>), Error> {
-    let tasks: HashSet<(EnvironmentId, &str)> =
-        asked.iter().map(|(environment, new)| (*environment, new.task.as_str())).collect();
-    let mut scenes: HashMap<(EnvironmentId, &str), Scene> = HashMap::new();
-    for (environment, task) in tasks {
-        let plain = NewRun::of(task, Packet::empty());
-        scenes.insert((environment, task), trigger::scene(tx, environment, &plain).await?);
-    }
-    let mut queues: HashMap<(EnvironmentId, String), QueueId> = HashMap::new();
-    let mut decided: Vec<Decided<'_>> = Vec::with_capacity(asked.len());
-    let mut kinds = HashMap::new();
-    for (environment, new) in asked {
-        let scene = &scenes[&(*environment, new.task.as_str())];
-        let key = (*environment, trigger::queue_name(new, scene.task.as_ref()));
-        let queue = match queues.get(&key) {
-            Some(queue) => *queue,
-            None => {
-                let queue = queues::ensure(tx, *environment, &key.1).await?;
-                queues.insert(key, queue);
-                queue
-            }
-        };
-        kinds.insert(queue, scene.kind);
-        let id = RunId::new();
-        let ancestry = Ancestry { root: id, trace: None, depth: 0, is_test: new.is_test };
-        decided.push(trigger::decide(id, *environment, new, scene, ancestry, queue));
-    }
-    Ok((decided, kinds))
 }

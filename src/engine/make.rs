@@ -176,7 +176,7 @@ impl Scenery {
     }
 
     async fn of(&mut self, tx: &mut PgConnection, new: &NewRun) -> Result<(&Scene, QueueId), Error> {
-        let name = trigger::queue_name(new, self.scene(tx, new).await?.task.as_ref());
+        let name = trigger::queue_name(&new.task, new.queue.as_deref(), self.scene(tx, new).await?.task.as_ref());
         let queue = self.queue(tx, &name).await?;
         Ok((self.scene(tx, new).await?, queue))
     }

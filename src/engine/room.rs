@@ -42,7 +42,8 @@ pub(super) async fn for_items(
             Err(Error::Invalid { .. }) => continue,
             Err(error) => return Err(error),
         };
-        lines.entry(trigger::queue_name(&new, scene.task.as_ref())).or_insert((scene.kind, 0)).1 += count;
+        lines.entry(trigger::queue_name(&new.task, new.queue.as_deref(), scene.task.as_ref())).or_insert((scene.kind, 0)).1 +=
+            count;
     }
     for (name, (kind, count)) in lines {
         let queue = queues::ensure(tx, environment, &name).await?;

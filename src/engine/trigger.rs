@@ -109,7 +109,7 @@ pub(super) async fn trigger_in(
     }
     let scene = scene(tx, environment, new).await?;
     let ancestry = Above::of(tx, environment, new.parent).await?.below(id, new);
-    let queue_name = queue_name(new, scene.task.as_ref());
+    let queue_name = queue_name(&new.task, new.queue.as_deref(), scene.task.as_ref());
     let queue = queues::ensure(tx, environment, &queue_name).await?;
     let run = decide(id, environment, new, &scene, ancestry, queue);
     if let Some(joined) = debounce::join(tx, environment, new, scene.now).await? {
@@ -194,12 +194,12 @@ pub(super) async fn limits_of_task(
     Ok((own, ids))
 }
 
-/// The queue that the trigger names, else the task's.
-pub(super) fn queue_name(new: &NewRun, task: Option<&TaskDefinition>) -> String {
-    match (&new.queue, task) {
-        (Some(name), _) => name.clone(),
-        (None, Some(task)) => deploy::queue_of(task),
-        (None, None) => queue::name_of_task(&new.task),
+/// The queue that a trigger of `task` names, else the one that it is deployed with.
+pub(super) fn queue_name(task: &str, named: Option<&str>, deployed: Option<&TaskDefinition>) -> String {
+    match (named, deployed) {
+        (Some(name), _) => name.to_owned(),
+        (None, Some(deployed)) => deploy::queue_of(deployed),
+        (None, None) => queue::name_of_task(task),
     }
 }
 

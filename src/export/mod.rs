@@ -11,7 +11,10 @@ mod tests;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use opentelemetry_proto::tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse};
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
+    trace::v1::ResourceSpans,
+};
 use prost::Message as _;
 use reqwest::{
     StatusCode,
@@ -156,7 +159,7 @@ impl Exporter {
                 return Ok(Looked::Sent(0));
             }
             // Whoever takes not even nothing is no collector, or not at this address.
-            Answer::Refused(why) if !matches!(self.post(Vec::new()).await, Answer::Taken { .. }) => {
+            Answer::Refused(why) if !matches!(self.post(nothing()).await, Answer::Taken { .. }) => {
                 return Ok(self.failed(&format!("{why}, also of an empty request"), None));
             }
             Answer::Refused(why) => {
@@ -245,6 +248,11 @@ impl Exporter {
         self.failing = Some(next);
         Looked::Failed { again_in: pause.unwrap_or(next.mul_f64(rand::random_range(0.8..1.2))) }
     }
+}
+
+/// A request without spans, but not without a body: that might go without its length.
+fn nothing() -> Vec<u8> {
+    ExportTraceServiceRequest { resource_spans: vec![ResourceSpans::default()] }.encode_to_vec()
 }
 
 /// What one request sends.

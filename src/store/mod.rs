@@ -63,6 +63,7 @@ use sqlx::{
 use tokio::{runtime::Handle, time::timeout};
 
 pub use borrowed::Borrowed;
+use borrowed::{Connections, TRUSTED_FOR};
 pub use page::{Listing, Page, Start};
 
 /// A transaction that waits this long between two statements has lost its owner; Postgres ends it. No longer than a lease, so that the
@@ -94,6 +95,9 @@ const PING_WITHIN: Duration = Duration::from_secs(5);
 /// and a scan that is unavoidable looks so dear that it would be compiled.
 const PLANS: [(&str, &str); 3] = [("plan_cache_mode", "force_generic_plan"), ("enable_seqscan", "off"), ("jit", "off")];
 
+/// One in so many connections may be kept from the pool while it is warm.
+const KEPT: usize = 4;
+
 /// Connections for lists.
 const LISTS: u32 = 4;
 
@@ -102,9 +106,9 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("src/store/migration
 /// The database. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pool: PgPool,
+    connections: Connections,
     /// For lists, so that no page that somebody leafs to keeps a run waiting.
-    lists: PgPool,
+    lists: Connections,
     keys: seal::Keyring,
     rooms: room::Rooms,
     /// Where transactions run, whoever asks for them: on the threads of guests they would wait with their locks held.
@@ -190,14 +194,17 @@ impl Store {
         let options = options.options([("lock_timeout", LOCK_TIMEOUT)]);
         let lists = pool(LISTS.min(max_connections)).connect_lazy_with(options.clone());
         let pool = pool(max_connections).connect_with(options.options(PLANS)).await?;
-        Ok(Store { lists, ..Store::over(pool) })
+        let runtime = Handle::current();
+        let connections = Connections::of(pool.clone(), max_connections as usize / KEPT, runtime.clone());
+        Ok(Store { connections, lists: Connections::of(lists, 0, runtime), ..Store::over(pool) })
     }
 
     /// The store of a pool whose schema is up to date, in the runtime that this is called in. For tests, which get their pool from
     /// `#[sqlx::test]`.
     pub fn over(pool: PgPool) -> Store {
-        let (keys, rooms) = (seal::Keyring::default(), room::Rooms::default());
-        Store { lists: pool.clone(), pool, keys, rooms, runtime: Handle::current() }
+        let (keys, rooms, runtime) = (seal::Keyring::default(), room::Rooms::default(), Handle::current());
+        let connections = Connections::of(pool, 0, runtime.clone());
+        Store { lists: connections.clone(), connections, keys, rooms, runtime }
     }
 
     /// The same with keys for what is encrypted in rows.
@@ -222,7 +229,7 @@ impl Store {
 
     /// The pool, for what is not a verb: a LISTEN connection, a health check.
     pub fn pool(&self) -> &PgPool {
-        &self.pool
+        self.connections.pool()
     }
 
     /// A connection to read with.
@@ -230,7 +237,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if none is free in time.
     pub async fn read(&self) -> Result<Borrowed, StoreError> {
-        Ok(Borrowed::new(self.pool.acquire().await?, &self.runtime))
+        Ok(self.connections.borrow().await?)
     }
 
     /// A connection to read a list with, whose statement is planned each time: what makes a good plan is which filters it has.
@@ -238,7 +245,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::Unavailable`] if none is free in time.
     pub async fn browse(&self) -> Result<Borrowed, StoreError> {
-        Ok(Borrowed::new(self.lists.acquire().await?, &self.runtime))
+        Ok(self.lists.borrow().await?)
     }
 
     /// Runs `work` in one transaction, to its end whatever becomes of the caller: committed if it returns `Ok`, undone
@@ -253,21 +260,55 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
-        let (pool, runtime) = (self.pool.clone(), self.runtime.clone());
+        self.run(move |connection| Box::pin(transact(connection, work))).await
+    }
+
+    /// Runs `work`, whose last statement writes and no other, to its end whatever becomes of the caller. That statement is a transaction
+    /// of its own; it saves the others two answers.
+    ///
+    /// # Errors
+    /// The same as those of [`tx`](Store::tx).
+    pub async fn single<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
+    {
+        self.run(move |connection| {
+            Box::pin(async move {
+                #[cfg(debug_assertions)]
+                let planned = abort::planned_of_single();
+                #[cfg(debug_assertions)]
+                abort::at(abort::Moment::Before, planned);
+                let answer = work(connection).await;
+                #[cfg(debug_assertions)]
+                abort::at(abort::Moment::After, planned);
+                let is_over = answer.is_ok();
+                (answer, is_over)
+            })
+        })
+        .await
+    }
+
+    /// Runs `work` in a task of its own. It says whether the connection is as it was; if not, that is closed.
+    async fn run<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, (Result<T, E>, bool)> + Send + 'static,
+    {
+        let connections = self.connections.clone();
         let task = self.runtime.spawn(async move {
-            let mut connection = Borrowed::new(pool.acquire().await.map_err(StoreError::from)?, &runtime);
-            // Nobody else shall find themselves inside one that is not over, and its locks go with the connection.
-            match timeout(ANSWERS_WITHIN, transact(&mut connection, work)).await {
-                Ok((answer, true)) => answer,
-                Ok((answer, false)) => {
-                    connection.close();
-                    answer
-                }
-                Err(_elapsed) => {
-                    connection.close();
-                    Err(StoreError::no_answer().into())
-                }
+            let mut connection = connections.borrow().await.map_err(StoreError::from)?;
+            let ended = timeout(ANSWERS_WITHIN, work(&mut connection)).await;
+            let (answer, is_well) = ended.unwrap_or_else(|_elapsed| (Err(StoreError::no_answer().into()), false));
+            // Nobody else shall find themselves inside a transaction that is not over, and its locks go with the connection.
+            if is_well {
+                connection.done()
+            } else {
+                connection.close()
             }
+            answer
         });
         task.await.map_err(StoreError::from)?
     }
@@ -283,7 +324,8 @@ impl Store {
 }
 
 impl StoreError {
-    fn no_answer() -> StoreError {
+    /// Nothing is known of what was asked.
+    pub(crate) fn no_answer() -> StoreError {
         StoreError::Unavailable(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, "no answer came in time")))
     }
 }
@@ -295,6 +337,14 @@ impl StoreError {
 /// What `asking` returns, and [`StoreError::Unavailable`] if no answer comes.
 pub async fn in_time<T, E: From<StoreError>>(asking: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     timeout(ANSWERS_WITHIN, asking).await.unwrap_or_else(|_elapsed| Err(StoreError::no_answer().into()))
+}
+
+/// The same for what needs nothing but a server that is there: where most find out that a connection leads nowhere.
+///
+/// # Errors
+/// The same.
+pub async fn soon<T, E: From<StoreError>>(asking: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    timeout(PING_WITHIN, asking).await.unwrap_or_else(|_elapsed| Err(StoreError::no_answer().into()))
 }
 
 /// `work` in one transaction, and whether that is over for certain. If `work` panics, it is rolled back on the connection's way to
@@ -328,9 +378,6 @@ where
         Err(error) => (Err(error), transaction.rollback().await.is_ok()),
     }
 }
-
-/// How long a connection may lie in the pool without being asked whether the server is still there.
-const TRUSTED_FOR: Duration = Duration::from_secs(1);
 
 /// How long it may take to answer that question. Several may be asked before one is found that is.
 const ALIVE_WITHIN: Duration = Duration::from_secs(2);

@@ -88,6 +88,7 @@ struct Row {
     output: Option<Vec<u8>>,
     output_type: Option<String>,
     has_children: Option<bool>,
+    is_large: bool,
 }
 
 /// How much of runs to read.
@@ -95,8 +96,8 @@ struct Row {
 enum Depth {
     /// What lists show.
     Item,
-    /// All but their relatives.
-    Detail,
+    /// All but their relatives, and payloads and outputs of more bytes than this together.
+    Detail { most: i64 },
 }
 
 impl Row {
@@ -204,6 +205,10 @@ async fn by_ids(connection: &mut PgConnection, environment: EnvironmentId, ids: 
 /// Newest first. Of all environments: asked for one, Postgres would look through all of it while the table is small, and later with
 /// the same plan.
 async fn rows_of(connection: &mut PgConnection, ids: &[Uuid], depth: Depth) -> Result<Vec<Row>, StoreError> {
+    let (is_detail, most) = match depth {
+        Depth::Item => (false, 0),
+        Depth::Detail { most } => (true, most),
+    };
     Ok(query_as!(
         Row,
         r#"
@@ -219,9 +224,13 @@ async fn rows_of(connection: &mut PgConnection, ids: &[Uuid], depth: Depth) -> R
             (select coalesce(json_agg(json_build_object('number', number, 'startedAt', started_at, 'finishedAt', finished_at,
                 'error', case when $3 then error end, 'cpuMs', cpu_ms, 'machine', machine) order by number), '[]')
              from attempts where run_id = r.id) end as "attempts!",
-            case when $3 then r.payload end as payload, case when $3 then r.output end as output,
-            case when $3 then exists (select from runs where parent_id = r.id) end as has_children
+            case when $3 and size.bytes <= $4 then r.payload end as payload,
+            case when $3 and size.bytes <= $4 then r.output end as output,
+            case when $3 then exists (select from runs where parent_id = r.id) end as has_children,
+            $3 and size.bytes > $4 as "is_large!"
         from runs r
+        -- Known without their being read.
+        cross join lateral (select octet_length(r.payload)::bigint + coalesce(octet_length(r.output), 0) as bytes) as size
         join queues q on q.id = r.queue_id
         left join deployments d on d.id = r.deployment_id
         left join tasks t on t.deployment_id = d.id and t.id = r.task
@@ -230,7 +239,8 @@ async fn rows_of(connection: &mut PgConnection, ids: &[Uuid], depth: Depth) -> R
         "#,
         ids,
         Machine::default().as_str(),
-        depth == Depth::Detail
+        is_detail,
+        most
     )
     .fetch_all(connection)
     .await?)
@@ -247,28 +257,48 @@ pub async fn exists(connection: &mut PgConnection, environment: EnvironmentId, i
     Ok(found.is_some())
 }
 
-/// Most runs of one call of [`details`]: each may bring 3 MiB of payload and 10 MiB of output.
+/// Most runs of one call of [`details`].
 pub const MOST_DETAILS: usize = 32;
 
-/// Runs with all there is to see, in the order in which they are asked for; none in the place of one that its environment does not
-/// have. One statement for them all, and some more for those that have relatives: to ask again and again is cheap.
+/// A run that was asked for beside others.
+#[derive(Debug)]
+pub enum Read {
+    /// All there is to see.
+    Run(Box<RunDetail>),
+    /// Its environment does not have it.
+    Nothing,
+    /// More than others should wait for, or hold in memory: read it by itself.
+    Large,
+}
+
+/// Runs with all there is to see, in the order in which they are asked for, but for those whose payload and output have more than `most`
+/// bytes. One statement for them all, and some more for those that have relatives: to ask again and again is cheap.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn details(store: &Store, asked: &[(EnvironmentId, RunId)]) -> Result<Vec<Option<RunDetail>>, StoreError> {
-    let connection = &mut *store.read().await?;
+pub async fn details(store: &Store, asked: &[(EnvironmentId, RunId)], most: i64) -> Result<Vec<Read>, StoreError> {
+    let mut borrowed = store.read().await?;
+    let connection = &mut *borrowed;
     let ids: Vec<Uuid> = asked.iter().map(|(_, id)| id.uuid()).collect();
     let mut found = HashMap::new();
-    for row in rows_of(connection, &ids, Depth::Detail).await? {
-        let (environment, schedule) = (EnvironmentId::from_uuid(row.environment_id), row.schedule_id);
+    for row in rows_of(connection, &ids, Depth::Detail { most }).await? {
+        let (environment, schedule, is_large) = (EnvironmentId::from_uuid(row.environment_id), row.schedule_id, row.is_large);
         let (mut detail, has_children) = row.detail()?;
-        relatives(connection, environment, &mut detail, has_children).await?;
-        if let Some(id) = schedule {
-            detail.schedule = schedules::find(connection, ScheduleId::from_uuid(id)).await?;
+        if !is_large {
+            relatives(connection, environment, &mut detail, has_children).await?;
+            if let Some(id) = schedule {
+                detail.schedule = schedules::find(connection, ScheduleId::from_uuid(id)).await?;
+            }
         }
-        found.insert((environment, detail.run.id), detail);
+        found.insert((environment, detail.run.id), (detail, is_large));
     }
-    Ok(asked.iter().map(|asked| found.get(asked).cloned()).collect())
+    borrowed.done();
+    let read = |asked| match found.get(asked) {
+        None => Read::Nothing,
+        Some((_, true)) => Read::Large,
+        Some((detail, false)) => Read::Run(Box::new(detail.clone())),
+    };
+    Ok(asked.iter().map(read).collect())
 }
 
 /// A run with all there is to see.
@@ -276,7 +306,10 @@ pub async fn details(store: &Store, asked: &[(EnvironmentId, RunId)]) -> Result<
 /// # Errors
 /// If the database does not answer.
 pub async fn detail(store: &Store, environment: EnvironmentId, id: RunId) -> Result<Option<RunDetail>, StoreError> {
-    Ok(details(store, &[(environment, id)]).await?.pop().flatten())
+    match details(store, &[(environment, id)], i64::MAX).await?.pop() {
+        Some(Read::Run(detail)) => Ok(Some(*detail)),
+        Some(Read::Nothing | Read::Large) | None => Ok(None),
+    }
 }
 
 /// Adds the runs above and below.

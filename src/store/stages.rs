@@ -1,11 +1,33 @@
-//! Where new runs would begin: what a worker needs to know of their environment, task and queue before there is a run.
+//! Where new runs would be and begin: what there is to know of their environment, task and queue before there is a run.
 
 use serde_json::Value;
 use sqlx::{PgConnection, query};
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, line::Scene, rows};
 use crate::model::id::{EnvironmentId, QueueId};
+
+/// Where runs are to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Place<'a> {
+    /// Their environment.
+    pub environment: EnvironmentId,
+    /// Their task.
+    pub task: &'a str,
+    /// The queue that they name; none: their task's.
+    pub queue: Option<&'a str>,
+}
+
+/// What there is of a place.
+#[derive(Debug)]
+pub struct Seen {
+    /// What a trigger has to know, but for the limits.
+    pub scene: Scene,
+    /// The queue and its name, if it is there. A task's own may be stored under another name than the task says.
+    pub queue: Option<(QueueId, String)>,
+    /// Where its runs may begin at once.
+    pub stage: Option<Stage>,
+}
 
 /// What runs of one task in one queue begin with.
 #[derive(Debug)]
@@ -34,59 +56,78 @@ pub struct Stage {
     pub has_variables: bool,
 }
 
-/// For each environment, task and queue asked for, where its runs may begin at once: the environment has a deployment with the task, and
+/// What there is of each of these places; none if there is no such environment. `own_queues` are the names of the tasks' own queues.
+///
+/// With `rewriter`, where runs of these places may begin at once with what it made: the environment has a deployment with the task, and
 /// neither it nor the queue is paused or has a limit. If any run at all is in line, there is none for anybody: that run was there
 /// first.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn open(
+pub async fn see(
     connection: &mut PgConnection,
-    asked: &[(EnvironmentId, &str, QueueId)],
-    rewriter: u32,
-) -> Result<Vec<Option<Stage>>, StoreError> {
-    let environments: Vec<Uuid> = asked.iter().map(|(environment, ..)| environment.uuid()).collect();
-    let tasks: Vec<&str> = asked.iter().map(|(_, task, _)| *task).collect();
-    let queues: Vec<Uuid> = asked.iter().map(|(.., queue)| queue.uuid()).collect();
+    places: &[Place<'_>],
+    own_queues: &[String],
+    rewriter: Option<u32>,
+) -> Result<Vec<Option<Seen>>, StoreError> {
+    let environments: Vec<Uuid> = places.iter().map(|place| place.environment.uuid()).collect();
+    let tasks: Vec<&str> = places.iter().map(|place| place.task).collect();
+    let queues: Vec<Option<&str>> = places.iter().map(|place| place.queue).collect();
     let rows = query!(
         r#"
-        select asked.n as "n!", e.kind as environment_kind, p.id as project_id, p.ref as project_ref, p.name as project_name,
-            q.name as queue_name, d.id as deployment, d.version, d.component, t.definition,
-            made.digest as "rewritten?", made.rewriter as "rewriter?",
-            exists (select from variables v where v.environment_id in (e.id, e.parent_id)) as "has_variables!"
-        from unnest($1::uuid[], $2::text[], $3::uuid[]) with ordinality as asked (environment_id, task, queue_id, n)
+        select asked.n as "n!", clock_now() as "now!", e.kind, t.definition as "definition?",
+            q.id as "queue_id?", q.name as "queue_name?",
+            p.id as project_id, p.ref as project_ref, p.name as project_name, d.id as "deployment?", d.version as "version?",
+            d.component as "component?", made.digest as "rewritten?", made.rewriter as "rewriter?",
+            exists (select from variables v where v.environment_id in (e.id, e.parent_id)) as "has_variables!",
+            coalesce($5::integer is not null and not e.paused and e.concurrency_limit is null
+                and not q.paused and q.declared_limit is null and q.override_limit is null
+                and not exists (select from runs where status = 'QUEUED'), false) as "is_open!"
+        from unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) with ordinality as asked (environment_id, task, queue, own, n)
         join environments e on e.id = asked.environment_id
         join projects p on p.id = e.project_id
-        join queues q on q.id = asked.queue_id
-        join deployments d on d.id = e.current_deployment_id
-        join tasks t on t.deployment_id = d.id and t.id = asked.task
-        left join rewritings made on made.component = d.component and made.rewriter = $4 and made.dropped_at is null
-        where not e.paused and e.concurrency_limit is null
-            and not q.paused and q.declared_limit is null and q.override_limit is null
-            and not exists (select from runs where status = 'QUEUED')
+        left join deployments d on d.id = e.current_deployment_id
+        left join tasks t on t.deployment_id = d.id and t.id = asked.task
+        left join queues q on q.environment_id = e.id and q.name = coalesce(asked.queue, t.definition ->> 'queue', asked.own)
+        left join rewritings made on made.component = d.component and made.rewriter = $5 and made.dropped_at is null
         "#,
         &environments,
         &tasks as &[&str],
-        &queues,
-        rewriter as i32
+        &queues as &[Option<&str>],
+        own_queues,
+        rewriter.map(|version| version as i32)
     )
     .fetch_all(connection)
     .await?;
-    let mut stages: Vec<Option<Stage>> = asked.iter().map(|_| None).collect();
+    let mut seen: Vec<Option<Seen>> = places.iter().map(|_| None).collect();
     for row in rows {
-        stages[row.n as usize - 1] = Some(Stage {
-            environment_kind: row.environment_kind,
-            project_id: row.project_id,
-            project_ref: row.project_ref,
-            project_name: row.project_name,
-            queue_name: row.queue_name,
-            deployment: row.deployment,
-            version: row.version,
-            component: row.component,
-            definition: row.definition,
-            rewriting: row.rewritten.zip(row.rewriter),
-            has_variables: row.has_variables,
-        });
+        let stage = match (row.deployment, row.version, row.component, &row.definition, &row.queue_name) {
+            (Some(deployment), Some(version), Some(component), Some(definition), Some(queue_name)) if row.is_open => {
+                Some(Stage {
+                    environment_kind: row.kind.clone(),
+                    project_id: row.project_id,
+                    project_ref: row.project_ref,
+                    project_name: row.project_name,
+                    queue_name: queue_name.clone(),
+                    deployment,
+                    version,
+                    component,
+                    definition: definition.clone(),
+                    rewriting: row.rewritten.zip(row.rewriter),
+                    has_variables: row.has_variables,
+                })
+            }
+            _ => None,
+        };
+        let scene = Scene {
+            now: row.now,
+            kind: rows::environment_kind(&row.kind)?,
+            deployment: None,
+            task: row.definition.map(|definition| rows::json("tasks", definition)).transpose()?,
+            limits: Vec::new(),
+        };
+        let queue = row.queue_id.map(QueueId::from_uuid).zip(row.queue_name);
+        seen[row.n as usize - 1] = Some(Seen { scene, queue, stage });
     }
-    Ok(stages)
+    Ok(seen)
 }

@@ -61,6 +61,21 @@ async fn no_more_runs_execute_than_their_limits_allow_and_operators_may_change_t
     assert_eq!(command(&["limits", "set", "two"]).await.code, Some(2), "it needs a bound");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wait_gives_its_place_up_at_once_where_every_place_is_taken() {
+    // By themselves, waits of less than this stay in memory.
+    let server = Server::start(&["--concurrency", "1", "--grace", "90s"]).await;
+    server.deploy(guest("rust-chain")).await;
+    let waiting = server.trigger("member", json!({"name": "waiting", "ms": 5000})).await;
+    eventually("it begins", SOON, async || (server.run(&waiting).await["status"] != "QUEUED").then_some(())).await;
+    let other = server.trigger("echo", json!(1)).await;
+    server.run_with_status(&other, "COMPLETED", SOON).await;
+    assert_ne!(server.run(&waiting).await["status"], "COMPLETED", "it still waits");
+    server.run_with_status(&waiting, "COMPLETED", SOON).await;
+    let events = server.get(&format!("/api/v1/runs/{waiting}/events")).await;
+    assert!(events["events"].as_array().unwrap().iter().any(|event| event["kind"] == "suspended"), "{events}");
+}
+
 /// Status and message.
 async fn post(server: &Server, path: &str, body: Value) -> (u16, String) {
     let answer = server.request(Method::POST, path).json(&body).send().await.unwrap();

@@ -108,7 +108,7 @@ async fn plan(scene: &Scene, source: &'static str, marker: &str, values: &[&str]
 async fn runs_are_found_by_their_ids_also_with_a_plan_from_when_there_were_none(pool: PgPool) {
     let scene = Scene::empty(pool).await;
     let runs = include_str!("../../store/runs.rs");
-    let found = plan(&scene, runs, "r.id = any($1)", &["array[gen_random_uuid()]", "'micro'", "true"]).await;
+    let found = plan(&scene, runs, "r.id = any($1)", &["array[gen_random_uuid()]", "'micro'", "true", "65536"]).await;
     assert!(found.contains("runs_pkey") && !found.contains("runs_newest"), "{found}");
 }
 
@@ -156,7 +156,12 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     for (source, marker, values, index) in [
         (lanes, "id <> all($6)", &lane_list[..], "runs_in_line"),
         (lanes, "with recursive environment", &way[..], "runs_in_line"),
-        (stages, "exists (select from runs where status", &[&array, "array['hello']", &array, "2"][..], "runs_in_line"),
+        (
+            stages,
+            "exists (select from runs where status",
+            &[&array, "array['hello']", none, "array['task/hello']", "2"][..],
+            "runs_in_line",
+        ),
         (leases, "order by lease_expires_at limit", &["50"][..], "runs_lease_end"),
         (debounce, "debounce_key = $3 and status", &[&environment, "'hello'", "'k'"][..], "runs_debounce"),
         (sweep, "from runs where due_at <= clock_now()", &["50"][..], "runs_due"),
@@ -184,7 +189,7 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (retention, "delete from runs where id = any", &[array.as_str()][..], "attempts_pkey"),
         (traces, "with recursive tree", &[some, &environment, "20", "1001"][..], "runs_children"),
         (traces, "from run_events", &[array.as_str(), "array['suspended']", "100"][..], "run_events_pkey"),
-        (traces, "from spans where run_id = any", &[array.as_str(), "100"][..], "spans_pkey"),
+        (traces, "from spans where run_id = any", &[array.as_str(), "100", "5", "4096"][..], "spans_pkey"),
         (traces, "from logs where run_id = asked.id", &[array.as_str(), "100", "2000", "8192", "100"][..], "logs_pkey"),
         (exports, "select id, finished_at", &["now()", some, "now()", "200"][..], "runs_ended"),
         (schedules, "where s.due_at <= clock_now()", &["50"][..], "schedules_due"),

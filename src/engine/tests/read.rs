@@ -13,7 +13,7 @@ use crate::{
         Page, Start, StoreError,
         listen::{Listening, listen},
         logs,
-        runs::Filter,
+        runs::{Filter, Read},
         traces::{self, Below, Events, Extent},
     },
 };
@@ -47,6 +47,25 @@ async fn runs_are_listed_newest_first_page_by_page(pool: PgPool) {
     assert_eq!(list(Start::After(ids[3])).await, (ids[4..].to_vec(), Some(ids[4]), None));
     assert_eq!(list(Start::Before(ids[4])).await, (ids[2..4].to_vec(), Some(ids[2]), Some(ids[3])));
     assert_eq!(list(Start::Before(ids[2])).await, (ids[..2].to_vec(), None, Some(ids[1])));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn runs_that_are_read_together_are_told_apart(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let small = scene.trigger(hello()).await;
+    let large = scene.trigger(NewRun::of("hello", Packet::json(&json!("x".repeat(2000))))).await;
+    let (own, foreign, missing) = (scene.environment, EnvironmentId::new(), RunId::new());
+    let asked = [(own, large), (own, small), (foreign, small), (own, missing), (own, small)];
+    let read = runs::details(&scene.store, &asked, 1000).await.unwrap();
+    let told = |read: &Read| match read {
+        Read::Run(detail) => format!("{}", detail.run.id),
+        Read::Nothing => "nothing".to_owned(),
+        Read::Large => "large".to_owned(),
+    };
+    let small = small.to_string();
+    assert_eq!(read.iter().map(told).collect::<Vec<_>>(), ["large", &small, "nothing", "nothing", &small]);
+    let alone = runs::detail(&scene.store, own, large).await.unwrap().unwrap();
+    assert_eq!(alone.payload.data.len(), 2002);
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
