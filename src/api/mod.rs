@@ -34,6 +34,7 @@ mod runs;
 mod schedules;
 mod scopes;
 mod shape;
+mod span_object;
 mod streams;
 mod tasks;
 mod tokens;

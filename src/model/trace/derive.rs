@@ -1,21 +1,24 @@
 //! From rows to spans. Rows may have gone already, or not have come yet: whatever is there makes a tree.
 
-use std::collections::{HashMap, HashSet};
+mod waits;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Above, Entry, Event, Line, MAX_GUEST_LEVELS, MAX_SPANS, Measured, Member, Note, Outcome, Parts, Span, SpanId, SpanKind,
-    Trace, TraceId, Triggered, WaitKind, WaitNote,
+    Above, Entry, Event, Line, MAX_GUEST_LEVELS, MAX_SPANS, Measured, Member, Outcome, Parts, Span, SpanId, SpanKind, Trace,
+    TraceId, Triggered,
 };
 use crate::model::{
     attempt::Attempt,
     error::{ErrorCode, RunError},
-    event::EventKind,
     id::{RunId, WaitpointId},
     run::RunStatus,
-    waitable::Waitable,
     waitpoint::WaitpointKind,
 };
 
@@ -75,7 +78,7 @@ impl OfRun {
         self.attempts.sort_by_key(|attempt| attempt.number);
         let mut spans = vec![run_span(&self.member, std::mem::take(&mut self.triggered))];
         spans.extend(self.attempts.iter().map(|attempt| attempt_span(&self.member, attempt, &spans[0])).collect::<Vec<_>>());
-        spans.extend(self.waits(waitpoints));
+        spans.extend(waits::of(&self, waitpoints));
         self.measure(&mut spans);
         self.write(&mut spans);
         for span in &mut spans {
@@ -87,63 +90,6 @@ impl OfRun {
     /// The attempt that went on at that time.
     fn attempt_at(&self, at: DateTime<Utc>) -> Option<&Attempt> {
         self.attempts.iter().rev().find(|attempt| attempt.started_at <= at).or(self.attempts.first())
-    }
-
-    /// A wait begins with a suspension and is over once the run is in line again, or has ended.
-    fn waits(&self, waitpoints: &HashMap<WaitpointId, WaitpointKind>) -> Vec<Span> {
-        let mut waits: Vec<Span> = Vec::new();
-        for Entry { seq, at, kind, note, .. } in &self.entries {
-            // It is the first to be heard from the worker that restored the run, about the wait before.
-            if let (Some(wait), Some(us)) = (waits.last_mut(), note.restored_us) {
-                add(&mut wait.properties, "checkpoint", "restoredMs", json!(millis(us)));
-            }
-            match kind {
-                EventKind::Suspended => waits.push(self.wait_span(*seq, *at, note, waitpoints)),
-                EventKind::Claimed => {
-                    let Some(wait) = waits.last_mut() else { continue };
-                    let over = *wait.end.get_or_insert(*at);
-                    wait.properties.entry("inLineMs").or_insert_with(|| json!((*at - over).num_milliseconds().max(0)));
-                }
-                EventKind::Resumed | EventKind::AttemptFailed | EventKind::Finished => {
-                    let Some(wait) = waits.last_mut().filter(|wait| wait.end.is_none()) else { continue };
-                    wait.end = Some(*at);
-                    if *kind == EventKind::Finished && self.member.status == RunStatus::Canceled {
-                        wait.outcome = Outcome::Cancelled;
-                    }
-                }
-                _ => {}
-            }
-        }
-        if let (Some(wait), Some(finished)) = (waits.last_mut().filter(|wait| wait.end.is_none()), self.member.finished_at) {
-            wait.end = Some(finished);
-        }
-        waits
-    }
-
-    fn wait_span(&self, seq: i64, begin: DateTime<Utc>, note: &Note, waitpoints: &HashMap<WaitpointId, WaitpointKind>) -> Span {
-        let run = self.member.id;
-        let attempt = self.attempt_at(begin).map(|attempt| attempt.number);
-        let mut properties = Map::new();
-        if let Some(wait) = &note.wait {
-            properties.insert("wait".into(), json!(wait));
-        }
-        if let Some(checkpoint) = note.checkpoint {
-            add(&mut properties, "checkpoint", "storedBytes", json!(checkpoint.stored_bytes));
-            add(&mut properties, "checkpoint", "rawBytes", json!(checkpoint.raw_bytes));
-            if let Some(us) = checkpoint.taken_us {
-                add(&mut properties, "checkpoint", "takenMs", json!(millis(us)));
-            }
-        }
-        Span {
-            id: SpanId::wait(run, seq),
-            parent: Some(attempt.map_or(SpanId::run(run), |number| SpanId::attempt(run, number))),
-            kind: SpanKind::Wait,
-            attempt,
-            name: note.wait.as_ref().map_or_else(|| "wait".into(), |wait| wait_name(wait, waitpoints)),
-            begin,
-            properties,
-            ..blank(run)
-        }
     }
 
     /// Adds what the guest measured. A span that is left open ends with its attempt; one whose parent is not there, or did not begin
@@ -322,40 +268,4 @@ fn message(error: &RunError) -> String {
         RunError::Text { raw } | RunError::Custom { raw } => raw.clone(),
         RunError::Internal { code, message, .. } => message.clone().unwrap_or_else(|| code.text()),
     }
-}
-
-fn wait_name(wait: &WaitNote, waitpoints: &HashMap<WaitpointId, WaitpointKind>) -> String {
-    let of = |waitable: &Waitable| match waitable {
-        Waitable::Run(_) => "run",
-        Waitable::Batch(_) => "batch",
-        Waitable::Waitpoint(id) => match waitpoints.get(id) {
-            Some(WaitpointKind::Timer) => "timer",
-            Some(WaitpointKind::Token) => "token",
-            Some(WaitpointKind::Input) => "input",
-            None => "waitpoint",
-        },
-    };
-    match wait.kind {
-        WaitKind::Timer => "wait until".into(),
-        WaitKind::Sleep => "sleep".into(),
-        WaitKind::Any => {
-            let kinds: HashSet<&str> = wait.waitables.iter().map(of).collect();
-            let count = wait.count.unwrap_or(wait.waitables.len());
-            match (count, kinds.iter().next()) {
-                (1, Some(kind)) => format!("wait for {kind}"),
-                (_, Some(kind)) if kinds.len() == 1 => format!("wait for any {kind} of {count}"),
-                _ => format!("wait for any of {count}"),
-            }
-        }
-    }
-}
-
-fn add(properties: &mut Map<String, Value>, object: &str, name: &str, value: Value) {
-    if let Value::Object(object) = properties.entry(object).or_insert_with(|| Value::Object(Map::new())) {
-        object.insert(name.into(), value);
-    }
-}
-
-fn millis(micros: u64) -> f64 {
-    micros as f64 / 1000.0
 }
