@@ -106,7 +106,7 @@ pub async fn after(store: &Store, place: Place, max: i64) -> Result<Vec<(RunId, 
         r#"
         select clock_now() - interval '1 second' - coalesce(max(greatest(now() - xact_start, interval '0')), interval '0') as "settled!"
         from pg_stat_activity
-        where datname = current_database() and pid <> pg_backend_pid()
+        where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
             and (backend_xid is not null or xact_start > now() - interval '5 minutes')
         "#
     )

@@ -138,7 +138,7 @@ async fn read(connection: &mut PgConnection, parts: &mut Parts, extent: Extent, 
         parts.measured.extend(read);
         if extent.events == Events::Some {
             let room = most_lines.saturating_sub(parts.lines.len());
-            parts.lines.extend(lines(connection, some, room).await?);
+            parts.lines.extend(lines(connection, some, extent.whole, room).await?);
             let room = MAX_SPANS.saturating_sub(parts.triggered.len());
             parts.triggered.extend(triggered(connection, some, room).await?);
         }
@@ -352,8 +352,13 @@ async fn measured(
     Ok(spans.collect())
 }
 
-/// The first lines of each run, and no more than `room`.
-async fn lines(connection: &mut PgConnection, runs: &[Uuid], room: usize) -> Result<Vec<Line>, StoreError> {
+/// The first lines of each run, and no more than `room`; of one span, if it is one of a guest, or else of all that are of none.
+async fn lines(
+    connection: &mut PgConnection,
+    runs: &[Uuid],
+    whole: Option<SpanId>,
+    room: usize,
+) -> Result<Vec<Line>, StoreError> {
     let rows = query!(
         r#"
         select l.run_id, l.attempt, l.at, l.level, l.source, l.message as "message!", l.attributes, l.span_id
@@ -361,7 +366,10 @@ async fn lines(connection: &mut PgConnection, runs: &[Uuid], room: usize) -> Res
         cross join lateral (
             select run_id, line, attempt, at, level, source, left(message, $3) as message, span_id,
                 case when octet_length(attributes::text) <= $4 then attributes end as attributes
-            from logs where run_id = asked.id order by line limit $5
+            from logs
+            where run_id = asked.id and ($6::bigint is null
+                or span_id is not distinct from (select id from spans where run_id = asked.id and id = $6))
+            order by line limit $5
         ) l
         order by asked.place, l.line limit $2
         "#,
@@ -369,7 +377,8 @@ async fn lines(connection: &mut PgConnection, runs: &[Uuid], room: usize) -> Res
         room as i64,
         MAX_MESSAGE_CHARS,
         MAX_ATTRIBUTE_BYTES,
-        MAX_LINES_OF_RUN as i64
+        if whole.is_some() { MAX_LINES } else { MAX_LINES_OF_RUN } as i64,
+        whole.map(|span| span.number() as i64)
     )
     .fetch_all(connection)
     .await?;

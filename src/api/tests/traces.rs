@@ -234,6 +234,29 @@ async fn what_guests_measure_and_write_is_where_it_belongs(pool: PgPool) {
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn a_span_shows_its_lines_though_the_run_wrote_many_before(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    api.deploy(b"ok:hello", "").await;
+    let id = api.trigger("hello", "{}").await;
+    let claimed = api.claim().await;
+    let span = SpanId::guest(claimed.lease.run, 1, 0, 0);
+    let line = |message: String, span| {
+        let at = now();
+        Record::Line(LogRecord { at, level: Level::Info, source: Source::Logger, message, attributes: Value::Null, span })
+    };
+    let begin = SpanBegin { at: now(), name: "late".into(), attributes: serde_json::Map::new(), parent: None };
+    let mut records: Vec<Record> = (0..150).map(|n| line(format!("noise {n}"), None)).collect();
+    records.extend([Record::Begin(span, begin), line("in it".into(), Some(span))]);
+    engine::log::append(&api.store, &claimed.lease, records).await.unwrap();
+    let events = |shown: &Value| shown["events"].as_array().map_or(0, Vec::len);
+    let shown = api.span(&id, span).await.ok();
+    assert_eq!((events(&shown), &shown["events"][0]["properties"]["message"]), (1, &json!("in it")));
+    assert_eq!(events(&api.span(&id, SpanId::attempt(claimed.lease.run, 1)).await.ok()), 150);
+    let tree = api.trace(&id).await;
+    assert_eq!(events(&tree["rootSpan"]["children"][0]["data"]), 100, "a tree shows the first");
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn pages_show_every_span_once_and_wrong_ones_are_refused(pool: PgPool) {
     let api = TestApi::new(pool).await;
     api.deploy(b"ok:hello", "").await;
