@@ -42,8 +42,12 @@ build: tools
 demo: build $(GUESTS)/hello.wasm
 	@examples/demo.sh target/release/dormouse
 
+.PHONY: browser
+browser:
+	@scripts/install-tools.sh browser
+
 .PHONY: test
-test: tools guests
+test: browser guests
 	@scripts/test.sh
 
 .PHONY: soak

@@ -6,7 +6,7 @@
 #
 # The compiler of Rust and C comes from wherever guest-sdk/toolchain/toolchain.sh finds one.
 
-EXAMPLE_GUESTS := hello approval bench report
+EXAMPLE_GUESTS := hello approval draft bench report
 RUST_TEST_GUESTS := rust-chain rust-http
 C_TEST_GUESTS := c-chain
 # Their compilers are packages of their languages: guest-sdk/toolchain/languages.sh

@@ -103,6 +103,7 @@ async fn serve(
     };
     let store = Store::connect(url, config.database.max_connections).await.context("could not use the database")?;
     let store = store.with_keys(keyring(&config.encryption)?).with_queue_sizes(queue_sizes(&config.limits));
+    let store = store.with_environment_limit(config.limits.environment);
     reconcile::wall_clock::tick(&store).await.context("could not ask the database for the time")?;
     encrypt(&store).await?;
     let folder = data_dir.join("blobs");

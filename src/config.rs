@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use secrecy::SecretString;
 
-use crate::model::{egress::Allowed, price};
+use crate::model::{egress::Allowed, price, queue::MAX_CONCURRENCY};
 
 /// Everything a server process is told.
 #[derive(Debug, Clone)]
@@ -174,6 +174,10 @@ pub struct Limits {
     /// counts by itself [default: any number]
     #[arg(long = "batch-rate-limit", env = "DORMOUSE_BATCH_RATE_LIMIT", value_name = "BURST:PER_SECOND", value_parser = rate)]
     pub batch_rate: Option<Rate>,
+    /// Requests under /api that one public token may make in a window of time, such as 60:60s, or off; more are answered 429. Each
+    /// process counts by itself. They are no part of --api-rate-limit: pages cannot use up what a backend has
+    #[arg(long = "token-rate-limit", env = "DORMOUSE_TOKEN_RATE_LIMIT", value_name = "REQUESTS:DURATION", default_value = "60:60s", value_parser = token_rate)]
+    pub token_rate: TokenRate,
     /// Subscribers whose requests a server holds at a time until something happens: to runs, and to streams. One more is answered 429
     #[arg(long = "max-subscribers", env = "DORMOUSE_MAX_SUBSCRIBERS", value_name = "N", default_value_t = 10_000)]
     pub subscribers: usize,
@@ -183,6 +187,11 @@ pub struct Limits {
     /// The same in environments for development [default: as in others]
     #[arg(long = "max-queued-dev", env = "DORMOUSE_MAX_QUEUED_DEV", value_name = "N")]
     pub queued_dev: Option<u64>,
+    /// Runs that may execute at the same time in an environment that is made from now on; `dormouse limits environment` changes it
+    /// [default: any number]
+    #[arg(long = "environment-limit", env = "DORMOUSE_ENVIRONMENT_LIMIT", value_name = "N",
+        value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_CONCURRENCY)))]
+    pub environment: Option<u32>,
 }
 
 /// So many at once, and so many more each second.
@@ -192,6 +201,26 @@ pub struct Rate {
     pub burst: u32,
     /// By which the rest grows, above 0.
     pub per_second: f64,
+}
+
+/// How often one public token may ask. Source: facts 4.4.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenRate {
+    /// As often as its environment.
+    Off,
+    /// So often, whatever its environment does.
+    Window {
+        /// 1 or more.
+        requests: u32,
+        /// From the first of them on; a second at least.
+        length: Duration,
+    },
+}
+
+impl Default for TokenRate {
+    fn default() -> Self {
+        TokenRate::Window { requests: 60, length: Duration::from_secs(60) }
+    }
 }
 
 impl Default for Limits {
@@ -204,9 +233,11 @@ impl Default for Limits {
             keys_known_for: Duration::from_secs(1),
             api_rate: None,
             batch_rate: None,
+            token_rate: TokenRate::default(),
             subscribers: 10_000,
             queued: MAX_QUEUED,
             queued_dev: None,
+            environment: None,
         }
     }
 }
@@ -375,6 +406,19 @@ fn rate(text: &str) -> Result<Rate, String> {
     parsed.ok_or_else(|| "write how many at once and how many each second, such as 750:25".into())
 }
 
+/// `60:60s` or `off`
+fn token_rate(text: &str) -> Result<TokenRate, String> {
+    if text == "off" {
+        return Ok(TokenRate::Off);
+    }
+    let parsed = text.split_once(':').and_then(|(requests, length)| {
+        let (requests, length) = (requests.parse().ok()?, duration(length).ok()?);
+        let in_range = Duration::from_secs(1)..=Duration::from_secs(86_400);
+        (requests >= 1 && in_range.contains(&length)).then_some(TokenRate::Window { requests, length })
+    });
+    parsed.ok_or_else(|| "write how many requests in how long, 1s to 24h, such as 60:60s, or off".into())
+}
+
 /// `0.0034`
 fn cents(text: &str) -> Result<f64, String> {
     let cents = text.parse::<f64>().ok().filter(|cents| (0.0..=1e6).contains(cents));
@@ -384,6 +428,17 @@ fn cents(text: &str) -> Result<f64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tokens_rate_has_a_number_and_a_span_or_is_off() {
+        let window = |requests, secs| Ok(TokenRate::Window { requests, length: Duration::from_secs(secs) });
+        assert_eq!(token_rate("60:60s").as_ref(), Ok(&TokenRate::default()), "as it is unless said otherwise");
+        assert_eq!((token_rate("5:1s"), token_rate("1:24h")), (window(5, 1), window(1, 86_400)));
+        assert_eq!(token_rate("off"), Ok(TokenRate::Off));
+        for text in ["", "60", "0:60s", "60:0s", "60:500ms", "60:25h", "-1:60s", "60:60", "on"] {
+            assert!(token_rate(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn durations_have_a_number_and_a_unit() {

@@ -77,7 +77,7 @@ pub(super) struct Keys {
 /// A key to be made.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct CreateBody {
+pub(super) struct CreateKeyBody {
     /// 1 to 128 characters.
     name: String,
     /// When it stops opening anything: a duration (`90d`) or a time; never unless said otherwise.
@@ -123,7 +123,7 @@ pub(super) async fn list(State(state): State<AppState>, holder: KeyHolder) -> Re
 
 /// Makes an additional key. It opens all of the environment but its keys, until it expires or is revoked.
 #[utoipa::path(post, path = "/api/v1/api-keys", tag = "keys", security(("secretKey" = [])),
-    request_body = CreateBody,
+    request_body = CreateKeyBody,
     responses((status = 201, body = NewKey), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody, description = "An additional key makes no keys"), (status = 413, body = ErrorBody),
         (status = 422, body = ErrorBody)))]
@@ -134,7 +134,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<NewKey>), Error> {
     holder.must_hold_the_root_key()?;
-    let body: CreateBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
+    let body: CreateKeyBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
     let now = state.now().await?;
     let mut checks = Checks::default();
     let end = body.expires_at.as_deref();

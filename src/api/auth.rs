@@ -136,7 +136,7 @@ impl FromRequestParts<AppState> for Caller {
             return Ok(Caller { environment: of_branch(state, holder.environment, &parts.headers).await?, token: None });
         };
         let (environment, claims) = by_token(state, id, key).await?;
-        state.rates.count(environment.id, parts)?;
+        state.rates.count_token(key, environment.id, parts)?;
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let needs = scopes::needs(parts.method.as_str(), path).ok_or(Error::Unauthenticated(KEY_ONLY))?;
         let token = PublicToken { claims, text: key.to_owned(), needs };

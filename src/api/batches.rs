@@ -39,7 +39,7 @@ const MAX_LEGACY: (u64, usize) = (1_000_000, 500);
 /// A batch to be made.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct CreateBody {
+pub(super) struct CreateBatchBody {
     /// How many items it will have, 1 to 1000.
     run_count: Option<f64>,
     /// The tasks of its items, for callers who may trigger only some.
@@ -72,7 +72,7 @@ pub(super) struct CreatedResponse {
 #[utoipa::path(post, path = "/api/v3/batches", tag = "batches", security(("secretKey" = []), ("publicToken" = [])),
     params(("x-trigger-request-idempotency-key" = Option<String>, Header,
         description = "Names the request: sent again within a day it makes no second batch")),
-    request_body = CreateBody,
+    request_body = CreateBatchBody,
     responses(
         (status = 202, body = CreatedResponse, headers(
             ("x-trigger-jwt" = String, description = "A public token that may read the batch, for an hour"),
@@ -85,7 +85,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(StatusCode, Minted, Json<CreatedResponse>), Error> {
-    let body: CreateBody = body::read_json(&headers, body, "The request body", MAX_CREATE_BYTES).await?;
+    let body: CreateBatchBody = body::read_json(&headers, body, "The request body", MAX_CREATE_BYTES).await?;
     match &body.task_identifiers {
         Some(tasks) if !tasks.is_empty() => may_batch(&caller, tasks.iter().map(String::as_str))?,
         _ => caller.must(&[("batch", None), ("tasks", None)])?,
@@ -105,7 +105,7 @@ pub(super) async fn create(
     Ok((StatusCode::ACCEPTED, minted, Json(response)))
 }
 
-fn new_batch(body: CreateBody, headers: &HeaderMap) -> Result<NewBatch, Error> {
+fn new_batch(body: CreateBatchBody, headers: &HeaderMap) -> Result<NewBatch, Error> {
     let mut checks = Checks::default();
     if body.run_count.is_none() {
         checks.issue("runCount", format!("write a whole number from 1 to {MAX_ITEMS}"));
@@ -209,12 +209,12 @@ pub(super) async fn trigger(
         resolved.push(batch_items::resolved(&state, &caller, item?).await?);
     }
     let items = resolved;
-    let create = CreateBody {
+    let create = CreateBatchBody {
         run_count: Some(items.len() as f64),
         parent_run_id: body.parent_run_id,
         resume_parent_on_completion: body.resume_parent_on_completion,
         idempotency_key: tasks::header(&headers, "idempotency-key").map(str::to_owned),
-        ..CreateBody::default()
+        ..CreateBatchBody::default()
     };
     let new = new_batch(create, &headers)?;
     state.rates.count_items(caller.environment.id, new.run_count)?;

@@ -38,7 +38,7 @@ const MAX_BODY_BYTES: u64 = 256 * 1024;
 /// A bulk action to be made: of the runs that are named, or of those that a filter finds.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct CreateBody {
+pub(super) struct CreateBulkActionBody {
     /// `cancel` or `replay`.
     action: Option<String>,
     /// 1 to 5000 runs.
@@ -205,7 +205,7 @@ impl BulkObject {
 #[utoipa::path(post, path = "/api/v1/bulk-actions", tag = "bulk actions", security(("secretKey" = [])),
     params(("x-trigger-request-idempotency-key" = Option<String>, Header,
         description = "Names the request: sent again it makes no second action")),
-    request_body = CreateBody,
+    request_body = CreateBulkActionBody,
     responses((status = 200, body = BulkId), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn create(
@@ -214,7 +214,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<BulkId>, Error> {
-    let body: CreateBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
+    let body: CreateBulkActionBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
     let mut checks = Checks::default();
     let kind = match body.action.as_deref() {
         Some("cancel") => Some(BulkKind::Cancel),

@@ -165,14 +165,14 @@ pub(super) struct OverrideBody {
 /// What shall be as declared again.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ResetBody {
+pub(super) struct ResetLimitBody {
     /// Only the exception for this key.
     concurrency_key: Option<TextOrNumber>,
 }
 
 /// Whether a limit shall be paused.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(super) struct PauseBody {
+pub(super) struct PauseLimitBody {
     action: Action,
 }
 
@@ -259,9 +259,9 @@ fn duration(ttl: TextOrNumber) -> Result<Duration, Error> {
 /// Puts a limit's bounds back to what the deployment declares, or ends the exception for a key.
 #[utoipa::path(post, path = "/api/v1/concurrency-limits/{name}/reset", tag = "concurrency limits", security(("secretKey" = [])),
     params(("name" = String, Path)),
-    request_body = ResetBody,
+    request_body = ResetLimitBody,
     responses((status = 200, body = Shown), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 413, body = ErrorBody)))]
+        (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn reset(
     State(state): State<AppState>,
     SecretKey(environment): SecretKey,
@@ -269,7 +269,7 @@ pub(super) async fn reset(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<Shown>, Error> {
-    let body: ResetBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
+    let body: ResetLimitBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
     Ok(Json(match body.concurrency_key {
         Some(key) => {
             let found = limit::except(&state.store, environment.id, name, key.into_text(), None).await?;
@@ -282,7 +282,7 @@ pub(super) async fn reset(
 /// Pauses or resumes a limit. Runs that have a place go on.
 #[utoipa::path(post, path = "/api/v1/concurrency-limits/{name}/pause", tag = "concurrency limits", security(("secretKey" = [])),
     params(("name" = String, Path)),
-    request_body = PauseBody,
+    request_body = PauseLimitBody,
     responses((status = 200, body = LimitObject), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 413, body = ErrorBody)))]
 pub(super) async fn pause(
@@ -292,7 +292,7 @@ pub(super) async fn pause(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<LimitObject>, Error> {
-    let body: PauseBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
+    let body: PauseLimitBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
     let change = match body.action {
         Action::Pause => Change::Pause,
         Action::Resume => Change::Resume,

@@ -136,6 +136,11 @@ impl Error {
         Error::Malformed { part: Part::Query, issues: vec![issue] }
     }
 
+    /// A header with one issue.
+    pub fn header(name: &str, message: &str) -> Error {
+        Error::Malformed { part: Part::Headers, issues: vec![Issue { path: vec![name.into()], message: message.into() }] }
+    }
+
     /// Everything that is wrong, in one text, for whoever gets it as data.
     pub fn describe(&self) -> String {
         match self {

@@ -20,7 +20,7 @@ use crate::{engine, model::trigger::MAX_KEY_CHARS};
 /// Whose key it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct ResetBody {
+pub(super) struct ResetKeyBody {
     /// The task.
     task_identifier: String,
 }
@@ -36,7 +36,7 @@ pub(super) struct Reset {
 #[utoipa::path(post, path = "/api/v1/idempotencyKeys/{key}/reset", tag = "runs",
     security(("secretKey" = []), ("publicToken" = [])),
     params(("key" = String, Path, description = "As it was triggered with: from an SDK, a hash; percent-encoded")),
-    request_body = ResetBody,
+    request_body = ResetKeyBody,
     responses((status = 200, body = Reset), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody, description = "No run of the task holds it"),
         (status = 413, body = ErrorBody)))]
@@ -52,7 +52,7 @@ pub(super) async fn reset(
         let issue = Issue::new("key", format!("a key has at most {MAX_KEY_CHARS} characters"));
         return Err(Error::Malformed { part: Part::Path, issues: vec![issue] });
     }
-    let body: ResetBody = body::read_json(&headers, body, "The request body", 16 * 1024).await?;
+    let body: ResetKeyBody = body::read_json(&headers, body, "The request body", 16 * 1024).await?;
     if key.contains('\0') || body.task_identifier.contains('\0') {
         return Err(Error::not_found("idempotency key"));
     }

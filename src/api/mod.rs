@@ -35,6 +35,7 @@ mod schedules;
 mod scopes;
 mod shape;
 mod span_object;
+mod stream_writes;
 mod streams;
 mod tasks;
 mod tokens;
@@ -253,9 +254,9 @@ fn waiting() -> OpenApiRouter<AppState> {
         .routes(routes!(realtime::tagged))
         .routes(routes!(realtime::batch))
         .routes(routes!(streams::read))
-        .routes(routes!(streams::create, streams::append_lines, streams::last_line))
-        .routes(routes!(streams::append))
-        .routes(routes!(streams::read_input, streams::send))
+        .routes(routes!(stream_writes::create, stream_writes::append_lines, stream_writes::last_line))
+        .routes(routes!(stream_writes::append))
+        .routes(routes!(streams::read_input, stream_writes::send))
 }
 
 /// Those whose bodies may take long to come.

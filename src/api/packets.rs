@@ -184,7 +184,7 @@ pub(super) async fn upload(
     params(("environmentId" = String, Path), ("path" = String, Path),
         ("expires" = i64, Query, description = "Seconds since 1970"), ("signature" = String, Query)),
     responses((status = 200, description = "The bytes, with the content type that they were put with"),
-        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
+        (status = 400, body = ErrorBody), (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(super) async fn download(
     State(state): State<AppState>,
     Path((environment, path)): Path<(String, String)>,

@@ -33,7 +33,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Parameters {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Error> {
         let query: Result<Query<Vec<(String, String)>>, _> = Query::try_from_uri(&parts.uri);
-        query.map(|Query(pairs)| Parameters(pairs)).map_err(|error| Error::query("", error.body_text()))
+        let Query(pairs) = query.map_err(|error| Error::query("", error.body_text()))?;
+        // No text of ours has one, for Postgres has none.
+        match pairs.iter().find(|(_, value)| value.contains('\0')) {
+            Some((name, _)) => Err(Error::query(name, "must not contain NUL")),
+            None => Ok(Parameters(pairs)),
+        }
     }
 }
 

@@ -107,7 +107,7 @@ pub(super) enum NamedBy {
 
 /// Whether a queue shall be paused.
 #[derive(Debug, Deserialize, ToSchema)]
-pub(super) struct PauseBody {
+pub(super) struct PauseQueueBody {
     #[serde(rename = "type", default)]
     named_by: NamedBy,
     action: Action,
@@ -135,7 +135,7 @@ pub(super) struct LimitBody {
 
 /// The queue whose limit shall be as declared again.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-pub(super) struct ResetBody {
+pub(super) struct ResetQueueBody {
     #[serde(rename = "type", default)]
     named_by: NamedBy,
 }
@@ -184,7 +184,7 @@ pub(super) async fn retrieve(
 /// Pauses or resumes a queue. Runs that a worker has go on.
 #[utoipa::path(post, path = "/api/v1/queues/{queue}/pause", tag = "queues", security(("secretKey" = [])),
     params(("queue" = String, Path)),
-    request_body = PauseBody,
+    request_body = PauseQueueBody,
     responses((status = 200, body = QueueObject), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 413, body = ErrorBody)))]
 pub(super) async fn pause(
@@ -194,7 +194,7 @@ pub(super) async fn pause(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<QueueObject>, Error> {
-    let body: PauseBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
+    let body: PauseQueueBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
     let queue = find(&state, &environment, &named, body.named_by).await?.id;
     let queue = match body.action {
         Action::Pause => engine::queue::pause(&state.store, environment.id, queue).await?,
@@ -225,7 +225,7 @@ pub(super) async fn set_limit(
 /// Puts a queue's limit back to what the deployment declares.
 #[utoipa::path(post, path = "/api/v1/queues/{queue}/concurrency/reset", tag = "queues", security(("secretKey" = [])),
     params(("queue" = String, Path)),
-    request_body = ResetBody,
+    request_body = ResetQueueBody,
     responses((status = 200, body = QueueObject), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 413, body = ErrorBody)))]
 pub(super) async fn reset_limit(
@@ -235,7 +235,7 @@ pub(super) async fn reset_limit(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Json<QueueObject>, Error> {
-    let body: ResetBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
+    let body: ResetQueueBody = body::read_json(&headers, body, "The request body", MAX_BODY_BYTES).await?;
     let queue = find(&state, &environment, &named, body.named_by).await?.id;
     let queue = engine::queue::set_limit(&state.store, environment.id, queue, None).await?;
     Ok(Json(QueueObject::of(queue)))

@@ -1,5 +1,6 @@
 //! How often an environment may ask: a token bucket for requests and one for the items of batches, each off unless the server is
-//! told a rate. Source: facts B7, 4.4, V.
+//! told a rate. A public token has a window of its own, whoever asks with it: what pages do is no part of what the environment's
+//! backend may. Source: facts B7, 4.4, V.
 //!
 //! A bucket is in the memory of one process, so each process of the API counts by itself, and a restart fills it. It is asked once
 //! the key is known, so nobody can empty that of another. What is refused is told when to come again in `x-ratelimit-reset`, in
@@ -21,7 +22,7 @@ use chrono::Utc;
 
 use super::Error;
 use crate::{
-    config::{Limits, Rate},
+    config::{Limits, Rate, TokenRate},
     model::id::EnvironmentId,
 };
 
@@ -30,36 +31,54 @@ const FREE: [&str; 2] = ["/api/v1/auth/jwt/claims", "/api/v1/packets/{path}"];
 /// Buckets above which those that are full are forgotten: a new one would be full, too.
 const MANY: usize = 10_000;
 
-/// The buckets of all environments.
+/// The buckets of all environments, and the windows of all tokens.
 #[derive(Debug)]
 pub(super) struct Rates {
     requests: Option<Buckets>,
+    tokens: Option<Windows>,
     items: Option<Buckets>,
 }
 
 impl Rates {
     pub(super) fn new(limits: &Limits) -> Rates {
-        Rates { requests: limits.api_rate.map(Buckets::of), items: limits.batch_rate.map(Buckets::of) }
+        let tokens = match limits.token_rate {
+            TokenRate::Off => None,
+            TokenRate::Window { requests, length } => Some(Windows { requests, length, of: Mutex::default() }),
+        };
+        Rates { requests: limits.api_rate.map(Buckets::of), tokens, items: limits.batch_rate.map(Buckets::of) }
     }
 
-    /// Counts a request, and notes for its answer where the bucket stands.
+    /// Counts a request with a secret key, and notes for its answer where the bucket stands.
     pub(super) fn count(&self, environment: EnvironmentId, parts: &Parts) -> Result<(), Error> {
-        let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let Some(buckets) = self.requests.as_ref().filter(|_| path.starts_with("/api/") && !FREE.contains(&path)) else {
-            return Ok(());
-        };
-        let standing = buckets.take(environment, 1, Instant::now());
-        if let Some(note) = parts.extensions.get::<Note>() {
-            // Counted once, also where an extractor is used by another.
-            let _ = note.0.set(standing);
+        self.requests.as_ref().map_or(Ok(()), |buckets| note(parts, || buckets.take(environment, 1, Instant::now())))
+    }
+
+    /// The same with a public token that is good.
+    pub(super) fn count_token(&self, token: &str, environment: EnvironmentId, parts: &Parts) -> Result<(), Error> {
+        match &self.tokens {
+            Some(windows) => note(parts, || windows.take(*blake3::hash(token.as_bytes()).as_bytes(), Instant::now())),
+            None => self.count(environment, parts),
         }
-        standing.admits("requests")
     }
 
     /// Counts the items of a batch that is to be made.
     pub(super) fn count_items(&self, environment: EnvironmentId, items: u32) -> Result<(), Error> {
         self.items.as_ref().map_or(Ok(()), |buckets| buckets.take(environment, items, Instant::now()).admits("batch items"))
     }
+}
+
+/// Counts a request if its path is counted, and notes for its answer what that came to.
+fn note(parts: &Parts, take: impl FnOnce() -> Standing) -> Result<(), Error> {
+    let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    if !path.starts_with("/api/") || FREE.contains(&path) {
+        return Ok(());
+    }
+    let standing = take();
+    if let Some(note) = parts.extensions.get::<Note>() {
+        // Counted once, also where an extractor is used by another.
+        let _ = note.0.set(standing);
+    }
+    standing.admits("requests")
 }
 
 /// Where a request's answer finds what its bucket came to.
@@ -167,9 +186,59 @@ impl Buckets {
     }
 }
 
+/// How often each token has asked since its window began.
+#[derive(Debug)]
+struct Windows {
+    requests: u32,
+    length: Duration,
+    of: Mutex<HashMap<[u8; 32], Window>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Window {
+    began: Instant,
+    asked: u32,
+}
+
+impl Windows {
+    /// Counts one more, unless there are enough: what is refused does not count.
+    fn take(&self, token: [u8; 32], now: Instant) -> Standing {
+        let mut windows = self.of.lock().expect("no code panics while it holds this lock");
+        let left = |window: &Window| self.length.saturating_sub(now.saturating_duration_since(window.began));
+        if windows.len() >= MANY && windows.len() == windows.capacity() {
+            windows.retain(|_, window| !left(window).is_zero());
+        }
+        let window = windows.entry(token).or_insert(Window { began: now, asked: 0 });
+        if left(window).is_zero() {
+            *window = Window { began: now, asked: 0 };
+        }
+        let is_refused = window.asked >= self.requests;
+        window.asked += u32::from(!is_refused);
+        Standing { limit: self.requests, remaining: self.requests - window.asked, is_refused, reset: left(window) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_asks_so_often_in_a_window_that_begins_with_its_first_request() {
+        let windows = Windows { requests: 2, length: Duration::from_secs(60), of: Mutex::default() };
+        let begin = Instant::now();
+        let take = |token: u8, secs| windows.take([token; 32], begin + Duration::from_secs(secs));
+        assert_eq!((take(1, 0).remaining, take(1, 10).remaining), (1, 0));
+        let refused = take(1, 50);
+        assert_eq!((refused.is_refused, refused.remaining, refused.reset.as_secs()), (true, 0, 10));
+        assert!(!take(2, 50).is_refused, "another token has its own");
+        assert_eq!((take(1, 60).is_refused, take(1, 60).is_refused, take(1, 60).is_refused), (false, false, true));
+        for other in 0..2 * MANY as u32 {
+            let mut token = [0; 32];
+            token[..4].copy_from_slice(&other.to_le_bytes());
+            windows.take(token, begin + Duration::from_secs(60 * u64::from(other)));
+        }
+        assert!(windows.of.lock().unwrap().len() < 2 * MANY, "those whose window is over are forgotten");
+    }
 
     #[test]
     fn a_bucket_lets_in_a_burst_and_then_so_many_each_second() {

@@ -15,6 +15,7 @@ use axum::{
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::RngExt;
 use tokio::time::Instant;
+use utoipa::IntoParams;
 
 use super::{
     AppState, Error,
@@ -39,8 +40,25 @@ const HOLD: Duration = Duration::from_secs(20);
 const HOLD_SPREAD: f64 = 0.15;
 /// Bytes after which an answer takes no further row.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
+/// Rows of a snapshot that are read at once.
+const AT_ONCE: usize = 25;
 /// How far back the feed of tags goes, unless it is asked for less. Source: facts 8.7.
 const WINDOW: TimeDelta = TimeDelta::days(1);
+
+/// Where a feed goes on.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query, rename_all = "camelCase")]
+#[expect(dead_code, reason = "it describes what is read by name")]
+struct FeedQuery {
+    /// -1 or nothing: from the beginning; then what the last answer said
+    offset: Option<String>,
+    /// What the last answer said
+    handle: Option<String>,
+    /// Wait up to 20 seconds for a change
+    live: Option<bool>,
+    /// Comma-separated
+    skip_columns: Option<String>,
+}
 
 /// What a feed's request says.
 struct Asked {
@@ -75,13 +93,9 @@ impl Asked {
 
 /// Follows one run.
 #[utoipa::path(get, path = "/realtime/v1/runs/{runId}", tag = "realtime", security(("secretKey" = []), ("publicToken" = [])),
-    params(("runId" = String, Path),
-        ("offset" = Option<String>, Query, description = "-1 or nothing: from the beginning; then what the last answer said"),
-        ("handle" = Option<String>, Query, description = "What the last answer said"),
-        ("live" = Option<bool>, Query, description = "Wait up to 20 seconds for a change"),
-        ("skipColumns" = Option<String>, Query, description = "Comma-separated")),
-    responses((status = 200, body = Vec<Object>), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 409, body = Vec<Object>, description = "Begin again"),
+    params(("runId" = String, Path), FeedQuery),
+    responses((status = 200, body = Vec<Object>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = Vec<Object>, description = "Begin again"),
         (status = 429, body = ErrorBody)))]
 pub(super) async fn run(
     State(state): State<AppState>,
@@ -141,11 +155,7 @@ pub(super) async fn run(
 /// Follows the runs that have all of these tags.
 #[utoipa::path(get, path = "/realtime/v1/runs", tag = "realtime", security(("secretKey" = []), ("publicToken" = [])),
     params(("tags" = String, Query, description = "Comma-separated"),
-        ("createdAt" = Option<String>, Query, description = "How long ago they may have been made, such as 1h; at most, and unless said otherwise, 1d"),
-        ("offset" = Option<String>, Query, description = "-1 or nothing: from the beginning; then what the last answer said"),
-        ("handle" = Option<String>, Query, description = "What the last answer said"),
-        ("live" = Option<bool>, Query, description = "Wait up to 20 seconds for a change"),
-        ("skipColumns" = Option<String>, Query, description = "Comma-separated")),
+        ("createdAt" = Option<String>, Query, description = "How long ago they may have been made, such as 1h; at most, and unless said otherwise, 1d"), FeedQuery),
     responses((status = 200, body = Vec<Object>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 409, body = Vec<Object>, description = "Begin again"),
         (status = 429, body = ErrorBody)))]
@@ -179,13 +189,9 @@ pub(super) async fn tagged(
 
 /// Follows the runs of a batch.
 #[utoipa::path(get, path = "/realtime/v1/batches/{batchId}", tag = "realtime", security(("secretKey" = []), ("publicToken" = [])),
-    params(("batchId" = String, Path),
-        ("offset" = Option<String>, Query, description = "-1 or nothing: from the beginning; then what the last answer said"),
-        ("handle" = Option<String>, Query, description = "What the last answer said"),
-        ("live" = Option<bool>, Query, description = "Wait up to 20 seconds for a change"),
-        ("skipColumns" = Option<String>, Query, description = "Comma-separated")),
-    responses((status = 200, body = Vec<Object>), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 409, body = Vec<Object>, description = "Begin again"),
+    params(("batchId" = String, Path), FeedQuery),
+    responses((status = 200, body = Vec<Object>), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 409, body = Vec<Object>, description = "Begin again"),
         (status = 429, body = ErrorBody)))]
 pub(super) async fn batch(
     State(state): State<AppState>,
@@ -216,17 +222,17 @@ async fn several(
     let subscription = state.hub.subscribe(environment, &selection)?;
     let prefix = state.feed_prefix(&format!("{environment} {selection:?}"));
     let new_handle = || shape::new_handle(&prefix, &made_after.timestamp_millis().max(0).to_string());
+    let snapshot = Snapshot { state, subscription: &subscription, selection: &selection, made_after, skip: &asked.skip };
     let Some(place) = &asked.place else {
         let place = Place { names: asked.names, handle: new_handle(), offset: String::new() };
-        return snapshot(state, &subscription, &selection, made_after, place, subscription.position(), u128::MAX, &asked.skip)
-            .await;
+        return snapshot.answer(place, subscription.position(), 0).await;
     };
     let known = shape::offset(&place.offset).zip(window(&place.handle, &prefix));
-    let Some(((position, below), made_after)) = known.filter(|((position, _), _)| subscription.knows(*position)) else {
+    let Some(((position, above), made_after)) = known.filter(|((position, _), _)| subscription.knows(*position)) else {
         return Ok(shape::must_refetch(asked.names, &new_handle()));
     };
-    if below != 0 {
-        return snapshot(state, &subscription, &selection, made_after, place.clone(), position, below, &asked.skip).await;
+    if above != 0 {
+        return Snapshot { made_after, ..snapshot }.answer(place.clone(), position, above).await;
     }
     let (kind, changed) = match asked.is_live {
         true => (Kind::Live, held(state, subscription.runs_after(position, made_after)).await?.transpose()),
@@ -252,44 +258,45 @@ async fn several(
     Ok(messages.answer(&Place { offset: format!("{newest}_0"), ..place.clone() }, kind))
 }
 
-/// The newest of the runs whose ids are lower than `below`, as many as one answer holds; the last answer says that it is the last.
-#[expect(clippy::too_many_arguments, reason = "each says something else, and there are two callers beside each other")]
-async fn snapshot(
-    state: &AppState,
-    subscription: &Subscription,
-    selection: &Selection,
+/// What is there of a feed over several runs, as it is when somebody begins to follow it.
+struct Snapshot<'a> {
+    state: &'a AppState,
+    subscription: &'a Subscription,
+    selection: &'a Selection,
     made_after: DateTime<Utc>,
-    place: Place,
-    mut position: u64,
-    below: u128,
-    skip: &[String],
-) -> Result<Response, Error> {
-    /// Rows that are read at once.
-    const AT_ONCE: usize = 25;
-    let members = feeds::members(&state.store, subscription.environment(), selection, made_after).await?;
-    let members: Vec<_> = members.into_iter().filter(|(run, _)| run.uuid().as_u128() < below).collect();
-    let mut messages = Messages::without(skip);
-    let mut last = None;
-    for some in members.chunks(AT_ONCE) {
-        let ids: Vec<RunId> = some.iter().map(|(run, _)| *run).collect();
-        let rows = state.hub.whole_runs(&ids).await?;
-        let told: Vec<_> = rows.iter().map(|run| (run.id, run.seq)).collect();
-        position = subscription.told(position, &told, made_after);
-        for run in &rows {
-            messages.row(run.columns.as_deref().unwrap_or_default(), Operation::Insert);
+    skip: &'a [String],
+}
+
+impl Snapshot<'_> {
+    /// The runs whose ids are higher than `above`, oldest first as pages list them, as many as one answer holds; the last answer says
+    /// that it is the last.
+    async fn answer(&self, place: Place, mut position: u64, above: u128) -> Result<Response, Error> {
+        let Snapshot { state, subscription, selection, made_after, skip } = *self;
+        let newest_first = feeds::members(&state.store, subscription.environment(), selection, made_after).await?;
+        let members: Vec<_> = newest_first.into_iter().rev().filter(|(run, _)| run.uuid().as_u128() > above).collect();
+        let mut messages = Messages::without(skip);
+        let mut last = None;
+        for some in members.chunks(AT_ONCE) {
+            let ids: Vec<RunId> = some.iter().map(|(run, _)| *run).collect();
+            let rows = state.hub.whole_runs(&ids).await?;
+            let told: Vec<_> = rows.iter().map(|run| (run.id, run.seq)).collect();
+            position = subscription.told(position, &told, made_after);
+            for run in &rows {
+                messages.row(run.columns.as_deref().unwrap_or_default(), Operation::Insert);
+            }
+            last = ids.last().map(|run| run.uuid().as_u128());
+            if messages.len() > MAX_ANSWER_BYTES {
+                break;
+            }
         }
-        last = ids.last().map(|run| run.uuid().as_u128());
-        if messages.len() > MAX_ANSWER_BYTES {
-            break;
+        position = subscription.told(position, &[], made_after);
+        let rest = last.filter(|last| members.last().is_some_and(|(run, _)| run.uuid().as_u128() != *last));
+        if rest.is_none() {
+            messages.up_to_date();
         }
+        let place = Place { offset: format!("{position}_{}", rest.unwrap_or(0)), ..place };
+        Ok(messages.answer(&place, Kind::Snapshot { is_whole: rest.is_none() }))
     }
-    position = subscription.told(position, &[], made_after);
-    let rest = last.filter(|last| members.last().is_some_and(|(run, _)| run.uuid().as_u128() != *last));
-    if rest.is_none() {
-        messages.up_to_date();
-    }
-    let place = Place { offset: format!("{position}_{}", rest.unwrap_or(0)), ..place };
-    Ok(messages.answer(&place, Kind::Snapshot { is_whole: rest.is_none() }))
 }
 
 /// How far back the feed of a handle goes.

@@ -14,7 +14,7 @@ use crate::model::{
     error::{Cause, RunError},
     id::{EnvironmentId, RunId, ScheduleId},
     machine::Machine,
-    payload,
+    payload::{self, Packet},
     price::Prices,
     run::{Run, RunDetail, RunStatus},
     schedule::Schedule,
@@ -142,6 +142,9 @@ impl RunItem {
     }
 }
 
+/// A payload or an output of more bytes is not in the answer, but at an address. Source: facts 7.3, L1, L2.
+const MAX_SHOWN_BYTES: usize = 512 << 10;
+
 /// A run with all there is to see.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -152,12 +155,15 @@ pub(super) struct RunDetails {
     /// The payload as plain JSON.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload: Option<Value>,
-    /// Where the payload is to be had within the next hour, if it is one that was put into the blob store.
+    /// Where the payload is to be had within the next hour, if it was put into the blob store or has more than 512 KiB.
     #[serde(skip_serializing_if = "Option::is_none")]
     payload_presigned_url: Option<String>,
     /// The output as plain JSON, once completed.
     #[serde(skip_serializing_if = "Option::is_none")]
     output: Option<Value>,
+    /// Where the output is to be had within the next hour, if it has more than 512 KiB.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_presigned_url: Option<String>,
     /// Why it failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorObject>,
@@ -220,15 +226,22 @@ pub(super) struct ErrorObject {
 impl RunDetails {
     pub(super) fn of(detail: RunDetail, state: &AppState, environment: &Environment) -> RunDetails {
         let object = |run| RunObject::of(run, &state.prices);
-        let is_stored = detail.payload.content_type == payload::STORE;
-        let address = is_stored.then(|| packets::address_of(state, environment, detail.run.id, packets::Field::Payload));
+        let run = detail.run.id;
+        let is_elsewhere = |packet: &Packet| packet.content_type == payload::STORE || packet.data.len() > MAX_SHOWN_BYTES;
+        let shown = |packet: Option<Packet>, field| match packet {
+            Some(packet) if is_elsewhere(&packet) => (None, Some(packets::address_of(state, environment, run, field))),
+            packet => (packet.and_then(|packet| packet.to_plain_json()), None),
+        };
         let error = detail.run.error.clone().filter(|_| detail.run.status.is_final()).map(ErrorObject::of);
         let completed = detail.run.status == RunStatus::Completed;
+        let (payload, payload_presigned_url) = shown(Some(detail.payload), packets::Field::Payload);
+        let (output, output_presigned_url) = shown(detail.output.filter(|_| completed), packets::Field::Output);
         RunDetails {
             attempt_count: detail.run.attempt_count,
-            payload: if is_stored { None } else { detail.payload.to_plain_json() },
-            payload_presigned_url: address,
-            output: detail.output.filter(|_| completed).and_then(|output| output.to_plain_json()),
+            payload,
+            payload_presigned_url,
+            output,
+            output_presigned_url,
             error,
             related_runs: RelatedRuns {
                 root: detail.root.map(object),

@@ -17,6 +17,16 @@ use crate::model::{
 /// What the clients call the level of spans that are no log lines.
 const LEVEL: &str = "TRACE";
 
+/// A trace in the form that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum TraceAnswer {
+    /// Without `page[size]`.
+    Tree(Box<TraceTree>),
+    /// With it.
+    Page(TracePage),
+}
+
 /// A trace as a tree, or the part of it that begins with a run.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct TraceTree {

@@ -189,7 +189,7 @@ fn with_short_units(text: &str) -> Option<String> {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Whoami {
     project: Project,
-    environment: EnvironmentObject,
+    environment: KeyEnvironment,
     /// The version that new runs start on.
     #[serde(skip_serializing_if = "Option::is_none")]
     current_version: Option<String>,
@@ -208,7 +208,7 @@ pub(super) struct Project {
 
 /// An environment.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct EnvironmentObject {
+pub(super) struct KeyEnvironment {
     #[schema(value_type = String)]
     id: EnvironmentId,
     /// `dev`, `stg`, `preview` or `prod`.
@@ -225,7 +225,7 @@ pub(super) async fn whoami(State(state): State<AppState>, SecretKey(environment)
     let current = deployments::current(&state.store, environment.id).await?;
     Ok(Json(Whoami {
         project: Project { id: environment.project, reference: environment.project_ref, name: environment.project_name },
-        environment: EnvironmentObject {
+        environment: KeyEnvironment {
             id: environment.id,
             slug: environment.kind.slug(),
             branch: environment.branch.map(|branch| branch.name),

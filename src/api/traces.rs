@@ -3,7 +3,6 @@
 use axum::{
     Json,
     extract::{Path, State},
-    response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
 
@@ -13,7 +12,7 @@ use super::{
     error::ErrorBody,
     pagination::Parameters,
     runs::{may_read, of_environment},
-    span_object::{SpanDetail, TracePage, TraceTree},
+    span_object::{SpanDetail, TraceAnswer, TracePage, TraceTree},
 };
 use crate::{
     model::{
@@ -30,23 +29,23 @@ use crate::{
     params(("runId" = String, Path),
         ("page[size]" = Option<u32>, Query, description = "1 to 10000: a page of so many spans instead of the tree"),
         ("page[after]" = Option<String>, Query)),
-    responses((status = 200, body = TraceTree), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+    responses((status = 200, body = TraceAnswer), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)))]
 pub(super) async fn trace(
     State(state): State<AppState>,
     caller: Caller,
     Path(id): Path<String>,
     query: Parameters,
-) -> Result<Response, Error> {
+) -> Result<Json<TraceAnswer>, Error> {
     let run = of_environment(&state, &caller.environment, &id).await?;
     may_read(&caller, &run)?;
     let page = page(&query)?;
     let events = if page.is_some() { Events::None } else { Events::Some };
     let trace = read(&state, &caller.environment, run.id, Extent { below: Below::All, events, whole: None }).await?;
-    Ok(match page {
-        Some(page) => Json(page.of(&trace)).into_response(),
-        None => Json(TraceTree::of(trace)?).into_response(),
-    })
+    Ok(Json(match page {
+        Some(page) => TraceAnswer::Page(page.of(&trace)),
+        None => TraceAnswer::Tree(Box::new(TraceTree::of(trace)?)),
+    }))
 }
 
 /// Shows one span of a run's trace, with the lines that were logged in it.

@@ -56,7 +56,7 @@ impl VariableObject {
 /// A variable to be set.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct CreateBody {
+pub(super) struct CreateVariableBody {
     /// Letters, digits and underscores, at most 256.
     name: String,
     /// At most 64 KiB.
@@ -116,7 +116,7 @@ pub(super) async fn list(
 /// Sets a variable. Runs see it when their next attempt begins or their wait ends.
 #[utoipa::path(post, path = "/api/v1/projects/{projectRef}/envvars/{slug}", tag = "variables", security(("secretKey" = [])),
     params(("projectRef" = String, Path), ("slug" = String, Path)),
-    request_body = CreateBody,
+    request_body = CreateVariableBody,
     responses((status = 200, body = Success), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
         (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 422, body = ErrorBody)))]
 pub(super) async fn create(
@@ -127,7 +127,8 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<Json<Success>, Error> {
     check(&environment, &reference, &slug)?;
-    let CreateBody { name, value, is_secret } = body::read_json(&headers, body, "The request body", MAX_ONE_BYTES).await?;
+    let CreateVariableBody { name, value, is_secret } =
+        body::read_json(&headers, body, "The request body", MAX_ONE_BYTES).await?;
     engine::variables::set(&state.store, environment.id, NewVariable { name, value, is_secret }).await.map_err(refused)?;
     Ok(Json(Success { success: true }))
 }

@@ -41,7 +41,7 @@ const MAX_CREATE_BYTES: u64 = 10 * 1024;
 /// A token to be made.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct CreateBody {
+pub(super) struct CreateTokenBody {
     /// The same key gets the same token; at most 2048 characters.
     idempotency_key: Option<String>,
     /// How long the key counts: `60s`, `5m`, `2h`, `30d`. For ever unless said otherwise.
@@ -113,7 +113,7 @@ pub(super) struct Success {
 
 /// Makes a token.
 #[utoipa::path(post, path = "/api/v1/waitpoints/tokens", tag = "waitpoints", security(("secretKey" = [])),
-    request_body = CreateBody,
+    request_body = CreateTokenBody,
     responses(
         (status = 200, body = Created, headers(
             ("x-trigger-jwt" = String, description = "A public token that may complete this one, for 24 hours"),
@@ -126,7 +126,7 @@ pub(super) async fn create(
     headers: HeaderMap,
     body: Body,
 ) -> Result<(Minted, Json<Created>), Error> {
-    let body: CreateBody = body::read_json(&headers, body, "The request body", MAX_CREATE_BYTES).await?;
+    let body: CreateTokenBody = body::read_json(&headers, body, "The request body", MAX_CREATE_BYTES).await?;
     let now = Utc::now();
     let mut checks = Checks::default();
     let timeout_at =

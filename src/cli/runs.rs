@@ -205,6 +205,7 @@ impl One {
             ("payload", "payload"),
             ("payload", "payloadPresignedUrl"),
             ("output", "output"),
+            ("output", "outputPresignedUrl"),
         ] {
             let value = &run[name];
             let nothing = value.is_null() || *value == json!([]) || *value == json!({});
@@ -287,6 +288,8 @@ pub(super) async fn follow(client: &Client, id: &str, as_json: bool) -> anyhow::
         show_error(&run);
         if !run["output"].is_null() {
             anstream::println!("{:#}", run["output"]);
+        } else if let Some(address) = run["outputPresignedUrl"].as_str() {
+            anstream::println!("{DIM}a large output, for an hour at{PLAIN} {address}");
         }
     }
     Ok(if run["isSuccess"] == true { ExitCode::SUCCESS } else { ExitCode::FAILURE })

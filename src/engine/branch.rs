@@ -26,6 +26,7 @@ pub async fn ensure(store: &Store, preview: &Environment, name: &str) -> Result<
     if let Some(found) = environments::of_branch(store, parent, &name).await? {
         return Ok(found);
     }
+    let limit = store.environment_limit();
     let id: EnvironmentId = store
         .tx(move |tx| {
             Box::pin(async move {
@@ -34,7 +35,7 @@ pub async fn ensure(store: &Store, preview: &Environment, name: &str) -> Result<
                 if environments::count_branches(tx, parent).await? >= MAX_BRANCHES {
                     return Err(Error::Conflict(format!("a project has at most {MAX_BRANCHES} branches")));
                 }
-                Ok(environments::ensure_branch(tx, parent, &name).await?)
+                Ok(environments::ensure_branch(tx, parent, &name, limit).await?)
             })
         })
         .await?;

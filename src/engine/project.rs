@@ -49,11 +49,12 @@ async fn make(
     if key.kind != ApiKeyKind::Root {
         return Err(Error::invalid("key", "an environment begins with a root key"));
     }
+    let limit = store.environment_limit();
     let id = store
         .tx(move |tx| {
             Box::pin(async move {
                 let project = environments::ensure_project(tx, &project.project_ref, &project.name).await?;
-                let environment = environments::ensure(tx, project, kind).await?;
+                let environment = environments::ensure(tx, project, kind, limit).await?;
                 if adding == AddKey::Always || !has_root_key(tx, environment).await? {
                     api_keys::add(tx, environment, &key.name, &key.secret, ApiKeyKind::Root, key.expires_at).await?;
                 }

@@ -11,7 +11,10 @@ use futures_util::StreamExt as _;
 use tokio::sync::{broadcast::error::RecvError, watch};
 use tracing::warn;
 
-use super::{AFTER_FAILURE, Hub, LOOK_AGAIN, drain};
+use super::{
+    Hub,
+    hear::{AFTER_FAILURE, LOOK_AGAIN, drain},
+};
 use crate::{
     model::{
         id::{EnvironmentId, RunId},

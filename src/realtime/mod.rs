@@ -9,64 +9,39 @@
 //! of several runs begins anew elsewhere.
 
 pub mod chunks;
+mod hear;
+mod subscription;
 mod topic;
+mod topics;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use chrono::{DateTime, Utc};
-use tokio::{
-    sync::{
-        Notify, OwnedSemaphorePermit, Semaphore,
-        broadcast::{
-            Receiver,
-            error::{RecvError, TryRecvError},
-        },
-    },
-    time::timeout,
-};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::warn;
 
 use crate::{
     model::{
         feed::{RunRow, Selection},
         id::{BatchId, EnvironmentId, RunId},
     },
-    store::{
-        Store, StoreError,
-        feeds::{self, Interest},
-        in_time,
-        listen::Signals,
-    },
+    store::{Store, StoreError, feeds, in_time, listen::Signals},
 };
 use chunks::Channels;
+pub use subscription::Subscription;
 use topic::Topic;
 pub use topic::{News, Stale};
+use topics::Topics;
 
-/// How often everything that is followed is looked at, whatever was heard: the net under lost notifications.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
-/// The same after a look that failed.
-const AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// How long a topic is kept that nobody asks for: subscribers come back as soon as they have their answer.
-const KEPT_FOR: Duration = Duration::from_secs(60);
-/// Runs that are read by one statement.
-const READ_AT_ONCE: usize = 50;
-/// Numbers of changes that are read by one statement.
-const LOOK_AT_ONCE: usize = 1000;
-/// Changes that were heard of and are handled together.
-const HEARD_AT_ONCE: usize = 4000;
 /// A row with more bytes is not kept in memory: each subscriber reads it.
 const MAX_KEPT_BYTES: usize = 64 * 1024;
-/// Most bytes that the logs of all topics hold; beyond, each keeps its newest change alone.
-const MAX_HELD_BYTES: usize = 256 << 20;
-
 /// A column of a row: its name, and its value as JSON text.
 pub type Column = (&'static str, String);
 /// Makes columns of a row.
@@ -89,16 +64,6 @@ struct Inner {
     /// Something may have been missed.
     missed: Notify,
     closing: CancellationToken,
-}
-
-/// Who is interested in what, by what a changed run has.
-#[derive(Default)]
-struct Topics {
-    all: HashMap<(EnvironmentId, Selection), Arc<Topic>>,
-    of_run: HashMap<RunId, Vec<Arc<Topic>>>,
-    of_batch: HashMap<BatchId, Vec<Arc<Topic>>>,
-    /// By the first of the tags that a run must have.
-    of_tag: HashMap<String, Vec<Arc<Topic>>>,
 }
 
 /// A run as it was after one change, ready to be sent to any number of subscribers.
@@ -125,12 +90,6 @@ pub struct Shown {
 /// More subscribers than the server is told to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
-
-/// A subscriber's hold on its topic, for as long as it asks.
-pub struct Subscription {
-    hub: Hub,
-    topic: Arc<Topic>,
-}
 
 impl Hub {
     /// A hub for at most `max` subscribers at a time. It hears nothing until it is [started](Hub::start).
@@ -245,249 +204,6 @@ impl Hub {
             created_at: row.created_at,
             columns: (bytes <= most).then_some(columns),
         }
-    }
-
-    async fn hear(&self, mut signals: Signals) {
-        let mut news = signals.runs.subscribe();
-        loop {
-            let mut changed = HashSet::new();
-            let mut has_missed = false;
-            tokio::select! {
-                heard = news.recv() => match heard {
-                    Ok(run) => { changed.insert(run); }
-                    Err(RecvError::Lagged(_)) => has_missed = true,
-                    Err(RecvError::Closed) => return,
-                },
-                Ok(()) = signals.reconnected.changed() => has_missed = true,
-            }
-            has_missed |= drain(&mut news, &mut changed);
-            if let Err(error) = self.read_changed(changed).await {
-                warn!(error = &error as &dyn std::error::Error, "could not read what subscribers follow");
-                has_missed = true;
-            }
-            if has_missed {
-                self.0.missed.notify_one();
-            }
-        }
-    }
-
-    /// Looks at all that is followed, from time to time and when something was missed. Beside those who hear: it may take long.
-    async fn look(&self) {
-        let mut pause = LOOK_AGAIN;
-        loop {
-            let _ = timeout(pause, self.0.missed.notified()).await;
-            pause = match self.look_at_all().await {
-                Ok(()) => LOOK_AGAIN,
-                Err(error) => {
-                    warn!(error = &error as &dyn std::error::Error, "could not look at what subscribers follow");
-                    AFTER_FAILURE
-                }
-            };
-        }
-    }
-
-    /// Hands on those of the runs that somebody follows.
-    async fn read_changed(&self, changed: HashSet<RunId>) -> Result<(), StoreError> {
-        let (mut wanted, others, interest) = self.topics().interest(changed);
-        let is_broad = !interest.batches.is_empty() || !interest.tags.is_empty();
-        if is_broad && !others.is_empty() {
-            for some in others.chunks(LOOK_AT_ONCE) {
-                wanted.extend(in_time(feeds::of_interest(&self.0.store, some, &interest)).await?);
-            }
-        }
-        self.read(&wanted).await
-    }
-
-    async fn read(&self, runs: &[RunId]) -> Result<(), StoreError> {
-        for some in runs.chunks(READ_AT_ONCE) {
-            for row in in_time(feeds::runs(&self.0.store, some)).await? {
-                self.hand_on(row);
-            }
-        }
-        Ok(())
-    }
-
-    fn hand_on(&self, row: RunRow) {
-        let topics = self.topics().concerned(&row);
-        if topics.is_empty() {
-            return;
-        }
-        let shown = Arc::new(self.show(row, MAX_KEPT_BYTES));
-        let spare = self.0.held.load(Ordering::Relaxed) > MAX_HELD_BYTES;
-        for topic in topics {
-            topic.push(&shown, || self.0.position.fetch_add(1, Ordering::Relaxed) + 1, spare);
-        }
-    }
-
-    /// Compares everything that is followed with what subscribers were told, and forgets topics that nobody asks for.
-    async fn look_at_all(&self) -> Result<(), StoreError> {
-        let all: Vec<Arc<Topic>> = {
-            let mut topics = self.topics();
-            topics.sweep(Instant::now().checked_sub(KEPT_FOR).unwrap_or_else(Instant::now));
-            topics.all.values().cloned().collect()
-        };
-        let (single, several): (Vec<_>, Vec<_>) = all.into_iter().partition(|topic| matches!(topic.selection, Selection::Run(_)));
-        let mut changed: HashSet<RunId> = HashSet::new();
-        for some in single.chunks(LOOK_AT_ONCE) {
-            let by_run: HashMap<RunId, &Arc<Topic>> = some.iter().filter_map(|topic| Some((topic.run()?, topic))).collect();
-            let ids: Vec<RunId> = by_run.keys().copied().collect();
-            let now = in_time(feeds::seqs(&self.0.store, &ids)).await?;
-            changed.extend(now.into_iter().filter(|one| by_run[&one.0].unseen(&[*one]).len() == 1).map(|(run, _)| run));
-        }
-        for topic in several {
-            // Without a snapshot nobody was told anything yet.
-            let Some(made_after) = topic.made_after() else { continue };
-            let members = feeds::members(&self.0.store, topic.environment, &topic.selection, made_after);
-            changed.extend(topic.unseen(&in_time(members).await?));
-        }
-        self.read(&changed.into_iter().collect::<Vec<_>>()).await
-    }
-}
-
-/// Takes what has been heard of meanwhile. True: something was missed.
-fn drain(news: &mut Receiver<RunId>, changed: &mut HashSet<RunId>) -> bool {
-    while changed.len() < HEARD_AT_ONCE {
-        match news.try_recv() {
-            Ok(run) => changed.insert(run),
-            Err(TryRecvError::Lagged(_)) => return true,
-            Err(TryRecvError::Empty | TryRecvError::Closed) => break,
-        };
-    }
-    false
-}
-
-impl Subscription {
-    /// The selection's run as it is now. None: there is none in the environment, or it is about several.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn run_now(&self) -> Result<Option<Arc<Shown>>, StoreError> {
-        let Some(run) = self.topic.run() else { return Ok(None) };
-        let rows = in_time(feeds::runs(&self.hub.0.store, &[run])).await?;
-        let Some(row) = rows.into_iter().next().filter(|row| row.environment == self.topic.environment) else {
-            return Ok(None);
-        };
-        // The hub may have heard of a later change meanwhile.
-        let shown = Arc::new(self.hub.show(row.clone(), MAX_KEPT_BYTES));
-        self.hub.hand_on(row);
-        Ok(Some(shown))
-    }
-
-    /// The selection's run as this server knows it, which may be a moment ago.
-    ///
-    /// # Errors
-    /// If the database does not answer.
-    pub async fn run(&self) -> Result<Option<Arc<Shown>>, StoreError> {
-        match self.topic.newest() {
-            Some(shown) => Ok(Some(shown)),
-            None => self.run_now().await,
-        }
-    }
-
-    /// The run once it has changed after this number. Cancelling it loses nothing.
-    pub async fn run_after(&self, seq: i64) -> Arc<Shown> {
-        let mut news = self.topic.follow();
-        loop {
-            if let Some(shown) = self.topic.newest().filter(|shown| shown.seq > seq) {
-                return shown;
-            }
-            // The hub holds the sender.
-            let _ = news.changed().await;
-        }
-    }
-
-    /// Whose runs these are.
-    pub fn environment(&self) -> EnvironmentId {
-        self.topic.environment
-    }
-
-    /// Where a snapshot that is taken from here on goes on.
-    pub fn position(&self) -> u64 {
-        self.topic.position()
-    }
-
-    /// Runs that were in the subscriber's snapshot, which began at this position. Returns the one that it has reached.
-    pub fn told(&self, position: u64, runs: &[(RunId, i64)], made_after: DateTime<Utc>) -> u64 {
-        self.topic.told(position, runs, made_after)
-    }
-
-    /// What came after a position, once there is something. Cancelling it loses nothing.
-    ///
-    /// # Errors
-    /// [`Stale`] if it is not known here what came after that position.
-    pub async fn runs_after(&self, position: u64, made_after: DateTime<Utc>) -> Result<News, Stale> {
-        let mut signal = self.topic.follow();
-        loop {
-            let news = self.topic.after(position, made_after)?;
-            if !news.runs.is_empty() {
-                return Ok(news);
-            }
-            let _ = signal.changed().await;
-        }
-    }
-
-    /// Whether it is known here what came after that position.
-    pub fn knows(&self, position: u64) -> bool {
-        self.topic.after(position, DateTime::<Utc>::MIN_UTC).is_ok()
-    }
-}
-
-impl Drop for Subscription {
-    fn drop(&mut self) {
-        self.topic.leave();
-    }
-}
-
-impl Topic {
-    fn run(&self) -> Option<RunId> {
-        match self.selection {
-            Selection::Run(id) => Some(id),
-            Selection::Tags(_) | Selection::Batch(_) => None,
-        }
-    }
-}
-
-impl Topics {
-    fn insert(&mut self, key: (EnvironmentId, Selection), topic: &Arc<Topic>) {
-        match &key.1 {
-            Selection::Run(id) => self.of_run.entry(*id).or_default().push(topic.clone()),
-            Selection::Batch(id) => self.of_batch.entry(*id).or_default().push(topic.clone()),
-            Selection::Tags(tags) => {
-                let first = tags.first().cloned().unwrap_or_default();
-                self.of_tag.entry(first).or_default().push(topic.clone());
-            }
-        }
-        self.all.insert(key, topic.clone());
-    }
-
-    /// Of these runs, those that are followed by themselves, the others, and how it is known of those whether somebody follows them.
-    fn interest(&self, changed: HashSet<RunId>) -> (Vec<RunId>, Vec<RunId>, Interest) {
-        let (single, others) = changed.into_iter().partition(|run| self.of_run.contains_key(run));
-        let interest = Interest { batches: self.of_batch.keys().copied().collect(), tags: self.of_tag.keys().cloned().collect() };
-        (single, others, interest)
-    }
-
-    fn concerned(&self, run: &RunRow) -> Vec<Arc<Topic>> {
-        let of_batch = run.batch.and_then(|batch| self.of_batch.get(&batch));
-        let of_tags = run.tags.iter().filter_map(|tag| self.of_tag.get(tag));
-        let all = self.of_run.get(&run.id).into_iter().chain(of_batch).chain(of_tags).flatten();
-        all.filter(|topic| topic.environment == run.environment && topic.selection.holds(run)).cloned().collect()
-    }
-
-    /// Forgets what nobody has asked for since.
-    fn sweep(&mut self, since: Instant) {
-        self.all.retain(|_, topic| !topic.is_idle_since(since));
-        let all = &self.all;
-        let is_kept = |topic: &Arc<Topic>| all.contains_key(&(topic.environment, topic.selection.clone()));
-        fn keep<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<Arc<Topic>>>, is_kept: impl Fn(&Arc<Topic>) -> bool) {
-            map.retain(|_, topics| {
-                topics.retain(&is_kept);
-                !topics.is_empty()
-            });
-        }
-        keep(&mut self.of_run, is_kept);
-        keep(&mut self.of_batch, is_kept);
-        keep(&mut self.of_tag, is_kept);
     }
 }
 

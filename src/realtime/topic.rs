@@ -66,6 +66,14 @@ pub struct News {
 pub struct Stale;
 
 impl Topic {
+    /// The run, if it is about one.
+    pub(super) fn run(&self) -> Option<RunId> {
+        match self.selection {
+            Selection::Run(id) => Some(id),
+            Selection::Tags(_) | Selection::Batch(_) => None,
+        }
+    }
+
     pub(super) fn new(environment: EnvironmentId, selection: Selection, floor: u64, held: Arc<AtomicUsize>) -> Topic {
         Topic {
             environment,

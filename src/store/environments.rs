@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 use sqlx::{PgConnection, query, query_scalar};
 
-use super::{Store, StoreError, rows};
+use super::{Store, StoreError, queues::to_column, rows};
 use crate::model::{
     environment::{Branch, Environment, EnvironmentKind, Standing},
     id::{DeploymentId, EnvironmentId, ProjectId},
@@ -104,7 +104,7 @@ pub async fn ensure_project(connection: &mut PgConnection, reference: &str, name
     Ok(ProjectId::from_uuid(id))
 }
 
-/// Makes the project's environment of this kind, or finds it.
+/// Makes the project's environment of this kind, with a limit of its own, or finds it.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -112,20 +112,22 @@ pub async fn ensure(
     connection: &mut PgConnection,
     project: ProjectId,
     kind: EnvironmentKind,
+    limit: Option<u32>,
 ) -> Result<EnvironmentId, StoreError> {
     let id = query_scalar!(
-        "insert into environments (id, project_id, kind) values ($1, $2, $3)
+        "insert into environments (id, project_id, kind, concurrency_limit) values ($1, $2, $3, $4)
          on conflict (project_id, kind) where parent_id is null do update set kind = excluded.kind returning id",
         EnvironmentId::new().uuid(),
         project.uuid(),
-        kind.slug()
+        kind.slug(),
+        limit.map(to_column)
     )
     .fetch_one(connection)
     .await?;
     Ok(EnvironmentId::from_uuid(id))
 }
 
-/// Makes the environment of a branch, or finds it.
+/// Makes the environment of a branch, with a limit of its own, or finds it.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -133,14 +135,16 @@ pub async fn ensure_branch(
     connection: &mut PgConnection,
     parent: EnvironmentId,
     name: &str,
+    limit: Option<u32>,
 ) -> Result<EnvironmentId, StoreError> {
     let id = query_scalar!(
-        "insert into environments (id, project_id, kind, parent_id, branch)
-         select $1, project_id, kind, id, $3 from environments where id = $2
+        "insert into environments (id, project_id, kind, parent_id, branch, concurrency_limit)
+         select $1, project_id, kind, id, $3, $4 from environments where id = $2
          on conflict (parent_id, branch) where parent_id is not null do update set branch = excluded.branch returning id",
         EnvironmentId::new().uuid(),
         parent.uuid(),
-        name
+        name,
+        limit.map(to_column)
     )
     .fetch_one(connection)
     .await?;
@@ -173,7 +177,7 @@ pub async fn set_gate(
          set concurrency_limit = case when $2 then $3 else concurrency_limit end, paused = coalesce($4, paused) where id = $1",
         environment.uuid(),
         limit.is_some(),
-        limit.flatten().map(|limit| i32::try_from(limit).unwrap_or(i32::MAX)),
+        limit.flatten().map(to_column),
         paused
     )
     .execute(connection)

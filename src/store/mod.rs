@@ -111,6 +111,7 @@ pub struct Store {
     lists: Connections,
     keys: seal::Keyring,
     rooms: room::Rooms,
+    environment_limit: Option<u32>,
     /// Where transactions run, whoever asks for them: on the threads of guests they would wait with their locks held.
     runtime: Handle,
 }
@@ -204,7 +205,7 @@ impl Store {
     pub fn over(pool: PgPool) -> Store {
         let (keys, rooms, runtime) = (seal::Keyring::default(), room::Rooms::default(), Handle::current());
         let connections = Connections::of(pool, 0, runtime.clone());
-        Store { lists: connections.clone(), connections, keys, rooms, runtime }
+        Store { lists: connections.clone(), connections, keys, rooms, environment_limit: None, runtime }
     }
 
     /// The same with keys for what is encrypted in rows.
@@ -220,6 +221,16 @@ impl Store {
     /// The same with queues of these sizes; without, they take any number of runs.
     pub fn with_queue_sizes(self, sizes: room::Sizes) -> Store {
         Store { rooms: room::Rooms::new(sizes), ..self }
+    }
+
+    /// The same where environments are made with this limit on the runs that execute at a time.
+    pub fn with_environment_limit(self, environment_limit: Option<u32>) -> Store {
+        Store { environment_limit, ..self }
+    }
+
+    /// With what limit environments are made. Source: facts K1, without its default.
+    pub fn environment_limit(&self) -> Option<u32> {
+        self.environment_limit
     }
 
     /// How much room queues have.

@@ -166,7 +166,7 @@ pub async fn declare(
 }
 
 /// A limit as a column holds it; beyond what that can hold there is none to speak of.
-fn to_column(limit: u32) -> i32 {
+pub(super) fn to_column(limit: u32) -> i32 {
     i32::try_from(limit).unwrap_or(i32::MAX)
 }
 

@@ -1,6 +1,6 @@
 //! Streams and their chunks. The row of a stream is locked while chunks are numbered, so they become visible in their order.
 
-use sqlx::{PgConnection, query, query_scalar};
+use sqlx::{PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
 use super::{Store, StoreError, events::Changed, rows};
@@ -243,6 +243,18 @@ pub struct Party {
     pub is_held: bool,
 }
 
+struct PartyRow {
+    id: Uuid,
+    status: String,
+    is_held: bool,
+}
+
+impl PartyRow {
+    fn party(self) -> Result<Party, StoreError> {
+        Ok(Party { id: RunId::from_uuid(self.id), status: rows::run_status(&self.status)?, is_held: self.is_held })
+    }
+}
+
 /// How much these runs are to be kept as they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
@@ -265,41 +277,39 @@ pub async fn lock_runs(
 ) -> Result<Vec<Party>, StoreError> {
     let (ids, environment) = (rows::uuids(ids), environment.uuid());
     let (worker, epoch) = (lease.map(|lease| lease.worker.uuid()), lease.map(|lease| lease.epoch));
-    let party = |id: Uuid, status: &str, is_held| {
-        Ok::<_, StoreError>(Party { id: RunId::from_uuid(id), status: rows::run_status(status)?, is_held })
-    };
-    match hold {
-        Hold::Shared => query!(
-            r#"
+    let rows = match hold {
+        Hold::Shared => {
+            query_as!(
+                PartyRow,
+                r#"
             select id, status, coalesce(lease_worker = $3 and epoch = $4, false) as "is_held!" from runs
             where id = any($1) and environment_id is not distinct from $2 order by id for share
             "#,
-            &ids,
-            environment,
-            worker,
-            epoch
-        )
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .map(|row| party(row.id, &row.status, row.is_held))
-        .collect(),
-        Hold::Alone => query!(
-            r#"
+                &ids,
+                environment,
+                worker,
+                epoch
+            )
+            .fetch_all(connection)
+            .await?
+        }
+        Hold::Alone => {
+            query_as!(
+                PartyRow,
+                r#"
             select id, status, coalesce(lease_worker = $3 and epoch = $4, false) as "is_held!" from runs
             where id = any($1) and environment_id is not distinct from $2 order by id for no key update
             "#,
-            &ids,
-            environment,
-            worker,
-            epoch
-        )
-        .fetch_all(connection)
-        .await?
-        .into_iter()
-        .map(|row| party(row.id, &row.status, row.is_held))
-        .collect(),
-    }
+                &ids,
+                environment,
+                worker,
+                epoch
+            )
+            .fetch_all(connection)
+            .await?
+        }
+    };
+    rows.into_iter().map(PartyRow::party).collect()
 }
 
 /// A run has a stream more. Its row is locked.

@@ -6,14 +6,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    path::Path,
 };
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::{guests::guest, server::Server};
+use crate::support::{guests::guest, server::Server, suite::Suite};
 
 /// Functions that are known not to work yet, with what is missing. One that works must not be here.
 const NOT_YET: &[(&str, &str)] = &[];
@@ -70,7 +69,7 @@ async fn every_function_of_the_npm_client_does_what_the_page_on_compatibility_sa
 
 /// Runs all cases.
 fn run_suite(environment: &[(&str, String)]) -> Report {
-    let suite = Suite::new();
+    let suite = Suite::of("npm-client");
     let mut node = suite.node("run.mjs", environment);
     if let Ok(wanted) = std::env::var("NPM_CLIENT_CASES") {
         node.arg(wanted);
@@ -78,50 +77,6 @@ fn run_suite(environment: &[(&str, String)]) -> Report {
     let output = node.output().expect("node can be started");
     assert!(output.status.success(), "the suite itself failed: {output:?}");
     read(&String::from_utf8(output.stdout).unwrap())
-}
-
-/// The scripts in a folder of their own, with the client beside them.
-pub(super) struct Suite(tempfile::TempDir);
-
-impl Suite {
-    pub(super) fn new() -> Suite {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let suite = root.join("tests/npm-client");
-        let folder = tempfile::Builder::new().prefix("dormouse-npm-client-").tempdir().unwrap();
-        copy_scripts(&suite, folder.path());
-        std::os::unix::fs::symlink(installed(root, &suite).join("node_modules"), folder.path().join("node_modules")).unwrap();
-        Suite(folder)
-    }
-
-    /// Runs a script, which finds in its environment, of what the client reads there, only this.
-    pub(super) fn node(&self, script: &str, environment: &[(&str, String)]) -> Command {
-        let mut node = Command::new("node");
-        node.arg(script).current_dir(self.0.path()).stdin(Stdio::null()).stderr(Stdio::inherit());
-        let ours = std::env::vars().filter(|(name, _)| name.starts_with("TRIGGER_") || name == "VERCEL_GIT_COMMIT_REF");
-        ours.for_each(|(name, _)| {
-            node.env_remove(name);
-        });
-        node.envs(environment.iter().map(|(name, value)| (name, value)));
-        node
-    }
-}
-
-/// Where the packages of the lock file are, once they are.
-fn installed(root: &Path, suite: &Path) -> PathBuf {
-    let script = root.join("guest-sdk/toolchain/languages.sh");
-    let output = Command::new(script).arg("node").arg(suite).stderr(Stdio::inherit()).output().unwrap();
-    assert!(output.status.success(), "the npm client could not be installed");
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().trim())
-}
-
-fn copy_scripts(from: &Path, to: &Path) {
-    for file in super::files(from) {
-        if file.extension().is_some_and(|extension| extension == "mjs") {
-            let copy = to.join(file.strip_prefix(from).unwrap());
-            fs::create_dir_all(copy.parent().unwrap()).unwrap();
-            fs::copy(&file, copy).unwrap();
-        }
-    }
 }
 
 fn read(output: &str) -> Report {

@@ -14,15 +14,14 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::npm_client::Suite;
-use crate::support::{client::Client, guests::guest, server::Server};
+use crate::support::{client::Client, guests::guest, server::Server, suite::Suite};
 
 const WITHIN: Duration = Duration::from_secs(90);
 /// Every wait suspends the run.
 const COLD: [&str; 4] = ["--grace", "0ms", "--lease", "2s"];
 
 /// Where the server is now: after it was killed it comes back at another address.
-type Address = Arc<Mutex<Client>>;
+pub(super) type Address = Arc<Mutex<Client>>;
 
 fn now(address: &Address) -> Client {
     address.lock().unwrap().clone()
@@ -100,7 +99,8 @@ async fn server() -> (Server, Address) {
     (server, address)
 }
 
-async fn kill_and_start(server: &mut Server, address: &Address) {
+/// What a crash and a supervisor do.
+pub(super) async fn kill_and_start(server: &mut Server, address: &Address) {
     server.kill();
     server.start_again().await;
     *address.lock().unwrap() = (**server).clone();
@@ -153,7 +153,7 @@ async fn values_that_were_acknowledged_are_heard_once_and_in_order_though_the_se
 }
 
 /// A port that leads to wherever the server is now. Gone with the test's runtime.
-async fn fixed_port(address: Address) -> u16 {
+pub(super) async fn fixed_port(address: Address) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -179,7 +179,7 @@ async fn the_npm_client_goes_on_by_itself_when_the_server_is_killed_and_misses_n
     ];
     let (begun, has_begun) = oneshot::channel();
     let backend = tokio::task::spawn_blocking(move || {
-        let suite = Suite::new();
+        let suite = Suite::of("npm-client");
         let mut node = suite.node("survive.mjs", &environment).stdout(Stdio::piped()).spawn().expect("node can be started");
         let mut lines = BufReader::new(node.stdout.take().unwrap()).lines().map(Result::unwrap);
         begun.send(lines.next()).unwrap();

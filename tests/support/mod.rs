@@ -8,6 +8,7 @@ pub mod guests;
 pub mod proxy;
 pub mod server;
 pub mod small_disk;
+pub mod suite;
 pub mod wall_clock;
 pub mod web;
 

@@ -72,6 +72,32 @@ async fn a_run_is_triggered_with_what_was_uploaded_and_names_it_itself(pool: PgP
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn what_has_more_than_512_kib_is_shown_at_an_address(pool: PgPool) {
+    let api = TestApi::new(pool).await;
+    api.deploy(b"ok:hello", "").await;
+    // With the quotes that JSON takes: at the bound, and one byte above it.
+    for (chars, is_at_an_address) in [((512 << 10) - 2, false), ((512 << 10) - 1, true)] {
+        let text = json!("x".repeat(chars));
+        let run = api.trigger("hello", &json!({"payload": text}).to_string()).await;
+        let claimed = api.claim().await;
+        api.finish(&claimed, Outcome::Completed(Packet::json(&text))).await;
+        let shown = api.get(&format!("/api/v3/runs/{run}")).await.ok();
+        for (field, address) in [("payload", "payloadPresignedUrl"), ("output", "outputPresignedUrl")] {
+            assert_eq!(
+                (shown[field].is_null(), shown[address].is_string()),
+                (is_at_an_address, is_at_an_address),
+                "{field} {chars}"
+            );
+            if is_at_an_address {
+                let got = api.at("GET", &shown[address], &[], "").await;
+                assert_eq!(got.headers["content-type"], "application/json");
+                assert!(got.ok() == text);
+            }
+        }
+    }
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn a_path_that_nothing_was_put_at_is_refused_and_one_item_of_a_batch_by_itself(pool: PgPool) {
     let api = TestApi::new(pool).await;
     let refused = api.post("/api/v1/tasks/hello/trigger", &stored("a/b")).await;

@@ -192,13 +192,15 @@ async fn heard(api: &TestApi, mut place: Place, enough: impl Fn(&[(String, Strin
 async fn a_feed_of_a_batch_has_its_runs_and_nothing_else(pool: PgPool) {
     let (api, _stop) = TestApi::live(pool, LONG, 100).await;
     api.deploy(b"ok:hello", "").await;
-    let body = r#"{"items":[{"task":"hello","payload":"1"},{"task":"hello","payload":"2"}]}"#;
-    let made = api.post("/api/v2/tasks/batch", body).await;
+    let items: Vec<Value> = (0..60).map(|number| json!({"task": "hello", "payload": number})).collect();
+    let made = api.post("/api/v2/tasks/batch", &json!({"items": items}).to_string()).await;
     assert_eq!(made.status, 202, "{}", made.body);
     let batch = made.body["id"].as_str().unwrap();
     api.trigger("hello", "{}").await;
     let (body, place) = begin(&api, &format!("/realtime/v1/batches/{batch}")).await;
-    assert_eq!(ids(&body).len(), 2, "{body}");
+    let shown: Vec<&str> = body.as_array().unwrap().iter().filter_map(|message| message["value"]["payload"].as_str()).collect();
+    let numbers: Vec<String> = (0..60).map(|number| number.to_string()).collect();
+    assert_eq!(shown, numbers, "in the order of the batch, in which a page then shows them");
     let first = api.claim().await.lease.run.to_string();
     assert_eq!(heard(&api, place, |seen| !seen.is_empty()).await, [(first, "EXECUTING".to_owned())]);
     assert_eq!(ask(&api, "/realtime/v1/batches/batch_0").await.refusal(), (404, "Batch not found"));

@@ -49,6 +49,24 @@ async fn a_branch_is_made_once_and_only_of_the_preview_environment(pool: PgPool)
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
+async fn an_environment_begins_with_the_servers_limit_and_keeps_the_one_that_it_is_given(pool: PgPool) {
+    let mut scene = Scene::new(pool).await;
+    scene.store = scene.store.with_environment_limit(Some(7));
+    let preview = preview(&scene).await;
+    let branch = branch::ensure(&scene.store, &preview, "a").await.unwrap();
+    let limit = async |id| {
+        let standing = environments::standing(&mut *scene.store.read().await.unwrap(), id).await.unwrap();
+        standing.unwrap().concurrency_limit
+    };
+    assert_eq!((limit(preview.id).await, limit(branch.id).await), (Some(7), Some(7)));
+    assert_eq!(limit(scene.environment).await, None, "it was there before");
+    engine::environment::set(&scene.store, branch.id, Some(None), None).await.unwrap();
+    self::preview(&scene).await;
+    branch::ensure(&scene.store, &preview, "a").await.unwrap();
+    assert_eq!((limit(preview.id).await, limit(branch.id).await), (Some(7), None));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
 async fn a_branch_has_deployments_runs_and_idempotency_keys_of_its_own(pool: PgPool) {
     let scene = Scene::new(pool).await;
     let preview = preview(&scene).await;
