@@ -21,6 +21,7 @@ use crate::{
         self,
         intake::{Intake, Workplace},
     },
+    export::Exporter,
     host::{Egress, HttpLimits},
     model::{
         context::EnvironmentKind,
@@ -168,6 +169,9 @@ async fn serve(
     // Whatever the role: time goes on, and what the dead held is taken back, also while no worker is there.
     let intervals = Intervals { keep_runs: config.retention.runs.limit(), ..Intervals::default() };
     reconcile::driver::start(&store, &blobs, &signals, runtime.rewriter(), intervals, &background, &stop);
+    if let Some(exporter) = Exporter::of(&config.export, &store)? {
+        background.spawn(exporter.run(stop.clone()));
+    }
     // A process that only works leaves the address alone: who asked there would wait for ever.
     if let Some(listener) = listener {
         let deployer = Arc::new(ComponentDeployer { store: store.clone(), blobs: blobs.clone(), runtime, rewritings });

@@ -38,6 +38,8 @@ pub struct Config {
     pub encryption: Encryption,
     /// How the process speaks of itself.
     pub telemetry: Telemetry,
+    /// Where the traces of runs go.
+    pub export: Export,
 }
 
 /// What a process of `dormouse serve` does.
@@ -334,6 +336,31 @@ pub struct Telemetry {
     /// How it is written
     #[arg(long, env = "DORMOUSE_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
+}
+
+/// Where the traces of runs go.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Export {
+    /// OpenTelemetry collector that the traces of runs are sent to once they are over, by OTLP over HTTP, such as
+    /// http://collector:4318; /v1/traces is added unless it is there [default: none]
+    #[arg(
+        id = "otlp_endpoint",
+        long = "otlp-endpoint",
+        env = "DORMOUSE_OTLP_ENDPOINT",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub endpoint: Option<String>,
+    /// Headers of these requests, as name=value with commas between, such as a key that the collector asks for
+    #[arg(
+        id = "otlp_headers",
+        long = "otlp-headers",
+        env = "DORMOUSE_OTLP_HEADERS",
+        value_name = "NAME=VALUE",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub headers: Vec<SecretString>,
 }
 
 /// How log lines are written.

@@ -19,12 +19,14 @@
 //! 7. Every change is notified with its transaction. [`realtime`] hears it, reads what somebody follows once, and hands it to all whose
 //!    requests [`api`] holds; what a run says in a stream ([`engine::stream`]) goes the same way, and what is sent to it
 //!    ([`engine::input`]) ends its waits.
+//! 8. What it did, and when, is derived from its rows when somebody asks ([`model::trace`]), and, if a collector is named, sent there once
+//!    it is over ([`export`]).
 //!
 //! # Rules of direction
 //!
 //! ```text
 //! model ← store ← engine ← { worker, reconcile, api }        model ← host ← runtime ← worker
-//! model ← store ← realtime ← api
+//! model ← store ← realtime ← api        model ← store ← export
 //! model ← auth     blobs, config, wall_clock: leaves            store ← clock, for tests
 //! app sees all; main sees app and cli
 //! ```
@@ -49,6 +51,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod engine;
+pub mod export;
 pub mod group;
 pub mod host;
 pub mod model;

@@ -17,6 +17,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("store", &["model"]),
     ("engine", &["model", "store"]),
     ("realtime", &["model", "store"]),
+    ("export", &["model", "store", "config"]),
     ("host", &["model", "wall_clock"]),
     ("runtime", &["model", "host", "rewrite"]),
     ("worker", &["model", "store", "engine", "runtime", "host", "blobs", "config", "auth", "wall_clock"]),

@@ -22,7 +22,7 @@ use dormouse::{
     postgres::PrivatePostgres,
     rewrite,
     runtime::Snapshot,
-    store::{Store, lanes::Turn},
+    store::{Store, checkpoints::Suspension, lanes::Turn},
 };
 
 use crate::{
@@ -145,7 +145,7 @@ async fn suspend(
     let checkpoint = Checkpoint { sequence, snapshot, stored_bytes, raw_bytes, rewritten: None, files: None, pages: vec![] };
     let wait = WaitRequest::Sleep { at: DateTime::<Utc>::UNIX_EPOCH };
     let begun = Instant::now();
-    let suspended = engine::suspend::suspend(store, &claimed.lease, checkpoint, &wait, 0).await?;
+    let suspended = engine::suspend::suspend(store, Suspension::new(claimed.lease, checkpoint, wait, 0)).await?;
     let taken = begun.elapsed();
     anyhow::ensure!(suspended.requeued, "the run is in line again");
     Ok(taken)

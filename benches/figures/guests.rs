@@ -27,6 +27,7 @@ use dormouse::{
         payload::Packet,
         stream::{InputCursor, InputValue, StreamPage, StreamTarget},
         token::{NewToken, TokenHandle},
+        trace::{SpanBegin, SpanEnd, SpanId},
         trigger::{NewRun, RunIdempotency, Triggered},
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
     },
@@ -92,6 +93,7 @@ fn context() -> RunContext {
         started_at: now,
         parent: None,
         root: run,
+        trace: run,
         depth: 0,
         batch: None,
         idempotency_key: None,
@@ -124,6 +126,12 @@ impl Caller for Suspending {
     }
 
     fn log(&self, _: LogRecord) {}
+
+    fn begin_span(&self, _: SpanBegin) -> SpanId {
+        SpanId::run(RunId::new())
+    }
+
+    fn end_span(&self, _: SpanEnd) {}
 
     async fn read_metadata(&self) -> Result<serde_json::Value, HostError> {
         Ok(serde_json::json!({}))

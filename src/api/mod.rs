@@ -34,10 +34,12 @@ mod runs;
 mod schedules;
 mod scopes;
 mod shape;
+mod span_object;
 mod stream_writes;
 mod streams;
 mod tasks;
 mod tokens;
+mod traces;
 mod variables;
 mod waitpoints;
 mod when;
@@ -291,6 +293,8 @@ fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(results::run_result))
         .routes(routes!(runs::logs))
         .routes(routes!(runs::events))
+        .routes(routes!(traces::trace))
+        .routes(routes!(traces::span))
         .routes(routes!(packets::upload_address))
         .routes(routes!(packets::download_address))
         .routes(routes!(packets::run_address))

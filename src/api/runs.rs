@@ -27,6 +27,7 @@ use crate::{
         machine::Machine,
         queue,
         run::{Run, RunStatus},
+        trace::SpanId,
     },
     store::{events, logs, runs},
 };
@@ -183,6 +184,10 @@ pub(super) struct LogLine {
     /// Its fields.
     #[serde(skip_serializing_if = "Value::is_null")]
     attributes: Value,
+    /// The span that it belongs to, if the guest said so.
+    #[serde(rename = "spanId", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    span: Option<SpanId>,
 }
 
 /// Shows what a run logs, oldest first. To follow it, ask again with `page[after]` set to the `id` of the last line.
@@ -214,6 +219,7 @@ pub(super) async fn logs(
         attempt: line.attempt,
         message: line.record.message,
         attributes: line.record.attributes,
+        span: line.record.span,
     };
     Ok(Json(Paged { data: lines.into_iter().map(show).collect(), pagination: Pagination { next, previous: None } }))
 }

@@ -34,6 +34,8 @@ const TABLE: &[(&str, &str, Needs)] = &[
     ("GET", "/api/v3/runs/{runId}", READ_RUN),
     ("GET", "/api/v1/runs/{runId}/events", READ_RUN),
     ("GET", "/api/v1/runs/{runId}/logs", READ_RUN),
+    ("GET", "/api/v1/runs/{runId}/trace", READ_RUN),
+    ("GET", "/api/v1/runs/{runId}/spans/{spanId}", READ_RUN),
     ("GET", "/api/v1/runs/{runId}/packets/{field}", READ_RUN),
     // Whoever may trigger may put the payload somewhere before.
     ("PUT", "/api/v2/packets/{path}", &[need("trigger", "tasks"), need("batchTrigger", "tasks")]),

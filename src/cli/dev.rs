@@ -20,7 +20,8 @@ use crate::{
     app::{self, Ready},
     auth,
     config::{
-        Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Prices, Retention, Rewriter, Role, Telemetry, Worker,
+        Auth, Blobs, Config, Database, Egress, Encryption, Export, Http, Limits, Prices, Retention, Rewriter, Role, Telemetry,
+        Worker,
     },
     model::{
         egress::Allowed,
@@ -61,6 +62,8 @@ pub(super) struct Dev {
     prices: Prices,
     #[command(flatten)]
     telemetry: Telemetry,
+    #[command(flatten)]
+    export: Export,
 }
 
 impl Dev {
@@ -89,6 +92,7 @@ impl Dev {
             auth: Auth { secret_keys, project_ref: PROJECT.into() },
             encryption,
             telemetry: self.telemetry,
+            export: self.export,
         };
         app::run(config, move |ready| announce(&data_dir, ready)).await
     }

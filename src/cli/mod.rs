@@ -19,6 +19,7 @@ mod runs;
 mod schedules;
 mod serve;
 mod tokens;
+mod traces;
 mod trigger;
 mod whoami;
 
@@ -74,7 +75,7 @@ enum Command {
     #[command(after_help = "Examples:\n  dormouse trigger hello --payload '{\"name\":\"Ada\"}' --follow\n  \
                             dormouse trigger report --payload @report.json --delay 1h --tag nightly")]
     Trigger(Box<trigger::Trigger>),
-    /// Look at runs, cancel and repeat them, read what they log
+    /// Look at runs, cancel and repeat them, read what they log and did
     #[command(subcommand, after_help = "Example:\n  dormouse runs list --status FAILED,CRASHED --limit 5")]
     Runs(runs::Runs),
     /// Start tasks by the clock

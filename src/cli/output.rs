@@ -49,12 +49,16 @@ pub(super) fn elapsed(from: &str, to: Option<&str>) -> String {
     let parse = |text: &str| DateTime::parse_from_rfc3339(text).ok().map(|time| time.with_timezone(&Utc));
     let Some(from) = parse(from) else { return String::new() };
     let to = to.map_or_else(|| Some(Utc::now()), parse).unwrap_or(from);
-    let ms = (to - from).num_milliseconds().max(0);
-    match ms {
-        0..1000 => format!("{ms} ms"),
-        1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
-        60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1000 % 60),
-        _ => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
+    duration((to - from).num_milliseconds())
+}
+
+/// The same of a number of milliseconds.
+pub(super) fn duration(ms: i64) -> String {
+    match ms.max(0) {
+        ms @ 0..1000 => format!("{ms} ms"),
+        ms @ 1000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        ms @ 60_000..3_600_000 => format!("{} min {} s", ms / 60_000, ms / 1000 % 60),
+        ms => format!("{} h {} min", ms / 3_600_000, ms / 60_000 % 60),
     }
 }
 

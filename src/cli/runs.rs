@@ -31,6 +31,8 @@ pub(super) enum Runs {
     Reschedule(Reschedule),
     /// Show what a run logs
     Logs(Logs),
+    /// Show what a run did, and how long each part of it took
+    Trace(One),
 }
 
 /// Arguments of `runs list`.
@@ -106,6 +108,7 @@ impl Runs {
             Runs::Replay(replay) => return replay.run().await,
             Runs::Reschedule(reschedule) => reschedule.run().await?,
             Runs::Logs(logs) => logs.run().await?,
+            Runs::Trace(one) => super::traces::show(&one.client, &one.run).await?,
         }
         Ok(ExitCode::SUCCESS)
     }

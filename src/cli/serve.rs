@@ -9,7 +9,8 @@ use super::usage;
 use crate::{
     app, auth,
     config::{
-        Auth, Blobs, Config, Database, Egress, Encryption, Http, Limits, Prices, Retention, Rewriter, Role, Telemetry, Worker,
+        Auth, Blobs, Config, Database, Egress, Encryption, Export, Http, Limits, Prices, Retention, Rewriter, Role, Telemetry,
+        Worker,
     },
     telemetry,
 };
@@ -61,6 +62,8 @@ pub(super) struct Serve {
     prices: Prices,
     #[command(flatten)]
     telemetry: Telemetry,
+    #[command(flatten)]
+    export: Export,
 }
 
 impl Serve {
@@ -86,6 +89,7 @@ impl Serve {
             auth: Auth { secret_keys: self.secret_keys, project_ref: self.project_ref },
             encryption: self.encryption,
             telemetry: self.telemetry,
+            export: self.export,
         };
         app::run(config, |ready| {
             tracing::info!(url = ready.api_url, project = ready.project_ref, "ready");

@@ -128,6 +128,7 @@ fn in_line(run: &Decided<'_>, stage: &Stage) -> InLine {
         replay_of: new.replay_of.map(|id| id.uuid()),
         parent_id: new.parent.map(|id| id.uuid()),
         root_id: run.ancestry.root.uuid(),
+        trace_id: run.ancestry.trace.map(|trace| trace.uuid()),
         depth: run.ancestry.depth,
         batch_id: new.batch.map(|id| id.uuid()),
         idempotency_key: new.idempotency.as_ref().map(|key| key.shown.clone().unwrap_or_else(|| key.key.clone())),

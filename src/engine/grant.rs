@@ -109,6 +109,7 @@ pub(super) fn assemble(
         started_at: granted.started_at,
         parent: run.parent_id.map(RunId::from_uuid),
         root: RunId::from_uuid(run.root_id),
+        trace: RunId::from_uuid(run.trace_id.unwrap_or(run.id)),
         depth: run.depth.unsigned_abs(),
         batch: run.batch_id.map(BatchId::from_uuid),
         idempotency_key: run.idempotency_key,

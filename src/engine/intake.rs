@@ -201,7 +201,7 @@ impl Making {
         for asked in self.asked.iter() {
             let ((environment, new), (scene, queue, _)) = (asked, &seen[&place_of(asked)]);
             let id = RunId::new();
-            let ancestry = Ancestry { root: id, depth: 0, is_test: new.is_test };
+            let ancestry = Ancestry { root: id, trace: None, depth: 0, is_test: new.is_test };
             runs.push(trigger::decide(id, *environment, new, scene, ancestry, *queue));
         }
         let kinds = seen.values().map(|(scene, queue, _)| (*queue, scene.kind)).collect();

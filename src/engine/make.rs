@@ -72,7 +72,7 @@ pub(super) async fn make(tx: &mut PgConnection, rooms: &Rooms, owner: Owner, ite
     for new in &news {
         let id = RunId::new();
         let (scene, queue) = scenery.of(tx, new).await?;
-        decided.push(trigger::decide(id, owner.environment, new, scene, above.below(id, new.is_test), queue));
+        decided.push(trigger::decide(id, owner.environment, new, scene, above.below(id, new), queue));
     }
     let runs = insert(tx, &decided).await?;
     for run in decided.iter().filter(|run| run.status == RunStatus::Queued) {
@@ -243,7 +243,7 @@ async fn fail(
             deployment: None,
             queue: queues.queue(tx, &queue::name_of_task(&new.task)).await?,
             limits: Vec::new(),
-            ancestry: above.below(id, false),
+            ancestry: above.below(id, new),
             position: None,
             delay_until: None,
             due_at: None,

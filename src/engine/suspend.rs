@@ -39,22 +39,16 @@ pub struct Suspended {
     pub replaced: Option<String>,
 }
 
-/// Suspends the run of this lease. `used_cpu_ms` is what the attempt has used so far. If the snapshot is a blob, it is durable.
+/// Suspends a run. Its moment is found here. If the snapshot is a blob, it is durable.
 ///
 /// # Errors
 /// [`Error::LostLease`]; [`Error::Conflict`] if the run is over; [`Error::NotFound`] if the wait names what is not in the
 /// environment (the run is still leased then).
-pub async fn suspend(
-    store: &Store,
-    lease: &Lease,
-    checkpoint: Checkpoint,
-    wait: &WaitRequest,
-    used_cpu_ms: u64,
-) -> Result<Suspended, Error> {
-    if let WaitRequest::Any { waitables } = wait {
+pub async fn suspend(store: &Store, asked: Suspension) -> Result<Suspended, Error> {
+    if let WaitRequest::Any { waitables } = &asked.wait {
         check_count(waitables)?;
     }
-    let asked = Suspension { lease: *lease, checkpoint, wait: wait.clone(), moment: own_moment(wait), used_cpu_ms };
+    let asked = Suspension { moment: own_moment(&asked.wait), ..asked };
     store.tx(move |tx| Box::pin(async move { suspend_in(tx, asked).await })).await
 }
 

@@ -108,7 +108,7 @@ pub(super) async fn trigger_in(
         return Ok(Triggered { id, is_cached: false });
     }
     let scene = scene(tx, environment, new).await?;
-    let ancestry = Above::of(tx, environment, new.parent).await?.below(id, new.is_test);
+    let ancestry = Above::of(tx, environment, new.parent).await?.below(id, new);
     let queue_name = queue_name(&new.task, new.queue.as_deref(), scene.task.as_ref());
     let queue = queues::ensure(tx, environment, &queue_name).await?;
     let run = decide(id, environment, new, &scene, ancestry, queue);
@@ -219,11 +219,15 @@ impl Above {
         Ok(Above(Some(above)))
     }
 
-    /// Where a child stands. A test's children are tests. Source: facts A27, A31.
-    pub(super) fn below(self, id: RunId, is_test: bool) -> Ancestry {
-        match self.0 {
-            None => Ancestry { root: id, depth: 0, is_test },
-            Some(above) => Ancestry { root: above.root, depth: above.depth + 1, is_test: is_test || above.is_test },
+    /// Where a child stands. A test's children are tests, and one that its parent waits for is part of the parent's trace. Source: facts
+    /// A27, A31, P2.
+    pub(super) fn below(self, id: RunId, new: &NewRun) -> Ancestry {
+        let Some(above) = self.0 else { return Ancestry { root: id, trace: None, depth: 0, is_test: new.is_test } };
+        Ancestry {
+            root: above.root,
+            trace: above.trace.filter(|_| new.awaited),
+            depth: above.depth + 1,
+            is_test: new.is_test || above.is_test,
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::model::{
     payload::Packet,
     stream::{InputCursor, InputValue, StreamPage, StreamTarget},
     token::{NewToken, TokenHandle},
+    trace::{SpanBegin, SpanEnd, SpanId},
     trigger::{NewRun, RunIdempotency, Triggered},
     waitpoint::{Completion, Idempotency, WaitRequest},
 };
@@ -34,6 +35,10 @@ pub trait Caller: Send + Sync + 'static {
     }
     /// Takes a log line. Never fails and never blocks.
     fn log(&self, record: LogRecord);
+    /// Begins a span, and says which. Never fails and never blocks.
+    fn begin_span(&self, begun: SpanBegin) -> SpanId;
+    /// Ends a span. Never fails and never blocks.
+    fn end_span(&self, ended: SpanEnd);
     /// The run's metadata object with all updates made so far.
     async fn read_metadata(&self) -> Result<serde_json::Value, HostError>;
     /// Applies operations in order, as one step against other writers.

@@ -25,6 +25,7 @@ use crate::model::{
     price::Prices,
     stream::{Chunk, InputCursor, InputValue, StreamPage, StreamTarget},
     token::{NewToken, TokenHandle},
+    trace::{SpanBegin, SpanEnd, SpanId},
     trigger::{NewRun, RunIdempotency, Triggered},
     waitpoint::{Completion, Idempotency, WaitRequest},
 };
@@ -34,6 +35,8 @@ use crate::model::{
 pub enum Asked {
     Wait(WaitRequest, Option<String>),
     Log(LogRecord),
+    Begin(SpanBegin),
+    End(SpanEnd),
     Metadata(Target, Vec<Operation>),
     Flush,
     Token(NewToken),
@@ -88,6 +91,15 @@ impl Caller for Recorder {
 
     fn log(&self, record: LogRecord) {
         self.note(Asked::Log(record));
+    }
+
+    fn begin_span(&self, begun: SpanBegin) -> SpanId {
+        self.note(Asked::Begin(begun));
+        SpanId::of(0xff).expect("not zero")
+    }
+
+    fn end_span(&self, ended: SpanEnd) {
+        self.note(Asked::End(ended));
     }
 
     async fn read_metadata(&self) -> Result<serde_json::Value, HostError> {
@@ -221,6 +233,7 @@ pub fn context() -> RunContext {
         started_at: at,
         parent: None,
         root: run,
+        trace: run,
         depth: 0,
         batch: None,
         idempotency_key: None,

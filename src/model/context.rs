@@ -74,6 +74,8 @@ pub struct RunContext {
     pub parent: Option<RunId>,
     /// The first of its tree; itself if it has no parent.
     pub root: RunId,
+    /// The run that its trace begins with; itself unless its parent waits for it.
+    pub trace: RunId,
     /// Parents above it.
     pub depth: u32,
     /// The batch it came with.

@@ -3,6 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::trace::SpanId;
+
 /// How loud a line is. Source: facts P1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,4 +79,7 @@ pub struct LogRecord {
     pub message: String,
     /// An object, or null for none.
     pub attributes: serde_json::Value,
+    /// The span that it belongs to; none: its attempt's.
+    #[serde(skip)]
+    pub span: Option<SpanId>,
 }

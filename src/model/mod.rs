@@ -27,6 +27,7 @@ pub mod schedule;
 pub mod stream;
 pub mod task;
 pub mod token;
+pub mod trace;
 pub mod trigger;
 pub mod waitable;
 pub mod waitpoint;

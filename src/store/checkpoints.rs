@@ -10,6 +10,7 @@ use crate::model::{
     checkpoint::Checkpoint,
     event::EventKind,
     id::{EnvironmentId, RunId},
+    trace::{Note, Timing},
     waitpoint::WaitRequest,
 };
 
@@ -26,6 +27,15 @@ pub struct Suspension {
     pub moment: Option<DateTime<Utc>>,
     /// CPU milliseconds of its attempt.
     pub used_cpu_ms: u64,
+    /// How long its worker took.
+    pub timing: Timing,
+}
+
+impl Suspension {
+    /// Of a run whose worker did not look at the clock.
+    pub fn new(lease: Lease, checkpoint: Checkpoint, wait: WaitRequest, used_cpu_ms: u64) -> Suspension {
+        Suspension { lease, checkpoint, wait, moment: None, used_cpu_ms, timing: Timing::default() }
+    }
 }
 
 /// A run that was suspended just now.
@@ -55,9 +65,9 @@ pub async fn freeze(connection: &mut PgConnection, suspended: &[Suspension]) -> 
         r#"
         with asked as (
             select * from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::timestamptz[], $5::bigint[], $6::bigint[], $7::text[],
-                $8::bytea[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $16::bytea[], $17::text[], $18::text[])
+                $8::bytea[], $9::bigint[], $10::bigint[], $11::text[], $12::text[], $16::bytea[], $17::text[], $18::text[], $19::text[])
             as asked (id, worker, epoch, moment, cpu_ms, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, files,
-                packs, pages)
+                packs, pages, note)
         ), held as (
             select asked.id, asked.moment, asked.cpu_ms from asked
             join runs r on r.id = asked.id
@@ -84,8 +94,8 @@ pub async fn freeze(connection: &mut PgConnection, suspended: &[Suspension]) -> 
         ), forgotten as (
             delete from journal where run_id in (select id from frozen)
         ), entries as (
-            insert into run_events (run_id, seq, at, kind, status)
-            select id, event_seq, clock_now(), $13, 'WAITING' from frozen
+            insert into run_events (run_id, seq, at, kind, status, data)
+            select id, event_seq, clock_now(), $13, 'WAITING', asked.note::json from frozen join asked using (id)
         ), told as (
             select pg_notify($14, string_agg(replace(id::text, '-', ''), ',')) from frozen having count(*) > 0
             union all
@@ -117,7 +127,8 @@ pub async fn freeze(connection: &mut PgConnection, suspended: &[Suspension]) -> 
         notify::TIMERS,
         &columns.files as &[Option<&[u8]>],
         &columns.packs,
-        &columns.pages
+        &columns.pages,
+        &columns.notes
     )
     .fetch_all(connection)
     .await?;
@@ -149,12 +160,13 @@ struct Columns<'a> {
     /// Each the text of an array: rows of arrays would all have to be of one length.
     packs: Vec<String>,
     pages: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl<'a> Columns<'a> {
     fn of(suspended: &'a [Suspension]) -> Columns<'a> {
         let mut columns = Columns::default();
-        for Suspension { lease, checkpoint, wait, moment, used_cpu_ms } in suspended {
+        for Suspension { lease, checkpoint, wait, moment, used_cpu_ms, timing } in suspended {
             columns.runs.push(lease.run.uuid());
             columns.workers.push(lease.worker.uuid());
             columns.epochs.push(lease.epoch);
@@ -170,6 +182,7 @@ impl<'a> Columns<'a> {
             columns.files.push(checkpoint.files.as_ref().map(|files| &files.manifest[..]));
             columns.packs.push(array(checkpoint.files.as_ref().map_or(&[][..], |files| &files.packs)));
             columns.pages.push(array(&checkpoint.pages));
+            columns.notes.push(rows::to_json(&Note::suspension(wait, checkpoint, *timing)));
         }
         columns
     }

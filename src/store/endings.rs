@@ -10,7 +10,7 @@ use super::{
     notify, rows,
 };
 use crate::model::{
-    attempt::Lease, error::RunError, event::EventKind, id::RunId, machine::Machine, payload::Packet, run::RunStatus,
+    attempt::Lease, error::RunError, event::EventKind, id::RunId, machine::Machine, payload::Packet, run::RunStatus, trace::Note,
 };
 
 /// Writes down the attempt that ends now.
@@ -186,6 +186,8 @@ pub struct Completed {
     pub cpu_ms: u64,
     /// What it ran on.
     pub machine: Machine,
+    /// Microseconds that it took to restore it, if it was.
+    pub restored_us: Option<u64>,
 }
 
 /// Completes runs, all in one statement, with all that comes of it, as [`end`] does. Only those that are as their leases say and that
@@ -200,13 +202,15 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
     let types: Vec<&str> = completed.iter().map(|run| run.output.content_type.as_str()).collect();
     let cpu_ms: Vec<i64> = completed.iter().map(|run| run.cpu_ms as i64).collect();
     let machines: Vec<&str> = completed.iter().map(|run| run.machine.as_str()).collect();
+    let noted = |restored_us| rows::to_json(&Note { restored_us: Some(restored_us), ..Note::default() });
+    let notes: Vec<Option<String>> = completed.iter().map(|run| run.restored_us.map(noted)).collect();
     let rows = query!(
         r#"
         with held as (
             select r.id, r.attempt, r.attempt_started_at, done.output, done.output_type,
-                greatest(done.cpu_ms, r.attempt_cpu_ms) as cpu_ms, done.machine
-            from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $9::text[])
-                as done (id, worker, epoch, output, output_type, cpu_ms, machine)
+                greatest(done.cpu_ms, r.attempt_cpu_ms) as cpu_ms, done.machine, done.note
+            from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $9::text[],
+                $10::text[]) as done (id, worker, epoch, output, output_type, cpu_ms, machine, note)
             join runs r on r.id = done.id
             where r.lease_worker = done.worker and r.epoch = done.epoch and r.status = 'EXECUTING'
                 and r.cancel_requested_at is null
@@ -224,8 +228,8 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
             select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), cpu_ms, machine from held
             on conflict (run_id, number) do nothing
         ), entries as (
-            insert into run_events (run_id, seq, at, kind, status)
-            select id, event_seq, clock_now(), $7, 'COMPLETED' from ended
+            insert into run_events (run_id, seq, at, kind, status, data)
+            select id, event_seq, clock_now(), $7, 'COMPLETED', held.note::json from ended join held using (id)
         ), told as (
             select pg_notify($8, string_agg(replace(id::text, '-', ''), ',')) from ended having count(*) > 0
         )
@@ -239,7 +243,8 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
         &cpu_ms,
         EventKind::Finished.as_str(),
         notify::RUNS,
-        &machines as &[&str]
+        &machines as &[&str],
+        &notes as &[Option<String>]
     )
     .fetch_all(&mut *connection)
     .await?;

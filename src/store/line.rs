@@ -71,6 +71,8 @@ pub async fn scene(
 pub struct Ancestry {
     /// The first of the tree.
     pub root: RunId,
+    /// The run whose trace it is part of; none: its own.
+    pub trace: Option<RunId>,
     /// Parents above it.
     pub depth: i32,
     /// From a test page.
@@ -86,11 +88,19 @@ pub async fn ancestry(
     environment: EnvironmentId,
     run: RunId,
 ) -> Result<Option<Ancestry>, StoreError> {
-    let row =
-        query!("select root_id, depth, is_test from runs where id = $1 and environment_id = $2", run.uuid(), environment.uuid())
-            .fetch_optional(connection)
-            .await?;
-    Ok(row.map(|row| Ancestry { root: RunId::from_uuid(row.root_id), depth: row.depth, is_test: row.is_test }))
+    let row = query!(
+        r#"select root_id, coalesce(trace_id, id) as "trace_id!", depth, is_test from runs where id = $1 and environment_id = $2"#,
+        run.uuid(),
+        environment.uuid()
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| Ancestry {
+        root: RunId::from_uuid(row.root_id),
+        trace: Some(RunId::from_uuid(row.trace_id)),
+        depth: row.depth,
+        is_test: row.is_test,
+    }))
 }
 
 /// A run with everything decided, as it is written.
@@ -137,9 +147,9 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
             parent_id, root_id, depth, batch_id, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine,
             idempotency_key, idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active,
             queue_id, concurrency_key, position, due_at, metadata, awaited, schedule_id, debounce_key, external_deployment,
-            limit_ids, limit_names, event_seq)
+            limit_ids, limit_names, trace_id, event_seq)
         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, $32, $33, $34, $35, $36, 1)
+            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30::text::json, $31, $32, $33, $34, $35, $36, $37, 1)
         on conflict do nothing
         returning event_seq
         "#,
@@ -178,7 +188,8 @@ pub async fn insert(connection: &mut PgConnection, run: &Decided<'_>) -> Result<
         new.debounce.as_ref().map(|debounce| debounce.key.as_str()),
         new.external_deployment,
         &run.limits,
-        new.concurrency_limits.as_deref()
+        new.concurrency_limits.as_deref(),
+        run.ancestry.trace.map(|id| id.uuid())
     )
     .fetch_optional(connection)
     .await?;

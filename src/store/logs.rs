@@ -5,11 +5,7 @@ use serde_json::Value;
 use sqlx::{PgConnection, query, query_scalar};
 
 use super::{Store, StoreError, rows};
-use crate::model::{
-    attempt::Lease,
-    id::RunId,
-    log::{Level, LogRecord, Source},
-};
+use crate::model::{attempt::Lease, id::RunId, log::LogRecord, trace::SpanId};
 
 /// Most lines of one answer.
 const MAX: u32 = 1000;
@@ -31,7 +27,7 @@ pub struct Line {
 /// If the database does not answer.
 pub async fn after(store: &Store, run: RunId, line: u32, limit: u32) -> Result<Vec<Line>, StoreError> {
     query!(
-        "select line, attempt, at, level, source, message, attributes from logs
+        "select line, attempt, at, level, source, message, attributes, span_id from logs
          where run_id = $1 and line > $2 order by line limit $3",
         run.uuid(),
         line as i32,
@@ -41,16 +37,16 @@ pub async fn after(store: &Store, run: RunId, line: u32, limit: u32) -> Result<V
     .await?
     .into_iter()
     .map(|row| {
-        let unknown = |what: &str| StoreError::Unknown { table: "logs", what: format!("{what:?}") };
         Ok(Line {
             line: row.line.unsigned_abs(),
             attempt: row.attempt.unsigned_abs(),
             record: LogRecord {
                 at: row.at,
-                level: Level::ALL.into_iter().find(|l| l.as_str() == row.level).ok_or_else(|| unknown(&row.level))?,
-                source: Source::ALL.into_iter().find(|s| s.as_str() == row.source).ok_or_else(|| unknown(&row.source))?,
+                level: rows::level(&row.level)?,
+                source: rows::source(&row.source)?,
                 message: row.message,
                 attributes: row.attributes.unwrap_or(Value::Null),
+                span: row.span_id.and_then(|span| SpanId::of(span as u64)),
             },
         })
     })
@@ -94,11 +90,12 @@ pub async fn insert(connection: &mut PgConnection, lease: &Lease, last: u32, lin
     let messages: Vec<&str> = lines.iter().map(|line| line.message.as_str()).collect();
     let attributes = lines.iter().map(|line| Some(&line.attributes).filter(|attributes| !attributes.is_null()));
     let attributes: Vec<Option<String>> = attributes.map(|attributes| attributes.map(rows::to_json)).collect();
+    let spans: Vec<Option<i64>> = lines.iter().map(|line| line.span.map(|span| span.number() as i64)).collect();
     query!(
-        "insert into logs (run_id, line, attempt, at, level, source, message, attributes)
-         select $1, $2 + place::integer, $3, at, level, source, message, attributes::json
-         from unnest($4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[])
-             with ordinality as line (at, level, source, message, attributes, place)",
+        "insert into logs (run_id, line, attempt, at, level, source, message, attributes, span_id)
+         select $1, $2 + place::integer, $3, at, level, source, message, attributes::json, span_id
+         from unnest($4::timestamptz[], $5::text[], $6::text[], $7::text[], $8::text[], $9::bigint[])
+             with ordinality as line (at, level, source, message, attributes, span_id, place)",
         lease.run.uuid(),
         last as i32,
         lease.attempt as i32,
@@ -106,7 +103,8 @@ pub async fn insert(connection: &mut PgConnection, lease: &Lease, last: u32, lin
         &levels as &[&str],
         &sources as &[&str],
         &messages as &[&str],
-        &attributes as &[Option<String>]
+        &attributes as &[Option<String>],
+        &spans as &[Option<i64>]
     )
     .execute(connection)
     .await?;

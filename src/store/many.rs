@@ -67,11 +67,11 @@ pub async fn insert(
                 $8::text[], $9::text[], $10::uuid[], $11::bytea[], $12::text[], $13::text[], $14::timestamptz[], $15::bigint[],
                 $16::bigint[], $17::integer[], $18::bigint[], $19::text[], $20::text[], $21::text[], $22::text[],
                 $23::timestamptz[], $24::uuid[], $25::text[], $26::timestamptz[], $27::timestamptz[], $28::text[], $29::boolean[],
-                $30::text[], $34::text[], $35::text[], $36::text[])
+                $30::text[], $34::text[], $35::text[], $36::text[], $40::uuid[])
             as asked (id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine, key, key_shown,
                 key_scope, key_expires_at, queue_id, concurrency_key, position, due_at, metadata, is_test, request_key,
-                external_deployment, limit_ids, limit_names)
+                external_deployment, limit_ids, limit_names, trace_id)
         ), requested as (
             insert into trigger_requests (environment_id, task, request_key, run_id, expires_at)
             select environment_id, task, request_key, id, clock_now() + interval '24 hours' from asked
@@ -85,13 +85,13 @@ pub async fn insert(
             insert into runs (id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, tags, delay_until, ttl_ms, priority_ms, max_attempts, max_duration_ms, machine, idempotency_key,
                 idempotency_shown, idempotency_scope, idempotency_expires_at, idempotency_active, queue_id, concurrency_key,
-                position, due_at, metadata, is_test, external_deployment, limit_ids, limit_names, event_seq, created_at,
+                position, due_at, metadata, is_test, external_deployment, limit_ids, limit_names, trace_id, event_seq, created_at,
                 epoch, lease_worker, lease_expires_at, attempt, in_attempt, attempt_started_at, started_at)
             select id, environment_id, parent_id, root_id, depth, batch_id, awaited, task, status, deployment_id, payload,
                 payload_type, array(select tag from json_array_elements_text(tags::json) as tag), delay_until, ttl_ms, priority_ms,
                 max_attempts, max_duration_ms, machine, key, key_shown, key_scope, key_expires_at, key is not null, queue_id,
                 concurrency_key, position, due_at, metadata::json, is_test, external_deployment, limit_ids::uuid[],
-                case when limit_names is not null then array(select name from json_array_elements_text(limit_names::json) as name) end,
+                case when limit_names is not null then array(select name from json_array_elements_text(limit_names::json) as name) end, trace_id,
                 1 + begun.n,
                 moment.now, begun.n, case when begun.n = 1 then $37::uuid end, case when begun.n = 1 then moment.now + $38::interval end,
                 begun.n, begun.n = 1, case when begun.n = 1 then moment.now end, case when begun.n = 1 then moment.now end
@@ -152,7 +152,8 @@ pub async fn insert(
         &columns.limit_names as &[Option<String>],
         starter.map(|starter| starter.worker.uuid()),
         starter.map(|starter| interval(starter.lease_for)),
-        EventKind::Claimed.as_str()
+        EventKind::Claimed.as_str(),
+        &columns.traces as &[Option<Uuid>]
     )
     .fetch_all(connection)
     .await?;
@@ -166,6 +167,7 @@ struct Columns<'a> {
     environments: Vec<Uuid>,
     parents: Vec<Option<Uuid>>,
     roots: Vec<Uuid>,
+    traces: Vec<Option<Uuid>>,
     depths: Vec<i32>,
     batches: Vec<Option<Uuid>>,
     awaited: Vec<bool>,
@@ -209,6 +211,7 @@ impl<'a> Columns<'a> {
             columns.environments.push(run.environment.uuid());
             columns.parents.push(new.parent.map(|id| id.uuid()));
             columns.roots.push(run.ancestry.root.uuid());
+            columns.traces.push(run.ancestry.trace.map(|id| id.uuid()));
             columns.depths.push(run.ancestry.depth);
             columns.batches.push(new.batch.map(|id| id.uuid()));
             columns.awaited.push(new.awaited);

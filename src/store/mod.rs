@@ -44,9 +44,12 @@ mod rows;
 pub mod runs;
 pub mod schedules;
 pub mod seal;
+pub mod spans;
 pub mod stages;
 pub mod streams;
 pub mod sweep;
+pub mod trace_exports;
+pub mod traces;
 pub mod variables;
 pub mod waitpoints;
 

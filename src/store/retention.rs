@@ -29,7 +29,7 @@ pub struct Stepped {
     pub deleted: u64,
 }
 
-/// Deletes final runs, with their attempts, events and logs. Those stay whose idempotency key counts still, and those whose parent goes
+/// Deletes final runs, with their attempts, events, logs and spans. Those stay whose idempotency key counts still, and those whose parent goes
 /// on: it may wait for others that were started with them.
 ///
 /// # Errors
@@ -57,6 +57,7 @@ pub async fn runs(connection: &mut PgConnection, walk: &Walk) -> Result<Stepped,
         "with tries as (delete from attempts where run_id = any($1)),
               entries as (delete from run_events where run_id = any($1)),
               lines as (delete from logs where run_id = any($1)),
+              measured as (delete from spans where run_id = any($1)),
               calls as (delete from journal where run_id = any($1)),
               said as (delete from streams where run_id = any($1)),
               pieces as (delete from stream_chunks where run_id = any($1)),

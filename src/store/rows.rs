@@ -12,6 +12,7 @@ use crate::model::{
     context::EnvironmentKind,
     event::EventKind,
     id::Id,
+    log::{Level, Source},
     machine::Machine,
     payload::Packet,
     run::RunStatus,
@@ -53,6 +54,14 @@ pub(super) fn schedule_kind(text: &str) -> Result<ScheduleKind, StoreError> {
 
 pub(super) fn machine(text: &str) -> Result<Machine, StoreError> {
     known("runs", text, Machine::parse(text))
+}
+
+pub(super) fn level(text: &str) -> Result<Level, StoreError> {
+    known("logs", text, Level::ALL.into_iter().find(|level| level.as_str() == text))
+}
+
+pub(super) fn source(text: &str) -> Result<Source, StoreError> {
+    known("logs", text, Source::ALL.into_iter().find(|source| source.as_str() == text))
 }
 
 pub(super) fn json<T: DeserializeOwned>(table: &'static str, value: Value) -> Result<T, StoreError> {

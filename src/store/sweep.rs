@@ -124,7 +124,7 @@ pub async fn forget_requests(connection: &mut PgConnection, max: i64) -> Result<
     Ok(done.rows_affected())
 }
 
-/// Deletes what belonged to final runs that ended longer ago than `keep`: their logs and events, at most those of `max`
+/// Deletes what belonged to final runs that ended longer ago than `keep`: their logs, spans and events, at most those of `max`
 /// runs, the oldest first. The runs stay.
 ///
 /// # Errors
@@ -142,8 +142,13 @@ pub async fn forget_logs(connection: &mut PgConnection, keep: Duration, max: i64
     )
     .fetch_all(&mut *connection)
     .await?;
-    query!("with lines as (delete from logs where run_id = any($1)) delete from run_events where run_id = any($1)", &runs)
-        .execute(connection)
-        .await?;
+    query!(
+        "with lines as (delete from logs where run_id = any($1)),
+              measured as (delete from spans where run_id = any($1))
+         delete from run_events where run_id = any($1)",
+        &runs
+    )
+    .execute(connection)
+    .await?;
     Ok(runs.len() as u64)
 }

@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -34,6 +34,7 @@ use crate::{
         payload::Packet,
         stream::{InputCursor, InputValue, StreamPage, StreamTarget},
         token::{NewToken, TokenHandle},
+        trace::{Record, SpanBegin, SpanEnd, SpanId},
         trigger::{NewRun, RunIdempotency, Triggered},
         waitable::Waitable,
         waitpoint::{Completion, Idempotency, Resolution, WaitRequest},
@@ -64,6 +65,8 @@ pub struct EngineCaller {
     /// Sequence of the checkpoint that the attempt went on from; 0: from the start.
     checkpoint: u64,
     calls: AtomicU32,
+    /// Spans begun since then.
+    spans: AtomicU64,
     /// The request to cancel the run, once its guest is to know of it.
     cancellation: watch::Sender<Option<Cancellation>>,
     /// A metadata update that had to be dropped since the last flush.
@@ -80,6 +83,7 @@ impl EngineCaller {
             logs,
             checkpoint: claimed.resume.as_ref().map_or(0, |resume| resume.checkpoint.sequence),
             calls: AtomicU32::new(0),
+            spans: AtomicU64::new(0),
             cancellation: watch::Sender::new(None),
             dropped: std::sync::Mutex::default(),
         }
@@ -189,6 +193,17 @@ impl Caller for EngineCaller {
 
     fn log(&self, record: LogRecord) {
         self.logs.push(record);
+    }
+
+    fn begin_span(&self, begun: SpanBegin) -> SpanId {
+        let ordinal = self.spans.fetch_add(1, Ordering::Relaxed);
+        let id = SpanId::guest(self.lease.run, self.lease.attempt, self.checkpoint, ordinal);
+        self.logs.push(Record::Begin(id, begun));
+        id
+    }
+
+    fn end_span(&self, ended: SpanEnd) {
+        self.logs.push(Record::End(ended));
     }
 
     async fn read_metadata(&self) -> Result<Value, HostError> {

@@ -1,4 +1,4 @@
-//! A run's log lines on their way to the database.
+//! A run's log lines and spans on their way to the database.
 //!
 //! Guests must not wait for the database to print, and must not fill our memory either: lines are buffered, written in
 //! batches a few times a second, and before a suspension and the end of an attempt. Past the bound the newest are dropped,
@@ -6,13 +6,14 @@
 
 use std::sync::Mutex;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::{
     engine::{self, log::MAX_BATCH},
     model::{
         attempt::Lease,
         log::{Level, LogRecord, Source},
+        trace::Record,
     },
     store::Store,
     wall_clock,
@@ -33,14 +34,15 @@ pub struct LogBuffer {
 
 #[derive(Default)]
 struct Waiting {
-    records: Vec<LogRecord>,
+    records: Vec<Record>,
     bytes: usize,
     dropped: u64,
 }
 
 impl LogBuffer {
-    /// Takes a line; never waits.
-    pub fn push(&self, record: LogRecord) {
+    /// Takes a line, or what is to be known of a span; never waits.
+    pub fn push(&self, record: impl Into<Record>) {
+        let record = record.into();
         let mut waiting = self.waiting.lock().expect("no code panics while it holds this lock");
         let bytes = weight(&record);
         if waiting.records.len() >= MAX_BUFFERED || waiting.bytes + bytes > MAX_BUFFERED_BYTES {
@@ -59,6 +61,7 @@ impl LogBuffer {
             source: Source::Host,
             message: message.into(),
             attributes: Value::Null,
+            span: None,
         });
     }
 
@@ -91,23 +94,26 @@ impl LogBuffer {
         self.waiting.lock().expect("no code panics while it holds this lock").dropped += lines as u64;
     }
 
-    fn take(&self) -> Vec<LogRecord> {
+    fn take(&self) -> Vec<Record> {
         let waiting = std::mem::take(&mut *self.waiting.lock().expect("no code panics while it holds this lock"));
         let mut records = waiting.records;
         if waiting.dropped > 0 {
-            let message = format!("{} log lines were dropped: they could not be stored as fast as they came", waiting.dropped);
-            records.push(LogRecord {
-                at: wall_clock::now(),
+            let dropped = waiting.dropped;
+            let message = format!("{dropped} log lines were dropped, and spans: they could not be stored as fast as they came");
+            let (at, attributes) = (wall_clock::now(), Value::Null);
+            records.push(Record::Line(LogRecord {
+                at,
                 level: Level::Warn,
                 source: Source::Host,
                 message,
-                attributes: Value::Null,
-            });
+                attributes,
+                span: None,
+            }));
         }
         records
     }
 
-    fn put_back(&self, records: Vec<LogRecord>) {
+    fn put_back(&self, records: Vec<Record>) {
         let mut waiting = self.waiting.lock().expect("no code panics while it holds this lock");
         let newer = std::mem::replace(&mut waiting.records, records);
         let room = MAX_BUFFERED.saturating_sub(waiting.records.len());
@@ -117,8 +123,8 @@ impl LogBuffer {
     }
 }
 
-/// Bytes that a line takes, about.
-fn weight(record: &LogRecord) -> usize {
+/// Bytes that a line or span takes, about.
+fn weight(record: &Record) -> usize {
     fn of(value: &Value) -> usize {
         let inside = match value {
             Value::String(text) => text.len(),
@@ -128,7 +134,12 @@ fn weight(record: &LogRecord) -> usize {
         };
         size_of::<Value>() + inside
     }
-    record.message.len() + of(&record.attributes)
+    let of_all = |attributes: &Map<String, Value>| attributes.iter().map(|(name, value)| name.len() + of(value)).sum::<usize>();
+    match record {
+        Record::Line(line) => line.message.len() + of(&line.attributes),
+        Record::Begin(_, begun) => begun.name.len() + of_all(&begun.attributes) + size_of::<Record>(),
+        Record::End(ended) => ended.error.as_ref().map_or(0, String::len) + of_all(&ended.attributes) + size_of::<Record>(),
+    }
 }
 
 #[cfg(test)]
@@ -138,7 +149,14 @@ mod tests {
     use super::*;
 
     fn line(message: &str, attributes: Value) -> LogRecord {
-        LogRecord { at: chrono::Utc::now(), level: Level::Log, source: Source::Logger, message: message.into(), attributes }
+        LogRecord {
+            at: chrono::Utc::now(),
+            level: Level::Log,
+            source: Source::Logger,
+            message: message.into(),
+            attributes,
+            span: None,
+        }
     }
 
     #[test]
@@ -150,7 +168,8 @@ mod tests {
         }
         let taken = buffer.take();
         assert!((5..20).contains(&taken.len()), "{} lines waited", taken.len());
-        assert!(taken.last().unwrap().message.contains("log lines were dropped"));
+        let Some(Record::Line(last)) = taken.last() else { panic!("a line says so") };
+        assert!(last.message.contains("log lines were dropped"));
     }
 
     #[test]
@@ -160,7 +179,14 @@ mod tests {
         let taken = buffer.take();
         buffer.push(line("two", Value::Null));
         buffer.put_back(taken);
-        let messages: Vec<String> = buffer.take().into_iter().map(|record| record.message).collect();
+        let messages: Vec<String> = buffer
+            .take()
+            .into_iter()
+            .map(|record| match record {
+                Record::Line(line) => line.message,
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert_eq!(messages, ["one", "two"]);
     }
 }

@@ -11,8 +11,8 @@ use std::{
     convert::Infallible,
     io,
     pin::pin,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{Arc, Mutex, OnceLock},
+    time::{Duration, Instant},
 };
 
 use tracing::{Instrument, debug, error, info_span, warn};
@@ -76,6 +76,8 @@ struct Attempt {
     logs: Arc<LogBuffer>,
     caller: Arc<EngineCaller>,
     scratch: Scratch,
+    /// Microseconds from the claim until the instance was restored, once it is.
+    restored_us: OnceLock<u64>,
 }
 
 /// Why an attempt went no further.
@@ -94,7 +96,7 @@ impl Attempt {
         let logs = Arc::new(LogBuffer::default());
         let scratch = Scratch::of(context.scratch.path(), &claimed.lease);
         let caller = Arc::new(EngineCaller::new(context.clone(), &claimed, logs.clone()));
-        Attempt { context, claimed, meter: Mutex::default(), logs, caller, scratch }
+        Attempt { context, claimed, meter: Mutex::default(), logs, caller, scratch, restored_us: OnceLock::new() }
     }
 
     /// Why it had to stop; none: it came to its end by itself.
@@ -167,6 +169,7 @@ impl Attempt {
 
     /// Starts or restores the instance, and runs it until nothing is left to do here.
     async fn execute(&self) -> Result<(), Fault> {
+        let begun = Instant::now();
         let part = if self.claimed.resume.is_none() { Part::Beginning } else { Part::Whole };
         let component = self.load(part).await?;
         self.bring_files().await?;
@@ -181,6 +184,7 @@ impl Attempt {
             Some(resume) => {
                 let mut execution = self.restore(&component, resume).await?;
                 self.watch(&execution);
+                let _ = self.restored_us.set(begun.elapsed().as_micros() as u64);
                 let step = execution.resume(resume.completions.clone()).await;
                 (execution, step)
             }
@@ -340,7 +344,8 @@ impl Attempt {
         match outcome {
             Outcome::Completed(output) if output.data.len() <= finish::MOST_OUTPUT_TOGETHER => {
                 let Claimed { lease, machine, .. } = self.claimed;
-                let completed = Completed { lease, output: output.clone(), cpu_ms, machine };
+                let restored_us = self.restored_us.get().copied();
+                let completed = Completed { lease, output: output.clone(), cpu_ms, machine, restored_us };
                 self.context.completions.ask(completed).await == Some(true)
             }
             Outcome::Completed(_) | Outcome::Failed { .. } => false,

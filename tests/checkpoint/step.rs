@@ -140,6 +140,7 @@ fn context(machine: Machine) -> RunContext {
         started_at: begun,
         parent: None,
         root: run,
+        trace: run,
         depth: 0,
         batch: None,
         idempotency_key: None,

@@ -24,6 +24,7 @@ mod several;
 mod snapshots;
 mod stories;
 mod storm;
+mod traces;
 mod twins;
 mod upgrade;
 mod variables;

@@ -52,6 +52,7 @@ pub mod context;
 pub mod input;
 pub mod log;
 pub mod metadata;
+pub mod span;
 pub mod streams;
 pub mod tags;
 pub mod tasks;

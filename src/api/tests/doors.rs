@@ -56,6 +56,7 @@ fn routes() -> Vec<Route> {
                 .replace("{tokenId}", "waitpoint_0")
                 .replace("{batchId}", "batch_0")
                 .replace("{runId}", "run_0")
+                .replace("{spanId}", "00000000000000ff")
                 .replace("{streamKey}", "log")
                 .replace("{target}", "self");
             routes.push(Route { method: method.to_uppercase(), path, open, takes_tokens, query });

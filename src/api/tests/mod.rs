@@ -19,5 +19,6 @@ mod runs;
 mod schedules;
 mod streams;
 mod support;
+mod traces;
 mod variables;
 mod waitpoints;

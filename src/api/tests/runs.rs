@@ -232,6 +232,7 @@ async fn a_runs_log_is_read_page_by_page(pool: PgPool) {
         source: Source::Logger,
         message: format!("line {n}"),
         attributes: json!({ "n": n }),
+        span: None,
     };
     engine::log::append(&api.store, &claimed.lease, (1..=3).map(line).collect()).await.unwrap();
     let path = format!("/api/v1/runs/{id}/logs");

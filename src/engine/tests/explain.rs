@@ -133,6 +133,8 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
     let runs = include_str!("../../store/runs.rs");
     let schedules = include_str!("../../store/schedules/due.rs");
     let stages = include_str!("../../store/stages.rs");
+    let traces = include_str!("../../store/traces.rs");
+    let exports = include_str!("../../store/trace_exports.rs");
     let some = "'0190a0a0-0000-7000-8000-000000000000'::uuid";
     let array = format!("array[{some}]");
     let environment = format!("'{}'", scene.environment.uuid());
@@ -185,6 +187,11 @@ async fn hot_queries_read_no_table_from_end_to_end(pool: PgPool) {
         (retention, "from batches b where b.id > $1", &[some, some, "now()", "500"][..], "batches_pkey"),
         (retention, "from waitpoints w where w.id > $1", &[some, some, "now()", "500"][..], "waitpoints_pkey"),
         (retention, "delete from runs where id = any", &[array.as_str()][..], "attempts_pkey"),
+        (traces, "with recursive tree", &[some, &environment, "20", "1001"][..], "runs_children"),
+        (traces, "from run_events", &[array.as_str(), "array['suspended']", "100"][..], "run_events_pkey"),
+        (traces, "from spans where run_id = any", &[array.as_str(), "100", "5", "4096"][..], "spans_pkey"),
+        (traces, "left(message, $3)", &[array.as_str(), "100", "2000", "8192", "100", "5"][..], "logs_pkey"),
+        (exports, "select id, finished_at", &["now()", some, "now()", "200"][..], "runs_ended"),
         (schedules, "where s.due_at <= clock_now()", &["50"][..], "schedules_due"),
         (schedules, "from schedules where due_at is not null", &[][..], "schedules_due"),
     ] {

@@ -180,7 +180,10 @@ async fn runs_that_return_together_are_completed_together_but_for_those_that_are
     assert_eq!(leases.len(), 4, "the queue has four places");
     let [plain, cancelled, stale, child] = leases[..] else { panic!("there are four") };
     engine::cancel::cancel(&scene.store, scene.environment, cancelled.run).await.unwrap();
-    let of = |lease: Lease| Completed { lease, output: Packet::json(&json!(lease.epoch)), cpu_ms: 7, machine: Machine::Micro };
+    let of = |lease: Lease| {
+        let (output, machine) = (Packet::json(&json!(lease.epoch)), Machine::Micro);
+        Completed { lease, output, cpu_ms: 7, machine, restored_us: Some(1500) }
+    };
     let late = Lease { epoch: stale.epoch - 1, ..stale };
     let over = finish::complete_together(&scene.store, [plain, cancelled, late, child].map(of).into()).await.unwrap();
     assert_eq!(over, HashSet::from([plain.run, child.run]));

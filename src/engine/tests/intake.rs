@@ -166,7 +166,8 @@ async fn where_nothing_is_in_line_a_run_is_never_in_line_and_is_given_to_its_wor
     scene.trigger(new).await;
     let claimed = scene.claim_one().await;
     let same = |mut run: Claimed| {
-        (run.lease, run.context.run, run.context.root) = (claimed.lease, claimed.lease.run, claimed.lease.run);
+        run.lease = claimed.lease;
+        (run.context.run, run.context.root, run.context.trace) = (claimed.lease.run, claimed.lease.run, claimed.lease.run);
         (run.context.created_at, run.context.started_at) = Default::default();
         run.context.attempt_started_at = Default::default();
         format!("{run:?}")

@@ -60,7 +60,9 @@ use crate::{
         waitpoint::WaitRequest,
     },
     store::{
-        Store, events,
+        Store,
+        checkpoints::Suspension,
+        events,
         lanes::Turn,
         runs,
         seal::{self, Keyring},
@@ -125,7 +127,8 @@ impl Scene {
     }
 
     async fn suspend(&self, lease: &Lease, sequence: u64, wait: WaitRequest) -> Result<Suspended, Error> {
-        engine::suspend::suspend(&self.store, lease, checkpoint(sequence), &wait, 100 * sequence).await
+        let asked = Suspension::new(*lease, checkpoint(sequence), wait, 100 * sequence);
+        engine::suspend::suspend(&self.store, asked).await
     }
 
     async fn finish(&self, lease: &Lease, outcome: Outcome) -> Result<Finished, Error> {

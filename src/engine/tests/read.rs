@@ -1,16 +1,20 @@
 //! Lists and logs, and what the store does with connections.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sqlx::ConnectOptions;
 
 use super::*;
 use crate::{
-    model::log::{Level, LogRecord, Source},
+    model::{
+        log::{Level, LogRecord, Source},
+        trace::{Measured, Record, SpanBegin, SpanEnd, SpanId},
+    },
     store::{
         Page, Start, StoreError,
         listen::{Listening, listen},
         logs,
         runs::{Filter, Read},
+        traces::{self, Below, Events, Extent},
     },
 };
 
@@ -21,6 +25,7 @@ pub(super) fn line(message: &str) -> LogRecord {
         source: Source::Logger,
         message: message.into(),
         attributes: json!({"z": 1, "a": 2}),
+        span: None,
     }
 }
 
@@ -227,4 +232,51 @@ async fn a_verb_that_fails_panics_or_loses_its_connection_leaves_no_transaction_
         }
         assert!(is_outside_a_transaction(&store).await, "{how}");
     }
+}
+
+/// The beginning of a span.
+pub(super) fn span(lease: &Lease, ordinal: u64) -> Record {
+    let begin = SpanBegin { at: Utc::now(), name: format!("span {ordinal}"), attributes: Map::new(), parent: None };
+    Record::Begin(SpanId::guest(lease.run, lease.attempt, 0, ordinal), begin)
+}
+
+async fn measured(scene: &Scene, run: RunId) -> Vec<Measured> {
+    let extent = Extent { below: Below::None, events: Events::None, whole: None };
+    traces::of_run(&scene.store, scene.environment, run, extent).await.unwrap().measured
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn what_a_run_that_lost_its_host_measures_again_is_there_once_as_it_was_the_last_time(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let lease = scene.executing().await;
+    let append = |records: Vec<Record>| engine::log::append(&scene.store, &lease, records);
+    let end = |ordinal| {
+        let id = SpanId::guest(lease.run, lease.attempt, 0, ordinal);
+        Record::End(SpanEnd { id, at: Utc::now(), attributes: Map::new(), error: Some("lost".into()) })
+    };
+    append(vec![span(&lease, 0), span(&lease, 1), end(0)]).await.unwrap();
+    append(vec![end(1), end(7)]).await.unwrap();
+    append(vec![span(&lease, 0)]).await.unwrap();
+    let mut spans = measured(&scene, lease.run).await;
+    spans.sort_by_key(|span| span.name.clone());
+    let told: Vec<(&str, bool)> = spans.iter().map(|span| (span.name.as_str(), span.end.is_some())).collect();
+    assert_eq!(told, [("span 0", false), ("span 1", true)]);
+    assert_eq!((&spans[0].error, spans[1].error.as_deref()), (&None, Some("lost")));
+    let stale = Lease { epoch: lease.epoch - 1, ..lease };
+    assert!(matches!(engine::log::append(&scene.store, &stale, vec![span(&lease, 2)]).await, Err(Error::LostLease)));
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn spans_are_bounded_and_a_line_says_so(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let lease = scene.executing().await;
+    let most = u64::from(engine::log::MAX_SPANS);
+    let all: Vec<Record> = (0..most + 700).map(|ordinal| span(&lease, ordinal)).collect();
+    // Not at a multiple of the batches.
+    for some in std::iter::once(&all[..300]).chain(all[300..].chunks(1000)) {
+        engine::log::append(&scene.store, &lease, some.to_vec()).await.unwrap();
+    }
+    assert_eq!(measured(&scene, lease.run).await.len() as u64, most);
+    let lines = logs::after(&scene.store, lease.run, 0, 10).await.unwrap();
+    assert_eq!((lines.len(), lines[0].record.message.as_str()), (1, "a run has at most 5000 spans: later ones are not kept"));
 }

@@ -18,7 +18,8 @@ impl Scene {
     /// Claims the next run, lets it log a line and make a token, and completes it.
     async fn complete_next(&self) -> RunId {
         let lease = self.claim_one().await.lease;
-        engine::log::append(&self.store, &lease, vec![super::read::line("hi")]).await.unwrap();
+        let records = vec![super::read::line("hi").into(), super::read::span(&lease, 0)];
+        engine::log::append(&self.store, &lease, records).await.unwrap();
         let call = Call { sequence: 0, ordinal: 0 };
         let token = engine::token::create_in_run(&self.store, &lease, call, NewToken::default()).await.unwrap();
         self.complete(token.id, 1).await;
@@ -38,6 +39,7 @@ impl Scene {
             ("attempts", "select count(*) from attempts"),
             ("run_events", "select count(*) from run_events"),
             ("logs", "select count(*) from logs"),
+            ("spans", "select count(*) from spans"),
             ("journal", "select count(*) from journal"),
             ("checkpoints", "select count(*) from checkpoints"),
             ("run_waits", "select count(*) from run_waits"),

@@ -25,7 +25,7 @@ impl Scene {
     async fn suspend_on(&self, lease: &Lease, rewritten: Option<&str>) {
         let checkpoint = Checkpoint { rewritten: rewritten.map(Into::into), ..checkpoint(1) };
         let wait = WaitRequest::Sleep { at: self.now().await + secs(60) };
-        engine::suspend::suspend(&self.store, lease, checkpoint, &wait, 0).await.unwrap();
+        engine::suspend::suspend(&self.store, Suspension::new(*lease, checkpoint, wait, 0)).await.unwrap();
     }
 
     async fn wake(&self) {

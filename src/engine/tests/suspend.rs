@@ -110,7 +110,8 @@ async fn a_snapshot_in_the_row_comes_back_as_it_was_and_takes_the_place_of_a_blo
     let lease = scene.executing().await;
     let past = WaitRequest::Sleep { at: DateTime::<Utc>::MIN_UTC };
     let suspend = async |lease: &Lease, checkpoint| {
-        engine::suspend::suspend(&scene.store, lease, checkpoint, &past, 0).await.unwrap().replaced
+        let asked = Suspension::new(*lease, checkpoint, past.clone(), 0);
+        engine::suspend::suspend(&scene.store, asked).await.unwrap().replaced
     };
     let in_row = |sequence, bytes: Vec<u8>| Checkpoint { snapshot: Stored::Row(bytes.into()), ..checkpoint(sequence) };
     let large = in_row(2, (0..crate::model::checkpoint::MAX_IN_ROW).map(|n| n as u8).collect());
@@ -231,12 +232,9 @@ async fn runs_that_are_suspended_together_are_each_as_if_alone_and_the_others_ar
         leases.push(scene.executing().await);
     }
     let now = scene.now().await;
-    let asked = |lease: Lease, sequence, wait| Suspension {
-        lease,
-        checkpoint: Checkpoint { snapshot: Stored::Row(Bytes::from_static(b"memory")), ..checkpoint(sequence) },
-        wait,
-        moment: None,
-        used_cpu_ms: 7,
+    let asked = |lease: Lease, sequence, wait| {
+        let checkpoint = Checkpoint { snapshot: Stored::Row(Bytes::from_static(b"memory")), ..checkpoint(sequence) };
+        Suspension::new(lease, checkpoint, wait, 7)
     };
     let sleep = |after| WaitRequest::Sleep { at: now + secs(after) };
     engine::cancel::cancel(&scene.store, scene.environment, leases[2].run).await.unwrap();

@@ -292,6 +292,13 @@ impl WasiHttpHooks for Hooks {
 fn tell(caller: Option<&dyn Caller>, message: String) {
     if let Some(caller) = caller {
         let attributes = serde_json::Value::Null;
-        caller.log(LogRecord { at: wall_clock::now(), level: Level::Warn, source: Source::Host, message, attributes });
+        caller.log(LogRecord {
+            at: wall_clock::now(),
+            level: Level::Warn,
+            source: Source::Host,
+            message,
+            attributes,
+            span: None,
+        });
     }
 }

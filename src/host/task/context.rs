@@ -9,6 +9,7 @@ use crate::{
         attempt::Cancellation,
         context::{EnvironmentKind, RunContext},
         price::Prices,
+        trace::{self, SpanId, TraceId},
     },
 };
 
@@ -113,9 +114,7 @@ fn deployment(run: &RunContext) -> Option<context::DeploymentInfo> {
     })
 }
 
-/// The trace is that of the root run; the attempt's span is named by the run and the attempt, so that it is the same after
-/// every restore.
+/// What the guest calls is below its attempt's span, which is the same after every restore.
 fn traceparent(run: &RunContext) -> String {
-    let span = (run.run.uuid().as_u128() as u64).wrapping_add(u64::from(run.attempt));
-    format!("00-{}-{span:016x}-01", run.root.uuid().simple())
+    trace::traceparent(TraceId::of(run.trace), SpanId::attempt(run.run, run.attempt))
 }

@@ -5,7 +5,10 @@ use serde_json::{Map, Value};
 use super::{convert::cut, wit::telemetry};
 use crate::{
     host::HostState,
-    model::log::{Level, LogRecord, Source},
+    model::{
+        log::{Level, LogRecord, Source},
+        trace::{SpanBegin, SpanEnd, SpanId},
+    },
     wall_clock,
 };
 
@@ -15,7 +18,7 @@ const MAX_ATTRIBUTES: usize = 1024;
 const MAX_VALUE_CHARS: usize = 131_072;
 /// Longest text of attributes that is read, in bytes: a list of small numbers takes thirty times as much when it is.
 const MAX_TEXT_BYTES: usize = 1 << 20;
-/// Longest name of an attribute, in characters.
+/// Longest name of a span or an attribute, in characters.
 const MAX_NAME_CHARS: usize = 256;
 
 impl telemetry::Host for HostState {
@@ -33,11 +36,16 @@ impl telemetry::Host for HostState {
             telemetry::Level::Warn => Level::Warn,
             telemetry::Level::Error => Level::Error,
         };
-        let mut attributes = attributes_of(&attributes);
-        if let Some(span) = parent {
-            attributes.insert("span".into(), span_text(span));
-        }
-        write(self, level, &message, attributes);
+        let Ok(run) = self.acting() else { return Ok(()) };
+        let attributes = attributes_of(&attributes);
+        run.caller.log(LogRecord {
+            at: wall_clock::now(),
+            level,
+            source: Source::Logger,
+            message: cut(&message, MAX_VALUE_CHARS),
+            attributes: if attributes.is_empty() { Value::Null } else { Value::Object(attributes) },
+            span: parent.and_then(SpanId::of),
+        });
         Ok(())
     }
 
@@ -47,41 +55,20 @@ impl telemetry::Host for HostState {
         attributes: String,
         parent: Option<telemetry::SpanId>,
     ) -> wasmtime::Result<telemetry::SpanId> {
-        // W3C forbids the id of zeros.
-        let span = rand::random::<u64>().max(1);
-        let mut attributes = attributes_of(&attributes);
-        attributes.insert("span".into(), span_text(span));
-        if let Some(parent) = parent {
-            attributes.insert("parentSpan".into(), span_text(parent));
-        }
-        write(self, Level::Debug, &format!("span begins: {name}"), attributes);
-        Ok(span)
+        // Nobody sees the spans of an instance that is asked what its bundle declares.
+        let Ok(run) = self.acting() else { return Ok(1) };
+        let (attributes, parent) = (attributes_of(&attributes), parent.and_then(SpanId::of));
+        let begun = SpanBegin { at: wall_clock::now(), name: cut(&name, MAX_NAME_CHARS), attributes, parent };
+        Ok(run.caller.begin_span(begun).number())
     }
 
     async fn end_span(&mut self, span: telemetry::SpanId, attributes: String, error: Option<String>) -> wasmtime::Result<()> {
-        let mut attributes = attributes_of(&attributes);
-        attributes.insert("span".into(), span_text(span));
-        if let Some(error) = error {
-            attributes.insert("error".into(), Value::String(cut(&error, MAX_VALUE_CHARS)));
+        if let (Ok(run), Some(id)) = (self.acting(), SpanId::of(span)) {
+            let error = error.map(|error| cut(&error, MAX_VALUE_CHARS));
+            run.caller.end_span(SpanEnd { id, at: wall_clock::now(), attributes: attributes_of(&attributes), error });
         }
-        write(self, Level::Debug, "span ends", attributes);
         Ok(())
     }
-}
-
-fn write(state: &HostState, level: Level, message: &str, attributes: Map<String, Value>) {
-    let Ok(run) = state.acting() else { return };
-    run.caller.log(LogRecord {
-        at: wall_clock::now(),
-        level,
-        source: Source::Logger,
-        message: cut(message, MAX_VALUE_CHARS),
-        attributes: if attributes.is_empty() { Value::Null } else { Value::Object(attributes) },
-    });
-}
-
-fn span_text(span: telemetry::SpanId) -> Value {
-    Value::String(format!("{span:016x}"))
 }
 
 /// An object within the limits. A text that is no object is kept as one attribute.

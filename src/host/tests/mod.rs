@@ -29,6 +29,7 @@ use crate::model::{
     log::Source,
     machine::Machine,
     payload::Packet,
+    trace::SpanId,
     waitpoint::{Completion, Resolution, WaitRequest},
 };
 
@@ -324,7 +325,24 @@ async fn log_lines_carry_level_attributes_and_span() {
     guest.run("telemetry-log", params).await.unwrap();
     let [Asked::Log(record)] = &caller.asked()[..] else { panic!("{:?}", caller.asked()) };
     assert_eq!((record.source, record.message.as_str()), (Source::Logger, "careful"));
-    assert_eq!(record.attributes, serde_json::json!({"n": 1, "span": "00000000000000ff"}));
+    assert_eq!(record.attributes, serde_json::json!({"n": 1}));
+    assert_eq!(record.span, SpanId::of(255));
+}
+
+#[tokio::test]
+async fn a_span_begins_below_another_and_ends_with_what_went_wrong() {
+    let (scratch, caller) = (tempfile::tempdir().unwrap(), Arc::new(Recorder::default()));
+    let mut state = state(Begin::Fresh, scratch.path(), caller.clone());
+    let attributes = |n: u32| format!("{{\"n\":{n}}}");
+    let span = telemetry::Host::start_span(&mut state, "n".repeat(1000), attributes(1), Some(255)).await.unwrap();
+    telemetry::Host::end_span(&mut state, span, attributes(2), Some("no".into())).await.unwrap();
+    telemetry::Host::end_span(&mut state, 0, String::new(), None).await.unwrap();
+    let [Asked::Begin(begun), Asked::End(ended)] = &caller.asked()[..] else { panic!("{:?}", caller.asked()) };
+    assert_eq!((begun.name.len(), &begun.attributes["n"], begun.parent), (256, &serde_json::json!(1), SpanId::of(255)));
+    assert_eq!(
+        (Some(ended.id), &ended.attributes["n"], ended.error.as_deref()),
+        (SpanId::of(span), &serde_json::json!(2), Some("no"))
+    );
 }
 
 #[test]

@@ -125,6 +125,7 @@ impl Inner {
             source: self.source,
             message,
             attributes: serde_json::Value::Null,
+            span: None,
         });
     }
 }

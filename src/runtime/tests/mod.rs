@@ -92,6 +92,7 @@ fn context(run: RunId, machine: Machine) -> RunContext {
         started_at: now,
         parent: None,
         root: run,
+        trace: run,
         depth: 0,
         batch: None,
         idempotency_key: None,

@@ -12,10 +12,10 @@ use crate::{
         suspend::{self, Suspended},
     },
     model::{
-        attempt::Claimed,
         checkpoint::{Checkpoint, MAX_IN_ROW, Stored},
         error::{ErrorCode, RunError},
         log::Level,
+        trace::Timing,
         waitpoint::{Completion, WaitRequest},
     },
     runtime::{Execution, RunFault},
@@ -33,6 +33,15 @@ pub(super) enum Sleep {
     Asleep,
     /// It stayed in memory until its wait was over.
     Over(Vec<Completion>),
+}
+
+/// A snapshot that is where it lasts, but for its row.
+#[derive(Clone)]
+struct StoredSnapshot {
+    since: Instant,
+    checkpoint: Checkpoint,
+    /// How long that took.
+    taken: Duration,
 }
 
 enum NotSuspended {
@@ -84,11 +93,15 @@ impl Attempt {
         &self,
         execution: &mut Execution,
         wait: &WaitRequest,
-        stored: &mut Option<(Instant, Checkpoint)>,
+        stored: &mut Option<StoredSnapshot>,
     ) -> Result<(), NotSuspended> {
-        let checkpoint = match stored {
-            Some((since, checkpoint)) if since.elapsed() < SNAPSHOT_LASTS => checkpoint.clone(),
-            _ => stored.insert((Instant::now(), self.store_snapshot(execution).await?)).1.clone(),
+        let StoredSnapshot { checkpoint, taken, .. } = match stored {
+            Some(stored) if stored.since.elapsed() < SNAPSHOT_LASTS => stored.clone(),
+            _ => {
+                let since = Instant::now();
+                let checkpoint = self.store_snapshot(execution).await?;
+                stored.insert(StoredSnapshot { since, checkpoint, taken: since.elapsed() }).clone()
+            }
         };
         match self.logs.write(&self.context.store, &self.claimed.lease).await {
             Ok(()) => {}
@@ -98,7 +111,9 @@ impl Attempt {
         }
         let needed = Packs::of(&checkpoint);
         let (size_bytes, used_cpu_ms) = (checkpoint.stored_bytes, execution.used_cpu().as_millis() as u64);
-        match self.suspend_with_others_or_alone(checkpoint, wait, used_cpu_ms).await {
+        let timing = Timing { taken_us: Some(taken.as_micros() as u64), restored_us: self.restored_us.get().copied() };
+        let asked = Suspension { timing, ..Suspension::new(self.claimed.lease, checkpoint, wait.clone(), used_cpu_ms) };
+        match self.suspend_with_others_or_alone(asked).await {
             Ok(suspended) => {
                 debug!(size_bytes, requeued = suspended.requeued, "suspended");
                 self.forget_checkpoint(suspended.replaced).await;
@@ -113,20 +128,13 @@ impl Attempt {
     }
 
     /// Many runs that begin to wait at the same time share a transaction.
-    async fn suspend_with_others_or_alone(
-        &self,
-        checkpoint: Checkpoint,
-        wait: &WaitRequest,
-        used_cpu_ms: u64,
-    ) -> Result<Suspended, engine::Error> {
-        let Claimed { lease, .. } = self.claimed;
-        if suspend::is_for_a_moment(wait) {
-            let asked = Suspension { lease, checkpoint: checkpoint.clone(), wait: wait.clone(), moment: None, used_cpu_ms };
-            if let Some(suspended) = self.context.suspensions.ask(asked).await.flatten() {
-                return Ok(suspended);
-            }
+    async fn suspend_with_others_or_alone(&self, asked: Suspension) -> Result<Suspended, engine::Error> {
+        if suspend::is_for_a_moment(&asked.wait)
+            && let Some(suspended) = self.context.suspensions.ask(asked.clone()).await.flatten()
+        {
+            return Ok(suspended);
         }
-        suspend::suspend(&self.context.store, &lease, checkpoint, wait, used_cpu_ms).await
+        suspend::suspend(&self.context.store, asked).await
     }
 
     async fn store_snapshot(&self, execution: &mut Execution) -> Result<Checkpoint, NotSuspended> {

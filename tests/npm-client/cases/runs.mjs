@@ -2,6 +2,7 @@
 
 import assert from "node:assert/strict";
 
+import { apiClientManager, assembleRunTracePages } from "@trigger.dev/core/v3";
 import { runs, tasks } from "@trigger.dev/sdk";
 
 import { cases } from "../cases.mjs";
@@ -236,6 +237,29 @@ cases("HTTP: run trace", {
     assert.equal(status, 200);
     assert.equal(body.trace.rootSpan.runId, id);
   },
+  "the client reads it whole, and page by page": async () => {
+    const { id } = await tasks.trigger("measure", { ms: 600 });
+    await finished(id);
+    const client = apiClientManager.clientOrThrow();
+    const { trace } = await client.retrieveRunTrace(id);
+    const names = (span) => [span.data.message, span.children.map(names)];
+    assert.deepEqual(names(trace.rootSpan), [
+      "measure",
+      [["Attempt 1", [["outer", [["inner", []]]], ["wait until", []], ["open", []]]]],
+    ]);
+    assert.ok(trace.rootSpan.data.startTime instanceof Date && trace.rootSpan.data.duration > 0);
+    const pages = [];
+    let after;
+    do {
+      const page = await client.retrieveRunTracePage(id, { limit: 2, after });
+      pages.push(page);
+      after = page.pagination.next;
+    } while (after);
+    const [root, ...others] = assembleRunTracePages(pages);
+    const flat = (span) => [span.message, span.children.map(flat)];
+    assert.deepEqual([pages.length, others], [3, []]);
+    assert.deepEqual(flat(root), names(trace.rootSpan));
+  },
 });
 
 cases("HTTP: run spans", {
@@ -246,5 +270,13 @@ cases("HTTP: run spans", {
     assert.equal(trace.status, 200);
     const span = await http("GET", `/api/v1/runs/${id}/spans/${trace.body.trace.rootSpan.id}`);
     assert.equal(span.body.runId, id);
+  },
+  "the client reads it": async () => {
+    const { id } = await tasks.trigger("measure", { ms: 0 });
+    const run = await finished(id);
+    const client = apiClientManager.clientOrThrow();
+    const span = await client.retrieveSpan(id, run.output.inner.split("-")[2]);
+    assert.deepEqual([span.message, span.isError, span.isPartial, span.runId], ["inner", true, false, id]);
+    await refused(404, () => client.retrieveSpan(id, "00000000000000ff"));
   },
 });

@@ -8,6 +8,7 @@
 //! - [`files`](files::files) keeps things in files over its waits.
 //! - The tasks of [`forks`] see what a restored run must not share with another, and wait at the end of a deep stack.
 //! - Of the tasks of [`narrow`] only so many may execute at a time.
+//! - [`measure`](measured::measure) measures what it does.
 //! - The tasks of [`talk`] say and hear something in streams.
 //! - [`variables`](variables::variables) looks at the environment on either side of a wait.
 //! - The tasks of [`misbehave`] trap, panic, spin, exit, fail, eat memory and flood the host.
@@ -19,6 +20,7 @@ mod ends;
 mod family;
 mod files;
 mod forks;
+mod measured;
 mod misbehave;
 mod narrow;
 mod pauses;
@@ -51,6 +53,7 @@ dormouse::bundle!(
     files::files,
     forks::deep,
     forks::fork,
+    measured::measure,
     misbehave::alloc,
     misbehave::big_output,
     misbehave::exit,
