@@ -55,7 +55,7 @@ async fn an_environment_begins_with_the_servers_limit_and_keeps_the_one_that_it_
     let preview = preview(&scene).await;
     let branch = branch::ensure(&scene.store, &preview, "a").await.unwrap();
     let limit = async |id| {
-        let standing = environments::standing(&mut *scene.store.read().await.unwrap(), id).await.unwrap();
+        let standing = environments::standing(&mut scene.store.read().await.unwrap(), id).await.unwrap();
         standing.unwrap().concurrency_limit
     };
     assert_eq!((limit(preview.id).await, limit(branch.id).await), (Some(7), Some(7)));
