@@ -14,7 +14,7 @@ use tokio::{
 /// Questions that wait for their turn; whoever asks beyond that waits before asking.
 const WAITING: usize = 4096;
 /// Where so many have come meanwhile, others are about to.
-const MANY: usize = 8;
+const MANY: usize = 16;
 /// How long a group waits for these: less than its work takes then.
 const A_MOMENT: Duration = Duration::from_millis(1);
 
@@ -121,7 +121,7 @@ mod tests {
     async fn where_many_come_together_those_that_come_a_moment_later_are_taken_along_but_no_more_than_may_be() {
         let sizes = Arc::new(std::sync::Mutex::new(Vec::new()));
         let seen = sizes.clone();
-        let group = Group::new(12, 1, move |items: Vec<u32>| {
+        let group = Group::new(24, 1, move |items: Vec<u32>| {
             seen.lock().unwrap().push(items.len());
             async move { items }
         });
@@ -135,7 +135,7 @@ mod tests {
             });
             sizes.lock().unwrap().clone()
         };
-        for (first, then, expected) in [(8, 3, vec![11]), (9, 5, vec![12, 2]), (7, 3, vec![7, 3])] {
+        for (first, then, expected) in [(16, 3, vec![19]), (20, 8, vec![24, 4]), (15, 3, vec![15, 3])] {
             // A machine that stands still for a moment lets it pass.
             let mut tries = 0..100;
             while groups(first, then).await != expected {
