@@ -6,7 +6,7 @@
 #   make bench   the figures of docs/benchmarks.md (NAME=… for some of them, or of one guest)
 #   make soak    runs of every language through a process for each of 300 waits, in every way to wait (WAITS=…), and through 100,000
 #                instances in all (CYCLES=…), and storms over 1,000 triggered runs each (RUNS=…): kills, restarts, cuts, clocks that are
-#                set, servers that cannot be told apart, and full disks
+#                set, servers that cannot be told apart, and full disks; and ten days of 2,000 runs each, two of which are kept
 #   make fuzz    more cases of the differential test of the rewriter (CASES=… SEED=…)
 #   make fuzz-coverage   the coverage-guided targets of fuzz/ (TARGET=rewriter|snapshot SECONDS_AT_MOST=60)
 #   make lint    fmt, clippy and docs, warnings as errors
@@ -55,6 +55,7 @@ soak: tools guests
 	CHAIN_WAITS=$${WAITS:-300} CYCLES=$${CYCLES:-100000} cargo test --locked --release --test main -- --nocapture checkpoint::
 	STORM_RUNS=$${RUNS:-1000} cargo test --locked --test main -- --nocapture --test-threads=1 \
 	  e2e::storm e2e::clocks e2e::twins e2e::full_disk
+	BLOAT_DAYS=10 BLOAT_RUNS=$$((2 * $${RUNS:-1000})) cargo test --locked --test main -- --nocapture e2e::bloat
 
 .PHONY: fuzz
 fuzz: tools

@@ -1,6 +1,7 @@
 //! The product as a user has it: the binary, HTTP, and SIGKILL.
 
 mod bad_input;
+mod bloat;
 mod boundaries;
 mod children;
 mod clocks;
