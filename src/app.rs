@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
+use axum::serve::ListenerExt as _;
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::{ExposeSecret, SecretString};
@@ -182,7 +183,10 @@ async fn serve(
         let router = api::router(state);
         let stop = shutdown.token(Phase::Intake);
         shutdown.spawn(Phase::Intake, "the API", async move {
-            let serving = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+            // Chunks of a stream are small, and none shall wait until the one before it was acknowledged.
+            let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+            // Made once: given the router itself, every connection would have a copy of all routes, which is 100 KiB.
+            let serving = axum::serve(listener, router.into_make_service()).with_graceful_shutdown(stop.cancelled_owned());
             serving.await.context("the API ended")
         });
     }
