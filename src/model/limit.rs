@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::id::LimitId;
 
-/// Longest name of a limit, in characters.
-pub const MAX_LIMIT_NAME_CHARS: usize = 128;
+/// Longest name of a shared limit, in characters. Source: facts 4.5.
+pub const MAX_LIMIT_NAME_CHARS: usize = 122;
 /// Most shared limits of a run, besides its task's own. Source: facts A17.
 pub const MAX_SHARED: usize = 2;
 /// How long an exception for a concurrency key holds unless said otherwise, and at most. Source: facts K4.

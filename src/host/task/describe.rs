@@ -15,9 +15,9 @@ use crate::{
     host::HostState,
     model::{
         environment::EnvironmentKind,
-        limit,
+        limit::{self, MAX_LIMIT_NAME_CHARS},
         machine::Machine,
-        queue::MAX_CONCURRENCY,
+        queue::{MAX_CONCURRENCY, MAX_QUEUE_NAME_CHARS},
         task::{BundleDefinition, LimitDefinition, QueueDefinition, RetryPolicy, ScheduleDefinition, TaskDefinition, TaskKind},
     },
 };
@@ -26,10 +26,6 @@ use crate::{
 const MAX_DECLARATIONS: usize = 1000;
 /// Longest task id: `task/<id>` is its queue's name, which takes 128. Source: facts A15.
 const MAX_TASK_ID_CHARS: usize = 123;
-/// Longest queue name. Source: facts A15.
-const MAX_QUEUE_NAME_CHARS: usize = 128;
-/// Longest name of a shared concurrency limit. Source: facts 4.5.
-const MAX_LIMIT_NAME_CHARS: usize = 122;
 /// Most attempts of a run. Source: facts A21.
 const MAX_ATTEMPTS: u32 = 250;
 /// Least CPU time of an attempt, in milliseconds; smaller values are raised to it. Source: facts A22.
