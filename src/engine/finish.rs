@@ -3,7 +3,7 @@
 //! A result is written once. Whoever comes late, with a lease that is no longer the newest or for a run that is over,
 //! writes nothing and is told so.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
@@ -69,13 +69,24 @@ pub const MOST_TOGETHER: usize = 128;
 /// Longest output of a run that is completed beside others, in bytes: one of 10 MiB shall not keep them waiting.
 pub const MOST_OUTPUT_TOGETHER: usize = 64 * 1024;
 
-/// Completes up to [`MOST_TOGETHER`] runs in one transaction, and says which of them are over now. The others are to be
-/// cancelled, or not held by their leases any more: for them there is [`finish`].
+/// Completes up to [`MOST_TOGETHER`] runs, and says which of them are over now: those that nobody waits for with one statement, the
+/// others in a transaction. What is left is to be cancelled, or not held by its lease any more: for that there is [`finish`].
 ///
 /// # Errors
-/// If the database does not answer: then none is over.
+/// If the database does not answer: then any of them may be over.
 pub async fn complete_together(store: &Store, completed: Vec<Completed>) -> Result<HashSet<RunId>, Error> {
-    store.tx(move |tx| Box::pin(async move { Ok(endings::complete(tx, &completed).await?.into_iter().collect()) })).await
+    let all: Arc<[Completed]> = completed.into();
+    let completed = all.clone();
+    let over: Result<_, Error> =
+        store.single(move |connection| Box::pin(async move { Ok(endings::complete(connection, &completed).await?) })).await;
+    let mut over: HashSet<RunId> = over?.into_iter().collect();
+    let awaited: Vec<Completed> = all.iter().filter(|run| !over.contains(&run.lease.run)).cloned().collect();
+    if !awaited.is_empty() {
+        over.extend(
+            store.tx(move |tx| Box::pin(async move { Ok::<_, Error>(endings::complete_awaited(tx, &awaited).await?) })).await?,
+        );
+    }
+    Ok(over)
 }
 
 /// The run, if the lease is the newest and still holds it.

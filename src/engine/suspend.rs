@@ -55,7 +55,7 @@ pub async fn suspend(store: &Store, asked: Suspension) -> Result<Suspended, Erro
 /// Most runs that [`suspend_together`] takes: their ids fit into one notification.
 pub const MOST_TOGETHER: usize = 128;
 
-/// Suspends up to [`MOST_TOGETHER`] runs in one transaction, and says what became of those that it did suspend. The others wait for
+/// Suspends up to [`MOST_TOGETHER`] runs with one statement, and says what became of those that it did suspend. The others wait for
 /// more than a moment, are to be cancelled, or are not held by their leases any more: for them there is [`suspend`].
 ///
 /// # Errors
@@ -63,17 +63,10 @@ pub const MOST_TOGETHER: usize = 128;
 pub async fn suspend_together(store: &Store, asked: Vec<Suspension>) -> Result<HashMap<RunId, Suspended>, Error> {
     let alone: Vec<Suspension> =
         asked.into_iter().filter_map(|asked| Some(Suspension { moment: Some(own_moment(&asked.wait)?), ..asked })).collect();
-    store
-        .tx(move |tx| {
-            Box::pin(async move {
-                let frozen = checkpoints::freeze(tx, &alone).await?;
-                let due: Vec<Uuid> = frozen.iter().filter(|frozen| frozen.is_due).map(|frozen| frozen.run.uuid()).collect();
-                line::wake_suspended(tx, &due).await?;
-                let suspended = |frozen: Frozen| Suspended { requeued: frozen.is_due, replaced: frozen.replaced };
-                Ok(frozen.into_iter().map(|frozen| (frozen.run, suspended(frozen))).collect())
-            })
-        })
-        .await
+    let frozen: Result<_, Error> =
+        store.single(move |connection| Box::pin(async move { Ok(checkpoints::freeze(connection, &alone).await?) })).await;
+    let suspended = |frozen: Frozen| (frozen.run, Suspended { requeued: frozen.is_due, replaced: frozen.replaced });
+    Ok(frozen?.into_iter().map(suspended).collect())
 }
 
 async fn suspend_in(tx: &mut PgConnection, asked: Suspension) -> Result<Suspended, Error> {
@@ -81,11 +74,11 @@ async fn suspend_in(tx: &mut PgConnection, asked: Suspension) -> Result<Suspende
     let Some(frozen) = checkpoints::freeze(tx, std::slice::from_ref(&asked)).await?.pop() else {
         return not_suspended(tx, lease, checkpoint, *used_cpu_ms).await;
     };
-    let is_over = frozen.is_due || block(tx, lease, frozen.environment, wait).await?;
-    if is_over {
-        line::wake_suspended(tx, &[lease.run.uuid()]).await?;
+    let has_come = !frozen.is_due && block(tx, lease, frozen.environment, wait).await?;
+    if has_come {
+        line::wake_suspended(tx, lease.run).await?;
     }
-    Ok(Suspended { requeued: is_over, replaced: frozen.replaced })
+    Ok(Suspended { requeued: frozen.is_due || has_come, replaced: frozen.replaced })
 }
 
 /// Why nothing was written. A run that is to be cancelled ends instead.

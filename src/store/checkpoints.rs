@@ -45,7 +45,7 @@ pub struct Frozen {
     pub run: RunId,
     /// Where it lives.
     pub environment: EnvironmentId,
-    /// The moment that it waits for has come.
+    /// The moment that it waits for had come: it is back in line.
     pub is_due: bool,
     /// The blob of the checkpoint that it had, if no other run's names it.
     pub replaced: Option<String>,
@@ -53,7 +53,8 @@ pub struct Frozen {
 
 /// Suspends those of the runs that execute under their leases and that nobody wants to cancel: gives up the lease, puts the checkpoint
 /// in place of the one the run had, forgets its journal, which the checkpoint stands for, and enters it. Of the others nothing is
-/// written. A run is due at its moment, but not before now. Locks them in the order of their ids.
+/// written. A run whose moment has come is back in line at once, at the place it had, which is entered too and told to workers. Locks
+/// them in the order of their ids.
 ///
 /// One statement, since it is what every wait costs.
 ///
@@ -69,18 +70,18 @@ pub async fn freeze(connection: &mut PgConnection, suspended: &[Suspension]) -> 
             as asked (id, worker, epoch, moment, cpu_ms, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, files,
                 packs, pages, note)
         ), held as (
-            select asked.id, asked.moment, asked.cpu_ms from asked
+            select asked.id, asked.moment, asked.cpu_ms, coalesce(asked.moment <= clock_now(), false) as is_due from asked
             join runs r on r.id = asked.id
             where r.lease_worker = asked.worker and r.epoch = asked.epoch and r.status in ('EXECUTING', 'DEQUEUED')
                 and r.cancel_requested_at is null
             order by r.id for no key update of r
         ), frozen as (
             update runs r
-            set status = 'WAITING', lease_worker = null, lease_expires_at = null,
-                due_at = case when held.moment is not null then greatest(held.moment, clock_now()) end,
-                attempt_cpu_ms = held.cpu_ms, stalls = 0, updated_at = clock_now(), event_seq = r.event_seq + 1
+            set status = case when held.is_due then 'QUEUED' else 'WAITING' end, lease_worker = null, lease_expires_at = null,
+                due_at = case when not held.is_due then held.moment end, attempt_cpu_ms = held.cpu_ms, stalls = 0,
+                updated_at = clock_now(), event_seq = r.event_seq + case when held.is_due then 2 else 1 end
             from held where r.id = held.id
-            returning r.id, r.event_seq, r.environment_id, r.due_at
+            returning r.id, r.event_seq, r.environment_id, r.due_at, held.is_due
         ), stored as (
             insert into checkpoints (run_id, sequence, digest, snapshot, stored_bytes, raw_bytes, wait, rewritten, files, packs, pages,
                 created_at)
@@ -95,13 +96,17 @@ pub async fn freeze(connection: &mut PgConnection, suspended: &[Suspension]) -> 
             delete from journal where run_id in (select id from frozen)
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status, data)
-            select id, event_seq, clock_now(), $13, 'WAITING', asked.note::json from frozen join asked using (id)
+            select id, event_seq - is_due::integer, clock_now(), $13, 'WAITING', asked.note::json from frozen join asked using (id)
+            union all
+            select id, event_seq, clock_now(), $20, 'QUEUED', null from frozen where is_due
         ), told as (
             select pg_notify($14, string_agg(replace(id::text, '-', ''), ',')) from frozen having count(*) > 0
             union all
-            select pg_notify($15, '') from frozen where due_at > clock_now() having count(*) > 0
+            select pg_notify($15, '') from frozen where due_at is not null having count(*) > 0
+            union all
+            select pg_notify($21, '') from frozen where is_due having count(*) > 0
         )
-        select f.id, f.environment_id, coalesce(f.due_at <= clock_now(), false) as "is_due!",
+        select f.id, f.environment_id, f.is_due as "is_due!",
             -- Of the statement's beginning: the one that is replaced.
             before.digest as "replaced?",
             (select count(*) from told) as told
@@ -128,7 +133,9 @@ pub async fn freeze(connection: &mut PgConnection, suspended: &[Suspension]) -> 
         &columns.files as &[Option<&[u8]>],
         &columns.packs,
         &columns.pages,
-        &columns.notes
+        &columns.notes,
+        EventKind::Resumed.as_str(),
+        notify::LINE
     )
     .fetch_all(connection)
     .await?;

@@ -142,14 +142,9 @@ pub async fn end(connection: &mut PgConnection, runs: &[Uuid], ending: &Ending<'
         return Ok(());
     }
     events::record(connection, EventKind::Finished, &changed).await?;
-    settle(connection, &ended, ending.status).await
-}
-
-/// What comes of it that runs are over.
-async fn settle(connection: &mut PgConnection, ended: &[Uuid], status: RunStatus) -> Result<(), StoreError> {
-    let blocked = let_go(connection, ended, status).await?;
+    let blocked = let_go(connection, &ended, ending.status).await?;
     // Last, since from here on the ends of other runs that the same one waits for have to wait for this transaction.
-    edges::meet(connection, ended, &blocked).await
+    edges::meet(connection, &ended, &blocked).await
 }
 
 /// Drops what final runs leave behind, notes those whose children are to be cancelled, and says who waited for them.
@@ -158,16 +153,15 @@ async fn settle(connection: &mut PgConnection, ended: &[Uuid], status: RunStatus
 /// their children.
 async fn let_go(connection: &mut PgConnection, ended: &[Uuid], status: RunStatus) -> Result<Vec<Uuid>, StoreError> {
     Ok(query_scalar!(
-        "with edges as (delete from run_waits where run_id = any($1)),
-              calls as (delete from journal where run_id = any($1)),
-              kept as (delete from checkpoints where run_id = any($1)),
-              parents as (
-                  insert into cancelled_parents (run_id, cancelled_at)
-                  select distinct parent_id, clock_now() from runs
-                  where $2 and parent_id = any($1) and finished_at is null
-                  on conflict (run_id) do nothing
-              )
-         select distinct run_id from run_waits where waitpoint_id = any($1)",
+        "with parents as (
+             insert into cancelled_parents (run_id, cancelled_at)
+             select distinct parent_id, clock_now() from runs
+             where $2 and parent_id = any($1) and finished_at is null
+             on conflict (run_id) do nothing
+         ), gone as (
+             select leave_nothing($1)
+         )
+         select distinct run_id from run_waits where waitpoint_id = any($1) and (select count(*) from gone) = 1",
         ended,
         status == RunStatus::Canceled
     )
@@ -176,7 +170,7 @@ async fn let_go(connection: &mut PgConnection, ended: &[Uuid], status: RunStatus
 }
 
 /// A run that returned, on its way to be ended beside others.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Completed {
     /// Who ran it.
     pub lease: Lease,
@@ -190,12 +184,32 @@ pub struct Completed {
     pub restored_us: Option<u64>,
 }
 
-/// Completes runs, all in one statement, with all that comes of it, as [`end`] does. Only those that are as their leases say and that
+/// Completes runs that nobody waits for, all in one statement, as [`end`] does. Only those that are as their leases say and that
 /// nobody cancels; returns these. Locks them in the order of their ids.
 ///
 /// # Errors
 /// If the database does not answer.
 pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) -> Result<Vec<RunId>, StoreError> {
+    Ok(rows::ids(complete_those(connection, completed, false).await?))
+}
+
+/// The same for runs that somebody waits for, with all that comes of it.
+///
+/// # Errors
+/// The same.
+pub async fn complete_awaited(connection: &mut PgConnection, completed: &[Completed]) -> Result<Vec<RunId>, StoreError> {
+    let ended = complete_those(connection, completed, true).await?;
+    let blocked = edges::blocked_by(connection, &ended).await?;
+    edges::meet(connection, &ended, &blocked).await?;
+    Ok(rows::ids(ended))
+}
+
+/// `with_awaited`: also those that somebody waits for, who is to be told of it in the same transaction.
+async fn complete_those(
+    connection: &mut PgConnection,
+    completed: &[Completed],
+    with_awaited: bool,
+) -> Result<Vec<Uuid>, StoreError> {
     let of = |each: fn(&Completed) -> Uuid| completed.iter().map(each).collect::<Vec<_>>();
     let epochs: Vec<i64> = completed.iter().map(|run| run.lease.epoch).collect();
     let outputs: Vec<&[u8]> = completed.iter().map(|run| run.output.data.as_slice()).collect();
@@ -206,7 +220,7 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
     let notes: Vec<Option<String>> = completed.iter().map(|run| run.restored_us.map(noted)).collect();
     let rows = query!(
         r#"
-        with held as (
+        with held as materialized (
             select r.id, r.attempt, r.attempt_started_at, done.output, done.output_type,
                 greatest(done.cpu_ms, r.attempt_cpu_ms) as cpu_ms, done.machine, done.note
             from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $9::text[],
@@ -215,25 +229,29 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
             where r.lease_worker = done.worker and r.epoch = done.epoch and r.status = 'EXECUTING'
                 and r.cancel_requested_at is null
             order by r.id for no key update of r
+        ), done as materialized (
+            select * from held where $11 or id not in (select waited_for(array_agg(id)) from held)
         ), ended as (
             update runs r
-            set status = 'COMPLETED', output = held.output, output_type = held.output_type, finished_at = clock_now(),
+            set status = 'COMPLETED', output = done.output, output_type = done.output_type, finished_at = clock_now(),
                 due_at = null, lease_worker = null, lease_expires_at = null, in_attempt = false,
-                earlier_cpu_ms = r.earlier_cpu_ms + held.cpu_ms, attempt_cpu_ms = 0,
+                earlier_cpu_ms = r.earlier_cpu_ms + done.cpu_ms, attempt_cpu_ms = 0,
                 updated_at = clock_now(), event_seq = r.event_seq + 1
-            from held where r.id = held.id
+            from done where r.id = done.id
             returning r.id, r.event_seq
         ), tried as (
             insert into attempts (run_id, number, started_at, finished_at, cpu_ms, machine)
-            select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), cpu_ms, machine from held
+            select id, attempt, coalesce(attempt_started_at, clock_now()), clock_now(), cpu_ms, machine from done
             on conflict (run_id, number) do nothing
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status, data)
-            select id, event_seq, clock_now(), $7, 'COMPLETED', held.note::json from ended join held using (id)
+            select id, event_seq, clock_now(), $7, 'COMPLETED', done.note::json from ended join done using (id)
         ), told as (
             select pg_notify($8, string_agg(replace(id::text, '-', ''), ',')) from ended having count(*) > 0
+        ), gone as (
+            select leave_nothing(array_agg(id)) from ended having count(*) > 0
         )
-        select id as "id!", (select count(*) from told) as told from ended
+        select id as "id!", (select count(*) from told) as told, (select count(*) from gone) as gone from ended
         "#,
         &of(|run| run.lease.run.uuid()),
         &of(|run| run.lease.worker.uuid()),
@@ -244,27 +262,16 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
         EventKind::Finished.as_str(),
         notify::RUNS,
         &machines as &[&str],
-        &notes as &[Option<String>]
+        &notes as &[Option<String>],
+        with_awaited
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(connection)
     .await?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ended: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
-    settle(connection, &ended, RunStatus::Completed).await?;
-    Ok(rows::ids(ended))
+    Ok(rows.into_iter().map(|row| row.id).collect())
 }
 
 /// Drops what an attempt leaves behind: edges, journal, checkpoint.
 async fn forget(connection: &mut PgConnection, run: RunId) -> Result<(), StoreError> {
-    query!(
-        "with edges as (delete from run_waits where run_id = $1),
-              calls as (delete from journal where run_id = $1)
-         delete from checkpoints where run_id = $1",
-        run.uuid()
-    )
-    .execute(connection)
-    .await?;
+    query!("select leave_nothing($1)", &[run.uuid()]).execute(connection).await?;
     Ok(())
 }

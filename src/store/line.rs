@@ -373,31 +373,28 @@ fn queued(rows: impl Iterator<Item = (Uuid, i64)>) -> Vec<Changed> {
     rows.map(|(id, seq)| Changed { id: RunId::from_uuid(id), seq, status: RunStatus::Queued }).collect()
 }
 
-/// What these runs wait for had come before they were suspended: they come back into line, at the places they had, which is entered
-/// and told to workers.
+/// What this run waits for had come before it was suspended: it comes back into line, at the place it had, which is entered and told
+/// to workers.
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn wake_suspended(connection: &mut PgConnection, runs: &[Uuid]) -> Result<(), StoreError> {
-    if runs.is_empty() {
-        return Ok(());
-    }
+pub async fn wake_suspended(connection: &mut PgConnection, run: RunId) -> Result<(), StoreError> {
     query!(
         r#"
         with woken as (
             update runs
             set status = 'QUEUED', due_at = null, updated_at = clock_now(), event_seq = event_seq + 1
-            where id = any($1) and status = 'WAITING'
+            where id = $1 and status = 'WAITING'
             returning id, event_seq
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status)
             select id, event_seq, clock_now(), $2, 'QUEUED' from woken
         )
-        select pg_notify($3, string_agg(replace(id::text, '-', ''), ',')) from woken having count(*) > 0
+        select pg_notify($3, replace(id::text, '-', '')) from woken
         union all
-        select pg_notify($4, '') from woken having count(*) > 0
+        select pg_notify($4, '') from woken
         "#,
-        runs,
+        run.uuid(),
         EventKind::Resumed.as_str(),
         notify::RUNS,
         notify::LINE

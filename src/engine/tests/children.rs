@@ -1,17 +1,20 @@
 //! Runs that runs start, wait for, and take with them.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::{
-    engine::{children, journal::Call},
+    engine::{children, finish, journal::Call},
     model::{
         batch::{BatchTriggered, Draft, Item, Refusal},
         child::{Intent, RunOutcome},
         error::ErrorCode,
         id::BatchId,
+        machine::Machine,
         trigger::{RunIdempotency, Triggered},
         waitpoint::{Completion, Resolution},
     },
-    store::line,
+    store::{endings::Completed, line},
 };
 
 const FIRST: Call = Call { sequence: 0, ordinal: 0 };
@@ -209,6 +212,37 @@ async fn a_suspension_waits_for_an_end_that_is_under_way(pool: PgPool) {
     };
     let (suspended, ()) = futures_util::join!(scene.suspend(&parent, 1, any(&[child])), commit);
     assert!(suspended.unwrap().requeued);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_child_that_completes_beside_others_while_its_parent_is_being_suspended_wakes_it(pool: PgPool) {
+    let scene = Scene::new(pool.clone()).await;
+    let (parent, _) = scene.family().await;
+    let child = scene.claim_one().await.lease;
+    let waiting = async |count: i64| {
+        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+        while scene.count(waits).await != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    // The suspension holds the child, and stops short of the edge to it.
+    let mut obstacle = pool.begin().await.unwrap();
+    sqlx::query("lock table run_waits in share mode").execute(&mut *obstacle).await.unwrap();
+    let complete = async {
+        waiting(1).await;
+        let (output, machine) = (Packet::json(&json!(7)), Machine::Micro);
+        finish::complete_together(&scene.store, vec![Completed { lease: child, output, cpu_ms: 1, machine, restored_us: None }])
+            .await
+    };
+    let let_go = async {
+        waiting(2).await;
+        obstacle.commit().await.unwrap();
+    };
+    let (suspended, over, ()) = futures_util::join!(scene.suspend(&parent, 1, any(&[child.run])), complete, let_go);
+    assert!(!suspended.unwrap().requeued, "it went to sleep first");
+    assert_eq!(over.unwrap(), HashSet::from([child.run]));
+    let (_, completions) = scene.resumed().await;
+    assert_eq!(word(&completions[0].resolution), "7");
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
