@@ -21,7 +21,9 @@ use crate::{
     store::{
         self, Store,
         endings::{self, Ending},
-        events, notify, sweep, waitpoints,
+        events, notify,
+        sweep::{self, Due},
+        waitpoints,
     },
 };
 
@@ -86,19 +88,29 @@ pub(super) async fn ensure(
 /// # Errors
 /// If the database does not answer.
 pub async fn fire_due(store: &Store, max: u32) -> Result<u32, Error> {
-    let waitpoints = store
-        .tx(move |tx| {
-            Box::pin(async move {
-                let closed = waitpoints::close_due(tx, i64::from(max)).await?;
-                wait::wake_blocked(tx, &closed).await?;
-                Ok::<_, Error>(closed.len())
+    let due: Result<Due, Error> = store
+        .single(move |connection| Box::pin(async move { Ok(sweep::wake_sleeping(connection, i64::from(max)).await?) }))
+        .await;
+    let Due { woken, has_others, has_waitpoints } = due?;
+    let mut moved = woken as usize;
+    if has_waitpoints {
+        moved += store
+            .tx(move |tx| {
+                Box::pin(async move {
+                    let closed = waitpoints::close_due(tx, i64::from(max)).await?;
+                    wait::wake_blocked(tx, &closed).await?;
+                    Ok::<_, Error>(closed.len())
+                })
             })
-        })
-        .await?;
-    let runs = store.tx(move |tx| Box::pin(async move { fire_runs(tx, max).await })).await?;
-    Ok((waitpoints + runs) as u32)
+            .await?;
+    }
+    if has_others {
+        moved += store.tx(move |tx| Box::pin(async move { fire_runs(tx, max).await })).await?;
+    }
+    Ok(moved as u32)
 }
 
+/// Moves on what is due and need not have slept.
 async fn fire_runs(tx: &mut PgConnection, max: u32) -> Result<usize, Error> {
     let due = sweep::pick_due(tx, i64::from(max)).await?;
     if due.is_empty() {

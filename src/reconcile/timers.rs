@@ -16,7 +16,7 @@ pub async fn tick(store: &Store) -> Result<(u64, Option<Duration>), engine::Erro
     loop {
         let some = engine::timer::fire_due(store, BATCH).await?;
         fired += u64::from(some);
-        if some == 0 {
+        if some < BATCH {
             return Ok((fired, engine::timer::next_due(store).await?));
         }
     }

@@ -26,7 +26,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(5);
 pub(super) const SCHEDULES: &str = "schedules";
 
 /// Postgres takes less than 8000 bytes; an id is 32 letters and a comma.
-const IDS_PER_MESSAGE: usize = 200;
+pub(super) const IDS_PER_MESSAGE: usize = 200;
 
 /// The payloads that name these ids.
 pub(super) fn payloads(ids: &[Uuid]) -> Vec<String> {

@@ -5,8 +5,61 @@ use std::time::Duration;
 use sqlx::{PgConnection, query, query_scalar};
 use uuid::Uuid;
 
-use super::{StoreError, events::Changed, leases::interval, rows};
-use crate::model::{id::RunId, run::RunStatus, trigger::DEVELOPMENT_TTL_MS};
+use super::{StoreError, events::Changed, leases::interval, notify, rows};
+use crate::model::{event::EventKind, id::RunId, run::RunStatus, trigger::DEVELOPMENT_TTL_MS};
+
+/// What a look for what is due found.
+#[derive(Debug, Clone, Copy)]
+pub struct Due {
+    /// Runs that slept and are back in line.
+    pub woken: u64,
+    /// Some of the runs that are due did not sleep.
+    pub has_others: bool,
+    /// Some waitpoints are due.
+    pub has_waitpoints: bool,
+}
+
+/// Of at most `max` runs whose time has come, the longest due first, puts those that slept back into line at the place they had, which
+/// is entered and told to workers, and says whether there is more to do.
+///
+/// One statement, since it is what every wait costs.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn wake_sleeping(connection: &mut PgConnection, max: i64) -> Result<Due, StoreError> {
+    let row = query!(
+        r#"
+        with due as materialized (
+            select id, status from runs where due_at <= clock_now() order by due_at limit $1 for no key update skip locked
+        ), woken as (
+            update runs r
+            set status = 'QUEUED', due_at = null, updated_at = clock_now(), event_seq = r.event_seq + 1
+            from due where r.id = due.id and due.status = 'WAITING' and r.lease_worker is null
+            returning r.id, r.event_seq
+        ), entries as (
+            insert into run_events (run_id, seq, at, kind, status)
+            select id, event_seq, clock_now(), $2, 'QUEUED' from woken
+        ), told as (
+            select pg_notify($3, string_agg(replace(id::text, '-', ''), ','))
+            from (select id, row_number() over () / $4 as message from woken) as named group by message
+            union all
+            select pg_notify($5, '') from woken having count(*) > 0
+        )
+        select (select count(*) from woken) as "woken!", (select count(*) from told) as told,
+            exists (select from due where status <> 'WAITING') as "has_others!",
+            exists (select from waitpoints where status = 'WAITING' and due_at is not null and due_at <= clock_now())
+                as "has_waitpoints!"
+        "#,
+        max,
+        EventKind::Resumed.as_str(),
+        notify::RUNS,
+        notify::IDS_PER_MESSAGE as i64,
+        notify::LINE
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Due { woken: rows::count(row.woken), has_others: row.has_others, has_waitpoints: row.has_waitpoints })
+}
 
 /// Locks at most `max` runs whose time has come, the longest due first, and says where they are.
 ///

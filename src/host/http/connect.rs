@@ -74,7 +74,7 @@ pub(super) async fn connect(
     let (mut open, mut refused) = (Vec::new(), None);
     for address in found {
         match egress.policy.check(address.ip()) {
-            Ok(()) if is_own(address) && !egress.policy.names(address.ip()) => refused = Some(Refused("this machine's own")),
+            Ok(()) if !egress.policy.names(address.ip()) && is_own(address) => refused = Some(Refused("this machine's own")),
             Ok(()) => open.push(address),
             Err(what) => refused = Some(what),
         }

@@ -141,6 +141,10 @@ impl Scratch {
     /// # Errors
     /// If there are more than an attempt may have, or a file cannot be read.
     pub async fn pack(&self) -> Result<(Packed, Room), PackError> {
+        // Most have none, and need no thread to find that out.
+        if matches!(self.folder.try_exists(), Ok(false)) {
+            return Ok((Packed::default(), room(0).await));
+        }
         let (folder, state) = (self.folder.clone(), self.state.clone());
         let plan = in_background(move || files::plan(&folder, &lock(&state).known, &QUOTA)).await?;
         let room = room(plan.in_memory).await;
