@@ -140,12 +140,15 @@ impl LoadedComponent {
 
     /// What its memories hold before anything is run. Found out when it is asked for first; if it cannot be, snapshots are larger.
     pub(super) async fn image(&self) -> Option<Arc<Image>> {
-        let find_out = async {
-            let live = Live::still(self).await?;
-            checkpoint::image(live, self.exports.save).await.map(Arc::new)
+        // Once in the component's life, and large: no room for it in the future of every run.
+        let find_out = || {
+            Box::pin(async {
+                let live = Live::still(self).await?;
+                checkpoint::image(live, self.exports.save).await.map(Arc::new)
+            })
         };
         let component = &self.rewriting.component;
-        let found = self.image.get_or_try_init(|| find_out).await;
+        let found = self.image.get_or_try_init(find_out).await;
         found.inspect_err(|error: &RunFault| tracing::warn!(component, %error, "snapshots are larger: no image")).ok().cloned()
     }
 

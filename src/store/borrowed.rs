@@ -72,7 +72,8 @@ impl Connections {
             Some(kept) => (kept.connection, kept.away_since),
             None => {
                 let _waiting = Waiting(&self.warm);
-                (self.pool.acquire().await?, Instant::now())
+                // Seldom, and large: no room for it in every future that may come here.
+                (Box::pin(self.pool.acquire()).await?, Instant::now())
             }
         };
         Ok(Borrowed { connection: Some(connection), away_since, warm: self.warm.clone() })

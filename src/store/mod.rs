@@ -346,16 +346,25 @@ impl StoreError {
 ///
 /// # Errors
 /// What `asking` returns, and [`StoreError::Unavailable`] if no answer comes.
-pub async fn in_time<T, E: From<StoreError>>(asking: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    timeout(ANSWERS_WITHIN, asking).await.unwrap_or_else(|_elapsed| Err(StoreError::no_answer().into()))
+pub fn in_time<T, E: From<StoreError>>(asking: impl Future<Output = Result<T, E>>) -> impl Future<Output = Result<T, E>> {
+    within(ANSWERS_WITHIN, asking)
 }
 
 /// The same for what needs nothing but a server that is there: where most find out that a connection leads nowhere.
 ///
 /// # Errors
 /// The same.
-pub async fn soon<T, E: From<StoreError>>(asking: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    timeout(PING_WITHIN, asking).await.unwrap_or_else(|_elapsed| Err(StoreError::no_answer().into()))
+pub fn soon<T, E: From<StoreError>>(asking: impl Future<Output = Result<T, E>>) -> impl Future<Output = Result<T, E>> {
+    within(PING_WITHIN, asking)
+}
+
+/// What asks a database takes kilobytes: they are there while it asks, not for as long as a request is held that asked once.
+fn within<T, E>(limit: Duration, asking: impl Future<Output = Result<T, E>>) -> impl Future<Output = Result<T, E>>
+where
+    E: From<StoreError>,
+{
+    let asking = Box::pin(timeout(limit, asking));
+    async move { asking.await.unwrap_or_else(|_elapsed| Err(StoreError::no_answer().into())) }
 }
 
 /// `work` in one transaction, and whether that is over for certain. If `work` panics, it is rolled back on the connection's way to
