@@ -72,7 +72,9 @@ pub async fn freeze(connection: &mut PgConnection, suspended: &[Suspension]) -> 
         ), held as (
             select asked.id, asked.moment, asked.cpu_ms, coalesce(asked.moment <= clock_now(), false) as is_due from asked
             join runs r on r.id = asked.id
-            where r.lease_worker = asked.worker and r.epoch = asked.epoch and r.status in ('EXECUTING', 'DEQUEUED')
+            -- Found by their ids, never among all that are leased: that is how it would be planned while few are.
+            where r.id = any($1) and r.lease_worker is not distinct from asked.worker and r.epoch = asked.epoch
+                and r.status in ('EXECUTING', 'DEQUEUED')
                 and r.cancel_requested_at is null
             order by r.id for no key update of r
         ), frozen as (
@@ -93,7 +95,7 @@ pub async fn freeze(connection: &mut PgConnection, suspended: &[Suspension]) -> 
                 wait = excluded.wait, rewritten = excluded.rewritten, files = excluded.files, packs = excluded.packs,
                 pages = excluded.pages, created_at = excluded.created_at
         ), forgotten as (
-            delete from journal where run_id in (select id from frozen)
+            delete from journal where run_id = any(array(select id from frozen))
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status, data)
             select id, event_seq - is_due::integer, clock_now(), $13, 'WAITING', asked.note::json from frozen join asked using (id)

@@ -145,7 +145,7 @@ pub async fn meet(connection: &mut PgConnection, completed: &[Uuid], blocked: &[
             from ready where r.id = ready.run_id
             returning r.id, r.event_seq
         ), needless as (
-            delete from run_waits where run_id in (select id from woken) and waitpoint_id <> all($2)
+            delete from run_waits where run_id = any(array(select id from woken)) and waitpoint_id <> all($2)
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status)
             select id, event_seq, clock_now(), $3, 'QUEUED' from woken

@@ -226,7 +226,9 @@ async fn complete_those(
             from unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bytea[], $5::text[], $6::bigint[], $9::text[],
                 $10::text[]) as done (id, worker, epoch, output, output_type, cpu_ms, machine, note)
             join runs r on r.id = done.id
-            where r.lease_worker = done.worker and r.epoch = done.epoch and r.status = 'EXECUTING'
+            -- Found by their ids, never among all that are leased: that is how it would be planned while few are.
+            where r.id = any($1) and r.lease_worker is not distinct from done.worker and r.epoch = done.epoch
+                and r.status = 'EXECUTING'
                 and r.cancel_requested_at is null
             order by r.id for no key update of r
         ), done as materialized (

@@ -148,7 +148,7 @@ pub async fn grant(
                 in_attempt = true, started_at = coalesce(r.started_at, clock_now()),
                 updated_at = clock_now(), event_seq = r.event_seq + 1
             from unnest($3::uuid[], $4::uuid[]) as claimed (id, deployment_id)
-            where r.id = claimed.id
+            where r.id = claimed.id and r.id = any($3)
             returning r.id, r.epoch, r.attempt, r.event_seq, r.started_at, r.attempt_started_at
         ), entries as (
             insert into run_events (run_id, seq, at, kind, status)
@@ -199,7 +199,8 @@ pub async fn renew(
         with held as (
             select r.id from runs r
             join unnest($1::uuid[], $2::bigint[]) as lease (id, epoch) on r.id = lease.id and r.epoch = lease.epoch
-            where r.lease_worker = $3
+            -- Found by their ids, never among all that are leased: that is how it would be planned while few are.
+            where r.id = any($1) and r.lease_worker is not distinct from $3
             order by r.id for no key update of r
         )
         update runs r set lease_expires_at = clock_now() + $4::interval

@@ -108,8 +108,21 @@ async fn plan(scene: &Scene, source: &'static str, marker: &str, values: &[&str]
 async fn runs_are_found_by_their_ids_also_with_a_plan_from_when_there_were_none(pool: PgPool) {
     let scene = Scene::empty(pool).await;
     let runs = include_str!("../../store/runs.rs");
-    let found = plan(&scene, runs, "r.id = any($1)", &["array[gen_random_uuid()]", "'micro'", "true", "65536"]).await;
-    assert!(found.contains("runs_pkey") && !found.contains("runs_newest"), "{found}");
+    let checkpoints = include_str!("../../store/checkpoints.rs");
+    let endings = include_str!("../../store/endings.rs");
+    let leases = include_str!("../../store/leases.rs");
+    for (source, marker, values) in [
+        (runs, "r.id = any($1)", &["array[gen_random_uuid()]", "'micro'", "true", "65536"][..]),
+        (checkpoints, "), frozen as (", &["null"; 21][..]),
+        (endings, "), done as materialized (", &["null"; 11][..]),
+        (leases, "as lease (id, epoch)", &["null"; 4][..]),
+        (leases, "with granted as (", &["null"; 7][..]),
+    ] {
+        let found = plan(&scene, source, marker, values).await;
+        let by_id = "Index Cond: (id = ANY ($";
+        assert!(found.contains(by_id) && !found.contains("runs_newest") && !found.contains("runs_leased"), "{found}");
+        assert!(!found.contains("journal") || found.contains("Index Cond: (run_id = ANY"), "{found}");
+    }
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
