@@ -7,6 +7,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::PgConnection;
+use tracing::warn;
 
 use crate::{
     engine::{Error, trigger::FARTHEST},
@@ -75,16 +76,26 @@ pub const MOST_OUTPUT_TOGETHER: usize = 64 * 1024;
 /// # Errors
 /// If the database does not answer: then any of them may be over.
 pub async fn complete_together(store: &Store, completed: Vec<Completed>) -> Result<HashSet<RunId>, Error> {
-    let all: Arc<[Completed]> = completed.into();
-    let completed = all.clone();
-    let over: Result<_, Error> =
-        store.single(move |connection| Box::pin(async move { Ok(endings::complete(connection, &completed).await?) })).await;
-    let mut over: HashSet<RunId> = over?.into_iter().collect();
-    let awaited: Vec<Completed> = all.iter().filter(|run| !over.contains(&run.lease.run)).cloned().collect();
+    let (mut awaited, alone): (Vec<Completed>, Vec<Completed>) = completed.into_iter().partition(|run| run.parent_waits);
+    let mut over = HashSet::new();
+    if !alone.is_empty() {
+        let alone: Arc<[Completed]> = alone.into();
+        let completed = alone.clone();
+        let ended: Result<Vec<RunId>, Error> =
+            store.single(move |connection| Box::pin(async move { Ok(endings::complete(connection, &completed).await?) })).await;
+        over.extend(ended?);
+        awaited.extend(alone.iter().filter(|run| !over.contains(&run.lease.run)).cloned());
+    }
     if !awaited.is_empty() {
-        over.extend(
-            store.tx(move |tx| Box::pin(async move { Ok::<_, Error>(endings::complete_awaited(tx, &awaited).await?) })).await?,
-        );
+        let ended: Result<Vec<RunId>, Error> =
+            store.tx(move |tx| Box::pin(async move { Ok(endings::complete_awaited(tx, &awaited).await?) })).await;
+        match ended {
+            Ok(ended) => over.extend(ended),
+            // What is over stays so.
+            Err(error) => {
+                warn!(error = &error as &dyn std::error::Error, "runs that others wait for could not be completed together")
+            }
+        }
     }
     Ok(over)
 }

@@ -55,16 +55,18 @@ pub async fn suspend(store: &Store, asked: Suspension) -> Result<Suspended, Erro
 /// Most runs that [`suspend_together`] takes: their ids fit into one notification.
 pub const MOST_TOGETHER: usize = 128;
 
-/// Suspends up to [`MOST_TOGETHER`] runs with one statement, and says what became of those that it did suspend. The others wait for
+/// Suspends up to [`MOST_TOGETHER`] runs in one transaction, and says what became of those that it did suspend. The others wait for
 /// more than a moment, are to be cancelled, or are not held by their leases any more: for them there is [`suspend`].
+///
+/// It takes a commit of its own, though it is one statement: a run whose suspension was not answered goes on in memory once its lease is
+/// seen to hold, and then no statement that was held up on its way may come after all.
 ///
 /// # Errors
 /// If the database does not answer: then nothing is known of any.
 pub async fn suspend_together(store: &Store, asked: Vec<Suspension>) -> Result<HashMap<RunId, Suspended>, Error> {
     let alone: Vec<Suspension> =
         asked.into_iter().filter_map(|asked| Some(Suspension { moment: Some(own_moment(&asked.wait)?), ..asked })).collect();
-    let frozen: Result<_, Error> =
-        store.single(move |connection| Box::pin(async move { Ok(checkpoints::freeze(connection, &alone).await?) })).await;
+    let frozen: Result<_, Error> = store.tx(move |tx| Box::pin(async move { Ok(checkpoints::freeze(tx, &alone).await?) })).await;
     let suspended = |frozen: Frozen| (frozen.run, Suspended { requeued: frozen.is_due, replaced: frozen.replaced });
     Ok(frozen?.into_iter().map(suspended).collect())
 }

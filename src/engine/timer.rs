@@ -81,7 +81,7 @@ pub(super) async fn ensure(
     Ok(created.id)
 }
 
-/// Moves on at most `max` waitpoints and `max` runs whose time has come, and returns how many there were: timers elapse,
+/// Moves on some of the waitpoints and runs whose time has come, about `max` of each, and returns how many there were: timers elapse,
 /// tokens time out, sleeping runs and runs between two attempts come into line, delayed ones too, and runs that were not
 /// begun within their time to live, or wait too long for the deployment that they are pinned to, expire.
 ///

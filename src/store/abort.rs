@@ -43,10 +43,9 @@ pub(super) async fn planned(transaction: &mut PgConnection) -> Option<Moment> {
     (writes && COMMITS.fetch_add(1, SeqCst) + 1 == nth).then_some(moment)
 }
 
-/// The same for a transaction that is one statement: it counts as one that writes.
-pub(super) fn planned_of_single() -> Option<Moment> {
-    let (moment, nth) = (*PLANNED)?;
-    (COMMITS.fetch_add(1, SeqCst) + 1 == nth).then_some(moment)
+/// Whether the process is to die at any commit.
+pub(super) fn is_planned() -> bool {
+    PLANNED.is_some()
 }
 
 /// Dies if this is the moment.

@@ -1,4 +1,4 @@
-//! How attempts and runs end. Every run that becomes final does so in [`end`] or, beside others, in [`complete`].
+//! How attempts and runs end. Every run that becomes final does so in [`end`] or, beside others, in [`complete`] or [`complete_awaited`].
 
 use chrono::{DateTime, Utc};
 use sqlx::{PgConnection, query, query_scalar};
@@ -182,6 +182,8 @@ pub struct Completed {
     pub machine: Machine,
     /// Microseconds that it took to restore it, if it was.
     pub restored_us: Option<u64>,
+    /// Its parent means to wait for it. Others may, too.
+    pub parent_waits: bool,
 }
 
 /// Completes runs that nobody waits for, all in one statement, as [`end`] does. Only those that are as their leases say and that
@@ -199,6 +201,9 @@ pub async fn complete(connection: &mut PgConnection, completed: &[Completed]) ->
 /// The same.
 pub async fn complete_awaited(connection: &mut PgConnection, completed: &[Completed]) -> Result<Vec<RunId>, StoreError> {
     let ended = complete_those(connection, completed, true).await?;
+    if ended.is_empty() {
+        return Ok(Vec::new());
+    }
     let blocked = edges::blocked_by(connection, &ended).await?;
     edges::meet(connection, &ended, &blocked).await?;
     Ok(rows::ids(ended))

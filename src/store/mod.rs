@@ -1,6 +1,6 @@
 //! All SQL. One file per aggregate; functions take a connection and decide nothing, the verbs of `engine` do.
 //!
-//! [`Store::tx`] is the only way to write: it runs the whole transaction in a task of its own, so that a caller who goes
+//! [`Store::tx`], and [`Store::single`] for what is one statement, are the only ways to write: they run it in a task of its own, so that a caller who goes
 //! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
 
 #[cfg(debug_assertions)]
@@ -285,15 +285,14 @@ impl Store {
         E: From<StoreError> + Send + 'static,
         F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<T, E>> + Send + 'static,
     {
+        // Only in a transaction can be asked whether anything was written.
+        #[cfg(debug_assertions)]
+        if abort::is_planned() {
+            return self.tx(work).await;
+        }
         self.run(move |connection| {
             Box::pin(async move {
-                #[cfg(debug_assertions)]
-                let planned = abort::planned_of_single();
-                #[cfg(debug_assertions)]
-                abort::at(abort::Moment::Before, planned);
                 let answer = work(connection).await;
-                #[cfg(debug_assertions)]
-                abort::at(abort::Moment::After, planned);
                 let is_over = answer.is_ok();
                 (answer, is_over)
             })

@@ -345,7 +345,8 @@ impl Attempt {
             Outcome::Completed(output) if output.data.len() <= finish::MOST_OUTPUT_TOGETHER => {
                 let Claimed { lease, machine, .. } = self.claimed;
                 let restored_us = self.restored_us.get().copied();
-                let completed = Completed { lease, output: output.clone(), cpu_ms, machine, restored_us };
+                let parent_waits = self.claimed.context.trace != lease.run;
+                let completed = Completed { lease, output: output.clone(), cpu_ms, machine, restored_us, parent_waits };
                 self.context.completions.ask(completed).await == Some(true)
             }
             Outcome::Completed(_) | Outcome::Failed { .. } => false,

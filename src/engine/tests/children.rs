@@ -217,30 +217,37 @@ async fn a_suspension_waits_for_an_end_that_is_under_way(pool: PgPool) {
 #[sqlx::test(migrations = "src/store/migrations")]
 async fn a_child_that_completes_beside_others_while_its_parent_is_being_suspended_wakes_it(pool: PgPool) {
     let scene = Scene::new(pool.clone()).await;
-    let (parent, _) = scene.family().await;
-    let child = scene.claim_one().await.lease;
+    let (parent, child) = scene.family().await;
+    let plain = scene.trigger(hello()).await;
+    let leases: Vec<Lease> = scene.claim(2).await.iter().map(|claimed| claimed.lease).collect();
     let waiting = async |count: i64| {
-        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-        while scene.count(waits).await != count {
-            tokio::task::yield_now().await;
-        }
+        let waits = "select count(*) from pg_stat_activity
+                     where wait_event_type = 'Lock' and datname = current_database() and backend_type = 'client backend'";
+        let enough = async {
+            while scene.count(waits).await != count {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(secs(20), enough).await.expect("so many wait for a lock");
     };
     // The suspension holds the child, and stops short of the edge to it.
     let mut obstacle = pool.begin().await.unwrap();
     sqlx::query("lock table run_waits in share mode").execute(&mut *obstacle).await.unwrap();
     let complete = async {
         waiting(1).await;
-        let (output, machine) = (Packet::json(&json!(7)), Machine::Micro);
-        finish::complete_together(&scene.store, vec![Completed { lease: child, output, cpu_ms: 1, machine, restored_us: None }])
-            .await
+        let of = |lease: &Lease| {
+            let (output, machine) = (Packet::json(&json!(7)), Machine::Micro);
+            Completed { lease: *lease, output, cpu_ms: 1, machine, restored_us: None, parent_waits: false }
+        };
+        finish::complete_together(&scene.store, leases.iter().map(of).collect()).await
     };
     let let_go = async {
         waiting(2).await;
         obstacle.commit().await.unwrap();
     };
-    let (suspended, over, ()) = futures_util::join!(scene.suspend(&parent, 1, any(&[child.run])), complete, let_go);
+    let (suspended, over, ()) = futures_util::join!(scene.suspend(&parent, 1, any(&[child])), complete, let_go);
     assert!(!suspended.unwrap().requeued, "it went to sleep first");
-    assert_eq!(over.unwrap(), HashSet::from([child.run]));
+    assert_eq!(over.unwrap(), HashSet::from([child, plain]));
     let (_, completions) = scene.resumed().await;
     assert_eq!(word(&completions[0].resolution), "7");
 }

@@ -182,7 +182,7 @@ async fn runs_that_return_together_are_completed_together_but_for_those_that_are
     engine::cancel::cancel(&scene.store, scene.environment, cancelled.run).await.unwrap();
     let of = |lease: Lease| {
         let (output, machine) = (Packet::json(&json!(lease.epoch)), Machine::Micro);
-        Completed { lease, output, cpu_ms: 7, machine, restored_us: Some(1500) }
+        Completed { lease, output, cpu_ms: 7, machine, restored_us: Some(1500), parent_waits: false }
     };
     let late = Lease { epoch: stale.epoch - 1, ..stale };
     let over = finish::complete_together(&scene.store, [plain, cancelled, late, child].map(of).into()).await.unwrap();

@@ -1,5 +1,9 @@
 //! What time alone moves on.
 
+use std::collections::HashSet;
+
+use futures_util::{StreamExt as _, stream};
+
 use super::*;
 use crate::{engine::timer::next_due, reconcile};
 
@@ -44,6 +48,22 @@ async fn many_sleepers_are_woken_once_each_by_sweeps_side_by_side(pool: PgPool) 
     reconcile::timers::tick(&scene.store).await.unwrap();
     assert_eq!(scene.count("select count(*) from run_events where kind = 'resumed'").await, 40);
     assert_eq!(scene.claim(100).await.len(), 40);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn more_sleepers_are_woken_at_once_than_one_notification_names(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let mut heard = sqlx::postgres::PgListener::connect_with(&scene.pool).await.unwrap();
+    let runs: Vec<RunId> = stream::iter(0..450).map(|_| scene.trigger(hello())).buffered(8).collect().await;
+    sqlx::query("update runs set status = 'WAITING', due_at = created_at").execute(&scene.pool).await.unwrap();
+    heard.listen("runs").await.unwrap();
+    assert_eq!(engine::timer::fire_due(&scene.store, 500).await.unwrap(), 450);
+    let mut named = HashSet::new();
+    while named.len() < runs.len() {
+        let notification = tokio::time::timeout(secs(20), heard.recv()).await.expect("each is named").unwrap();
+        named.extend(notification.payload().split(',').map(str::to_owned));
+    }
+    assert_eq!(named, runs.iter().map(|run| run.uuid().simple().to_string()).collect());
 }
 
 #[sqlx::test(migrations = "src/store/migrations")]
