@@ -33,7 +33,8 @@ pub struct Original {
     pub is_test: bool,
 }
 
-/// What a run was made with.
+/// What a run was made with. It stays until the transaction ends, so that its payload in the blob store has a name until the repetition
+/// names it, too.
 ///
 /// # Errors
 /// If the database does not answer.
@@ -49,6 +50,7 @@ pub async fn original(
         from runs r
         join queues q on q.id = r.queue_id
         where r.id = $1 and r.environment_id = $2
+        for key share of r
         "#,
         run.uuid(),
         environment.uuid()

@@ -8,7 +8,7 @@ use crate::{
         gc,
         retention::{Swept, tick},
     },
-    store::packets,
+    store::{packets, repeats},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -189,4 +189,23 @@ async fn a_payload_in_the_blob_store_is_kept_while_a_path_or_a_run_names_it(pool
     scene.days_pass(40).await;
     tick(&scene.store, KEEP).await.unwrap();
     assert!(is_orphan().await);
+}
+
+#[sqlx::test(migrations = "src/store/migrations")]
+async fn a_run_that_is_being_repeated_stays_until_its_repetition_names_its_payload(pool: PgPool) {
+    let scene = Scene::new(pool).await;
+    let packet = StoredPacket { digest: "cd".repeat(32), bytes: 9, content_type: "application/json".into() };
+    scene.trigger(NewRun { payload: packet.to_packet(), ..hello() }).await;
+    let lease = scene.claim_one().await.lease;
+    scene.finish(&lease, completed()).await.unwrap();
+    scene.days_pass(40).await;
+    let mut repeating = scene.pool.begin().await.unwrap();
+    let original = repeats::original(&mut repeating, scene.environment, lease.run).await.unwrap();
+    assert_eq!(original.unwrap().payload, packet.to_packet());
+    tick(&scene.store, KEEP).await.unwrap();
+    let is_orphan = async || !gc::orphans(&scene.store, std::slice::from_ref(&packet.digest)).await.unwrap().is_empty();
+    assert!(!is_orphan().await);
+    repeating.commit().await.unwrap();
+    tick(&scene.store, KEEP).await.unwrap();
+    assert!(is_orphan().await, "nobody repeated it after all");
 }
