@@ -5,12 +5,12 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use async_trait::async_trait;
-use axum::serve::ListenerExt as _;
+use axum::{Router, serve::ListenerExt as _};
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
@@ -182,13 +182,7 @@ async fn serve(
         state.hub.start(&signals, &background, shutdown.token(Phase::Intake), stop.clone());
         let router = api::router(state);
         let stop = shutdown.token(Phase::Intake);
-        shutdown.spawn(Phase::Intake, "the API", async move {
-            // Chunks of a stream are small, and none shall wait until the one before it was acknowledged.
-            let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
-            // Made once: given the router itself, every connection would have a copy of all routes, which is 100 KiB.
-            let serving = axum::serve(listener, router.into_make_service()).with_graceful_shutdown(stop.cancelled_owned());
-            serving.await.context("the API ended")
-        });
+        shutdown.spawn(Phase::Intake, "the API", answer(listener, router, stop));
     }
     shutdown.spawn(Phase::Background, "the sweeps", async move {
         stop.cancelled().await;
@@ -206,6 +200,15 @@ async fn serve(
     let in_time = shutdown.wind_down(WIND_DOWN).await;
     info!(in_time, "stopped");
     Ok(())
+}
+
+/// Answers requests until `stop` is cancelled.
+async fn answer(listener: TcpListener, router: Router, stop: CancellationToken) -> anyhow::Result<()> {
+    // Chunks of a stream are small, and none shall wait until the one before it was acknowledged.
+    let listener = listener.tap_io(|connection| drop(connection.set_nodelay(true)));
+    // Made once: given the router itself, every connection would have a copy of all routes, which is 100 KiB.
+    let serving = axum::serve(listener, router.into_make_service()).with_graceful_shutdown(stop.cancelled_owned());
+    serving.await.context("the API ended")
 }
 
 fn queue_sizes(limits: &config::Limits) -> Sizes {

@@ -1,7 +1,7 @@
 //! All SQL. One file per aggregate; functions take a connection and decide nothing, the verbs of `engine` do.
 //!
-//! [`Store::tx`], and [`Store::single`] for what is one statement, are the only ways to write: they run it in a task of its own, so that a caller who goes
-//! away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
+//! [`Store::tx`], and [`Store::single`] for what is one statement, are the only ways to write: they run it in a task of its own, so
+//! that a caller who goes away (an HTTP client that hangs up) can neither leave a half-done verb nor an open transaction behind.
 
 #[cfg(debug_assertions)]
 mod abort;
